@@ -1,0 +1,53 @@
+// The table of candidates of one request: borrowed pointers to its columns, and their capacities.
+//
+// One owner (core/arena.pyx) allocates all columns at once, on 64-byte lines; kernels borrow them for the length of a
+// call. `count` slots live; what lies beyond is garbage.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+namespace pairec {
+
+// A set over item rows that empties in one increment. Size is known to the owner; rows are not checked.
+struct Stamps {
+  std::uint32_t* stamp;  // [size]
+  std::uint32_t now;     // a row is in the set when its stamp equals this; never 0
+  std::int32_t size;
+
+  void clear() noexcept {
+    if (++now != 0) return;
+    std::memset(stamp, 0, sizeof(*stamp) * static_cast<std::size_t>(size));  // once in four billion requests
+    now = 1;
+  }
+  bool contains(std::int32_t row) const noexcept { return stamp[row] == now; }
+  // True when `row` was not in the set before.
+  bool insert(std::int32_t row) noexcept {
+    if (stamp[row] == now) return false;
+    stamp[row] = now;
+    return true;
+  }
+};
+
+struct Arena {
+  std::int32_t candidates_max;
+  std::int32_t items_max;
+  std::int32_t width;  // features per candidate
+  std::int32_t algos;  // columns of algo_score
+  std::int32_t count;        // live slots
+  std::int32_t order_count;  // live entries of order
+
+  std::int32_t* row;      // [candidates_max] position in the snapshot's item table
+  std::uint8_t* source;   // [candidates_max] which recall
+  float* recall_score;    // [candidates_max]
+  std::uint8_t* keep;     // [candidates_max] filters clear it, compact reads it
+  float* features;        // [candidates_max, width] row-major, what the forest reads
+  double* algo_score;     // [algos, candidates_max] one column per algorithm output
+  double* score;          // [candidates_max]
+  std::int32_t* order;    // [candidates_max] slots, best first
+  Stamps seen;            // [items_max] rows that are candidates already
+  Stamps mark;            // [items_max] scratch set: exposures, rows touched by an accumulation
+  double* sum;            // [items_max] scratch, valid where `mark` holds
+  std::int32_t* touched;  // [items_max] scratch: rows in the order they were marked
+};
+
+}  // namespace pairec

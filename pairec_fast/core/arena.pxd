@@ -1,0 +1,43 @@
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+
+
+cdef extern from "arena.hpp" namespace "pairec" nogil:
+    cdef struct Stamps:
+        uint32_t* stamp
+        uint32_t now
+        int32_t size
+        void clear() noexcept
+        bint contains(int32_t row) noexcept
+        bint insert(int32_t row) noexcept
+
+    ctypedef struct c_Arena "pairec::Arena":
+        int32_t candidates_max
+        int32_t items_max
+        int32_t width
+        int32_t algos
+        int32_t count
+        int32_t order_count
+        int32_t* row
+        uint8_t* source
+        float* recall_score
+        uint8_t* keep
+        float* features
+        double* algo_score
+        double* score
+        int32_t* order
+        Stamps seen
+        Stamps mark
+        double* sum
+        int32_t* touched
+
+
+cdef class Block:
+    cdef void* data
+
+
+cdef class Arena:
+    cdef c_Arena c
+    cdef Block _block
+    cdef object _view(self, void* data, int dtype, size_t rows, size_t columns)
+    cdef readonly size_t bytes
+    cdef readonly object row, source, recall_score, keep, features, algo_score, score, order

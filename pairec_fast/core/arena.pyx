@@ -1,0 +1,135 @@
+"""The table of candidates, allocated once. Python sees NumPy views, C++ raw pointers, the same bytes."""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+import numpy as np
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void** block, size_t alignment, size_t size)
+
+
+cdef class Block:
+    """Zeroed memory on a 64-byte line; arena and views share it, and the last of them frees it."""
+
+    def __cinit__(self, size_t size):
+        if posix_memalign(&self.data, 64, size) != 0:
+            self.data = NULL
+            raise MemoryError(f"arena of {size} bytes")
+        memset(self.data, 0, size)
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef class Arena:
+    """Columns of one request's candidates, sized at construction; nothing is allocated afterwards.
+
+    Args:
+        candidates_max: slots, at least 1.
+        items_max: rows of the largest item table it will walk.
+        width: features per candidate.
+        algos: algorithm outputs per candidate.
+
+    Views, each [candidates_max]: `row` int32, `source` uint8, `recall_score` float32, `keep` uint8, `score` float64,
+    `order` int32; and `features` [candidates_max, width] float32, `algo_score` [algos, candidates_max] float64.
+    Slots at and beyond `count` are garbage. One thread at a time.
+
+    Raises:
+        ValueError: a size is not positive.
+        MemoryError: the block cannot be had.
+    """
+
+    def __cinit__(self, int32_t candidates_max, *, int32_t items_max=1, int32_t width=1, int32_t algos=1):
+        cdef int32_t value
+        for name, value in (("candidates_max", candidates_max), ("items_max", items_max), ("width", width), ("algos", algos)):
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        cdef size_t n = candidates_max, items = items_max
+        sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * items, 4 * items, 8 * items, 4 * items]
+        offsets = []
+        total = 0
+        for size in sizes:
+            offsets.append(total)
+            total += (size + 63) // 64 * 64
+        self._block = Block(total)
+        self.bytes = total
+        cdef char* base = <char*> self._block.data
+        self.c.candidates_max = candidates_max
+        self.c.items_max = items_max
+        self.c.width = width
+        self.c.algos = algos
+        self.c.row = <int32_t*> (base + <size_t> offsets[0])
+        self.c.source = <uint8_t*> (base + <size_t> offsets[1])
+        self.c.recall_score = <float*> (base + <size_t> offsets[2])
+        self.c.keep = <uint8_t*> (base + <size_t> offsets[3])
+        self.c.features = <float*> (base + <size_t> offsets[4])
+        self.c.algo_score = <double*> (base + <size_t> offsets[5])
+        self.c.score = <double*> (base + <size_t> offsets[6])
+        self.c.order = <int32_t*> (base + <size_t> offsets[7])
+        self.c.seen.stamp = <uint32_t*> (base + <size_t> offsets[8])
+        self.c.seen.size = items_max
+        self.c.mark.stamp = <uint32_t*> (base + <size_t> offsets[9])
+        self.c.mark.size = items_max
+        self.c.sum = <double*> (base + <size_t> offsets[10])
+        self.c.touched = <int32_t*> (base + <size_t> offsets[11])
+        self.row = self._view(self.c.row, cnp.NPY_INT32, n, 0)
+        self.source = self._view(self.c.source, cnp.NPY_UINT8, n, 0)
+        self.recall_score = self._view(self.c.recall_score, cnp.NPY_FLOAT32, n, 0)
+        self.keep = self._view(self.c.keep, cnp.NPY_UINT8, n, 0)
+        self.features = self._view(self.c.features, cnp.NPY_FLOAT32, n, width)
+        self.algo_score = self._view(self.c.algo_score, cnp.NPY_FLOAT64, algos, n)
+        self.score = self._view(self.c.score, cnp.NPY_FLOAT64, n, 0)
+        self.order = self._view(self.c.order, cnp.NPY_INT32, n, 0)
+        self.reset()
+
+    cdef object _view(self, void* data, int dtype, size_t rows, size_t columns):
+        cdef cnp.npy_intp[2] shape
+        shape[0] = rows
+        shape[1] = columns
+        array = cnp.PyArray_SimpleNewFromData(2 if columns else 1, shape, dtype, data)
+        cnp.set_array_base(array, self._block)
+        return array
+
+    def reset(self) -> None:
+        """Forget every candidate. Costs two increments."""
+        self.c.count = 0
+        self.c.order_count = 0
+        self.c.seen.clear()
+        self.c.mark.clear()
+
+    @property
+    def candidates_max(self) -> int:
+        return self.c.candidates_max
+
+    @property
+    def items_max(self) -> int:
+        return self.c.items_max
+
+    @property
+    def width(self) -> int:
+        return self.c.width
+
+    @property
+    def algos(self) -> int:
+        return self.c.algos
+
+    @property
+    def count(self) -> int:
+        """Live slots."""
+        return self.c.count
+
+    @count.setter
+    def count(self, int32_t value):
+        if not 0 <= value <= self.c.candidates_max:
+            raise ValueError(f"count must be 0 to candidates_max ({self.c.candidates_max}), got {value}")
+        self.c.count = value
+
+    @property
+    def order_count(self) -> int:
+        """Live entries of `order`."""
+        return self.c.order_count

@@ -1,0 +1,56 @@
+"""The build is a table: compiled module -> the C++ it is made of.
+
+`PAIREC_SANITIZE=address,undefined` or `PAIREC_SANITIZE=thread` in the environment builds the sanitizer flavour.
+"""
+
+import os
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+CORE = {
+    "simd": [],
+    "checksum": [],
+    "arena": [],
+    "idmap": ["idmap"],
+    "index": ["distance", "flat", "hnsw"],
+    "recall": ["recall"],
+    "filter": ["filter"],
+    "features": ["features"],
+    "forest": ["forest"],
+    "expression": ["expression"],
+    "rerank": ["rerank"],
+    "ring": ["ring", "segment", "flush"],
+}
+
+# No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel
+# runs on any x86-64 and picks its kernels at run time (csrc/simd.hpp).
+COMPILE = ["-std=c++20", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter"]
+LINK = ["-pthread"]
+
+sanitize = os.environ.get("PAIREC_SANITIZE")
+if sanitize:
+    flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g", "-O1"]
+    COMPILE += flags
+    LINK += flags
+
+extensions = [
+    Extension(
+        f"pairec_fast.core.{module}",
+        [f"pairec_fast/core/{module}.pyx", *(f"csrc/{name}.cpp" for name in sources)],
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        extra_compile_args=COMPILE,
+        extra_link_args=LINK,
+        language="c++",
+    )
+    for module, sources in CORE.items() if os.path.exists(f"pairec_fast/core/{module}.pyx")
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "freethreading_compatible": False},
+    )
+)

@@ -1,0 +1,103 @@
+"""A module imports only from layers below its own, and the core stands on numpy and msgspec alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
+
+LAYERS = {
+    "errors limits messages metrics latency": 0,
+    "core": 1,
+    "snapshot expression": 2,
+    "store query recall filter features score rerank reply experiment sink": 3,
+    "config": 4,
+    "scene callback": 5,
+    "engine": 6,
+    "reload": 7,
+    "app build learn": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+LAYER = {name: layer for names, layer in LAYERS.items() for name in names.split()}
+OFFLINE = {"lightgbm", "hnswlib", "implicit", "scipy", "pyarrow", "tqdm"}
+SERVER = {"granian", "uvloop", "uvicorn"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyx"))
+
+
+def room(path: Path) -> str:
+    """The top-level name a file belongs to: `recall/hot.py` and `recall/__init__.py` are `recall`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(path.suffix)
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names a file imports anywhere, as text: `.pyx` is not Python, so lines are read, not parsed."""
+    names = set()
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import; write the full name"
+                names.add(node.module)
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    else:
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["from"], ["import"], ["cimport"]):
+                names.add(words[1].rstrip(","))
+    return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    parts = [name.split(".") for name in imported(path)]
+    known = [part[1] for part in parts if part[0] == "pairec_fast" and len(part) > 1]
+    return {name for name in known if name in LAYER}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_imports_only_from_lower_layers(path):
+    own = room(path)
+    if own == "__init__":
+        return
+    assert own in LAYER, f"{own} has no layer: add it to DESIGN and to this table"
+    for other in rooms_imported(path) - {own}:
+        assert LAYER[other] < LAYER[own], f"{own} (layer {LAYER[own]}) imports {other} (layer {LAYER[other]})"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_third_party_imports_stay_in_their_rooms(path):
+    tops = {name.split(".")[0] for name in imported(path)}
+    if room(path) not in ("learn", "build", "cli"):
+        assert not tops & OFFLINE
+    if room(path) not in ("app", "cli"):
+        assert not tops & SERVER
+
+
+def test_embedding_pulls_in_no_server_and_no_trainer():
+    code = (
+        "import sys, pairec_fast\n"
+        f"heavy = {sorted(OFFLINE | SERVER)!r}\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_files_stay_small():
+    sources = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx"), *(PACKAGE.parent / "csrc").glob("*pp")]
+    long = {
+        str(path.relative_to(PACKAGE.parent)): lines
+        for path in sources
+        if not (path.suffix == ".cpp" and path.parent.name == "core")
+        and (lines := len(path.read_text().splitlines())) > 500
+    }
+    assert not long, "a room over 500 lines wants a wall"
