@@ -44,6 +44,7 @@ struct Arena {
   double* algo_score;     // [algos, candidates_max] one column per algorithm output
   double* score;          // [candidates_max]
   std::int32_t* order;    // [candidates_max] slots, best first
+  std::int32_t* spare;    // [candidates_max] scratch for reordering
   Stamps seen;            // [items_max] rows that are candidates already
   Stamps mark;            // [items_max] scratch set: exposures, rows touched by an accumulation
   double* sum;            // [items_max] scratch, valid where `mark` holds

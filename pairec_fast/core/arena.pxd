@@ -6,9 +6,9 @@ cdef extern from "arena.hpp" namespace "pairec" nogil:
         uint32_t* stamp
         uint32_t now
         int32_t size
-        void clear() noexcept
-        bint contains(int32_t row) noexcept
-        bint insert(int32_t row) noexcept
+        void clear() noexcept nogil
+        bint contains(int32_t row) noexcept nogil
+        bint insert(int32_t row) noexcept nogil
 
     ctypedef struct c_Arena "pairec::Arena":
         int32_t candidates_max
@@ -25,6 +25,7 @@ cdef extern from "arena.hpp" namespace "pairec" nogil:
         double* algo_score
         double* score
         int32_t* order
+        int32_t* spare
         Stamps seen
         Stamps mark
         double* sum

@@ -50,7 +50,8 @@ cdef class Arena:
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         cdef size_t n = candidates_max, items = items_max
-        sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * items, 4 * items, 8 * items, 4 * items]
+        # In the order of struct Arena.
+        sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * n, 4 * items, 4 * items, 8 * items, 4 * items]
         offsets = []
         total = 0
         for size in sizes:
@@ -71,12 +72,13 @@ cdef class Arena:
         self.c.algo_score = <double*> (base + <size_t> offsets[5])
         self.c.score = <double*> (base + <size_t> offsets[6])
         self.c.order = <int32_t*> (base + <size_t> offsets[7])
-        self.c.seen.stamp = <uint32_t*> (base + <size_t> offsets[8])
+        self.c.spare = <int32_t*> (base + <size_t> offsets[8])
+        self.c.seen.stamp = <uint32_t*> (base + <size_t> offsets[9])
         self.c.seen.size = items_max
-        self.c.mark.stamp = <uint32_t*> (base + <size_t> offsets[9])
+        self.c.mark.stamp = <uint32_t*> (base + <size_t> offsets[10])
         self.c.mark.size = items_max
-        self.c.sum = <double*> (base + <size_t> offsets[10])
-        self.c.touched = <int32_t*> (base + <size_t> offsets[11])
+        self.c.sum = <double*> (base + <size_t> offsets[11])
+        self.c.touched = <int32_t*> (base + <size_t> offsets[12])
         self.row = self._view(self.c.row, cnp.NPY_INT32, n, 0)
         self.source = self._view(self.c.source, cnp.NPY_UINT8, n, 0)
         self.recall_score = self._view(self.c.recall_score, cnp.NPY_FLOAT32, n, 0)

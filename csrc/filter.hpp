@@ -1,0 +1,19 @@
+// Which candidates may be shown. Filters clear `keep`; compact removes the slots that lost it.
+#pragma once
+#include "arena.hpp"
+
+namespace pairec {
+
+// keep = 1 for every live slot.
+void keep_all(Arena& arena) noexcept;
+
+// Drops candidates whose row is among `exposed` [count]. Uses arena.mark.
+void drop_exposed(Arena& arena, const std::int32_t* exposed, std::int32_t count) noexcept;
+
+// Drops candidates whose row has a zero in `allowed` [items].
+void keep_allowed(Arena& arena, const std::uint8_t* allowed) noexcept;
+
+// Removes the slots without `keep`, in place and in order. Returns the new count.
+std::int32_t compact(Arena& arena) noexcept;
+
+}  // namespace pairec

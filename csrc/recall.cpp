@@ -1,0 +1,57 @@
+#include "recall.hpp"
+
+#include <algorithm>
+
+namespace pairec {
+
+std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count,
+                 std::uint8_t source) noexcept {
+  const std::int32_t before = arena.count;
+  for (std::int32_t i = 0; i < count && arena.count < arena.candidates_max; ++i) {
+    if (!arena.seen.insert(rows[i])) continue;
+    const std::int32_t slot = arena.count++;
+    arena.row[slot] = rows[i];
+    arena.source[slot] = source;
+    arena.recall_score[slot] = scores[i];
+  }
+  return arena.count - before;
+}
+
+std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_t* history,
+                        std::int32_t history_count) noexcept {
+  arena.mark.clear();
+  std::int32_t touched = 0;
+  for (std::int32_t i = 0; i < history_count; ++i) {
+    const std::int64_t end = table.offset[history[i] + 1];
+    for (std::int64_t at = table.offset[history[i]]; at < end; ++at) {
+      const std::int32_t row = table.neighbour[at];
+      if (arena.mark.insert(row)) {
+        arena.sum[row] = 0.0;
+        arena.touched[touched++] = row;
+      }
+      arena.sum[row] += static_cast<double>(table.weight[at]);
+    }
+  }
+  return touched;
+}
+
+std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
+                         std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept {
+  const std::int32_t touched = accumulate(arena, table, history, history_count);
+  const double* sum = arena.sum;
+  const auto better = [sum](std::int32_t a, std::int32_t b) {
+    if (sum[a] != sum[b]) return sum[a] > sum[b];
+    return a < b;
+  };
+  k = std::min(k, touched);
+  std::partial_sort(arena.touched, arena.touched + k, arena.touched + touched, better);
+  const std::int32_t before = arena.count;
+  for (std::int32_t i = 0; i < k; ++i) {
+    const std::int32_t row = arena.touched[i];
+    const float score = static_cast<float>(sum[row]);
+    add(arena, &row, &score, 1, source);
+  }
+  return arena.count - before;
+}
+
+}  // namespace pairec

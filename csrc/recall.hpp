@@ -1,0 +1,27 @@
+// Candidates into the arena: merged in configured order, each row once, the first recall to bring a row keeps it.
+#pragma once
+#include "arena.hpp"
+
+namespace pairec {
+
+// Item-to-item weights, borrowed: the neighbours of `row` are neighbour[offset[row] .. offset[row + 1]).
+struct Neighbours {
+  const std::int64_t* offset;    // [items + 1]
+  const std::int32_t* neighbour;
+  const float* weight;
+};
+
+// Appends those of `rows` [count] that are no candidates yet, until the arena is full. Returns how many were added.
+std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count,
+                 std::uint8_t source) noexcept;
+
+// Sums the weights of the neighbours of `history` [history_count] into arena.sum, in double, in the order given.
+// Afterwards arena.mark holds the rows that have a sum and arena.touched lists them. Returns how many.
+std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_t* history,
+                        std::int32_t history_count) noexcept;
+
+// Accumulates, then adds the `k` rows of the largest sums, best first; equal sums by lower row. Returns how many.
+std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
+                         std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept;
+
+}  // namespace pairec

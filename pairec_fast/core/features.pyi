@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core.arena import Arena
+from pairec_fast.core.recall import Neighbours
+
+class Cross:
+    @staticmethod
+    def dot(users: NDArray[np.float32], items: NDArray[np.float32]) -> Cross: ...
+    @staticmethod
+    def cell(
+        values: NDArray[np.float32], user_group: NDArray[np.int32] | None, item_group: NDArray[np.int32] | None
+    ) -> Cross: ...
+    @staticmethod
+    def similarity(table: Neighbours) -> Cross: ...
+    def pairs(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]: ...
+    def histories(
+        self,
+        arena: Arena,
+        offset: NDArray[np.int64],
+        history: NDArray[np.int32],
+        group: NDArray[np.int32],
+        items: NDArray[np.int32],
+    ) -> NDArray[np.float32]: ...
+
+class Plan:
+    def __init__(
+        self,
+        width: int,
+        item_column: NDArray[np.int32],
+        item_values: NDArray[np.float32],
+        cross: list[tuple[int, Cross]],
+    ) -> None: ...
+    def assemble(
+        self, arena: Arena, same: NDArray[np.float32], user: int, history: NDArray[np.int32]
+    ) -> None: ...

@@ -1,0 +1,169 @@
+"""From values to the matrix the forest reads."""
+
+from libc.math cimport NAN
+from libc.stdint cimport int32_t, int64_t
+from libcpp.vector cimport vector
+
+import numpy as np
+
+from pairec_fast.core.arena cimport Arena, c_Arena
+from pairec_fast.core.recall cimport Neighbours, c_Neighbours, c_accumulate
+
+
+cdef extern from "features.hpp" namespace "pairec" nogil:
+    cdef enum class Kind "pairec::Cross::Kind"(int32_t):
+        dot "pairec::Cross::Kind::dot"
+        cell "pairec::Cross::Kind::cell"
+        similarity "pairec::Cross::Kind::similarity"
+    ctypedef struct c_Cross "pairec::Cross":
+        Kind kind
+        int32_t column
+        int32_t width
+        const float* left
+        const float* right
+        const int32_t* user_group
+        const int32_t* item_group
+        c_Neighbours table
+    ctypedef struct c_Plan "pairec::Plan":
+        int32_t width
+        int32_t item_count
+        const int32_t* item_column
+        const float* item_values
+        int32_t cross_count
+        const c_Cross* cross
+    void c_assemble "pairec::assemble"(c_Arena&, const c_Plan&, const float*, int32_t, const int32_t*,
+                                       int32_t) noexcept
+    void c_cross_pairs "pairec::cross_pairs"(const c_Cross&, const int32_t*, const int32_t*, int64_t,
+                                             float*) noexcept
+
+
+cdef class Cross:
+    """A feature of user and item together. Made by `dot`, `cell` or `similarity`; keeps its arrays alive."""
+
+    cdef c_Cross c
+    cdef tuple arrays
+
+    @staticmethod
+    def dot(const float[:, ::1] users not None, const float[:, ::1] items not None) -> Cross:
+        """Inner product of `users` [users, dim] and `items` [items, dim], summed in float64 in order of dimension."""
+        if users.shape[1] != items.shape[1]:
+            raise ValueError(f"user vectors have {users.shape[1]} dimensions, item vectors {items.shape[1]}")
+        cdef Cross self = Cross.__new__(Cross)
+        self.c.kind = Kind.dot
+        self.c.width = users.shape[1]
+        self.c.left = &users[0, 0]
+        self.c.right = &items[0, 0]
+        self.arrays = (users, items)
+        return self
+
+    @staticmethod
+    def cell(const float[:, ::1] values not None, const int32_t[::1] user_group, const int32_t[::1] item_group) -> Cross:
+        """`values[group of the user, group of the item]`; a group array of None is the row itself, -1 gives NaN."""
+        cdef Cross self = Cross.__new__(Cross)
+        self.c.kind = Kind.cell
+        self.c.width = values.shape[1]
+        self.c.left = &values[0, 0]
+        self.c.user_group = &user_group[0] if user_group is not None else NULL
+        self.c.item_group = &item_group[0] if item_group is not None else NULL
+        self.arrays = (values, user_group, item_group)
+        return self
+
+    @staticmethod
+    def similarity(Neighbours table not None) -> Cross:
+        """Sum of the weights between the user's history and the item; 0 without a neighbour, NaN without a history."""
+        cdef Cross self = Cross.__new__(Cross)
+        self.c.kind = Kind.similarity
+        self.c.table = table.c
+        self.arrays = (table,)
+        return self
+
+    def pairs(self, const int32_t[::1] users not None, const int32_t[::1] items not None):
+        """The feature for pairs of rows: float32 [n]. `users` -1: unknown, gives NaN. Dot and cell only."""
+        if self.c.kind == Kind.similarity:
+            raise ValueError("similarity needs histories: use histories()")
+        if users.shape[0] != items.shape[0]:
+            raise ValueError(f"{users.shape[0]} users, {items.shape[0]} items")
+        out = np.empty(users.shape[0], np.float32)
+        cdef float[::1] view = out
+        if users.shape[0]:
+            with nogil:
+                c_cross_pairs(self.c, &users[0], &items[0], users.shape[0], &view[0])
+        return out
+
+    def histories(self, Arena arena not None, const int64_t[::1] offset not None, const int32_t[::1] history not None,
+                  const int32_t[::1] group not None, const int32_t[::1] items not None):
+        """The similarity of `items` [n] to the history `history[offset[g]:offset[g + 1]]` of their `group` g: float32 [n].
+
+        Rows of one group should lie together: each run costs one pass over its history. `arena` is scratch.
+        """
+        if self.c.kind != Kind.similarity:
+            raise ValueError("only similarity reads histories")
+        out = np.empty(items.shape[0], np.float32)
+        cdef float[::1] view = out
+        cdef int64_t i
+        cdef int32_t last = -1, length = 0
+        with nogil:
+            for i in range(items.shape[0]):
+                if group[i] != last:
+                    last = group[i]
+                    length = <int32_t> (offset[last + 1] - offset[last])
+                    c_accumulate(arena.c, self.c.table, &history[0] + offset[last], length)
+                if length == 0:
+                    view[i] = NAN
+                elif arena.c.mark.contains(items[i]):
+                    view[i] = <float> arena.c.sum[items[i]]
+                else:
+                    view[i] = 0.0
+        return out
+
+
+cdef class Plan:
+    """Where each column of the feature matrix comes from, bound to one snapshot. Immutable; keeps its arrays alive.
+
+    Args:
+        width: features per candidate.
+        item_column: int32 [item_count], the features that depend on the item alone.
+        item_values: float32 [items, item_count], their values.
+        cross: (column, Cross) each.
+    """
+
+    cdef c_Plan c
+    cdef vector[c_Cross] crosses
+    cdef tuple arrays
+
+    def __cinit__(self, int32_t width, const int32_t[::1] item_column not None, const float[:, ::1] item_values not None,
+                  list cross not None):
+        cdef Cross one
+        if item_values.shape[1] != item_column.shape[0]:
+            raise ValueError(f"{item_column.shape[0]} item columns, but values for {item_values.shape[1]}")
+        for column, one in cross:
+            one.c.column = column
+            self.crosses.push_back(one.c)
+        for column in [*item_column, *(column for column, _ in cross)]:
+            if not 0 <= column < width:
+                raise ValueError(f"column {column} is not below width {width}")
+        self.c.width = width
+        self.c.item_count = item_column.shape[0]
+        self.c.item_column = &item_column[0] if item_column.shape[0] else NULL
+        self.c.item_values = &item_values[0, 0] if item_column.shape[0] else NULL
+        self.c.cross_count = <int32_t> self.crosses.size()
+        self.c.cross = self.crosses.data()
+        self.arrays = (item_column, item_values, cross)
+
+    def assemble(self, Arena arena not None, const float[::1] same not None, int32_t user,
+                 const int32_t[::1] history not None) -> None:
+        """Write `arena.features[:count]`.
+
+        Args:
+            same: float32 [width], the values all candidates share; NaN where missing.
+            user: row in the user table, or -1.
+            history: int32, rows of the user's recent items, newest last.
+
+        Raises:
+            ValueError: the arena is narrower than the plan.
+        """
+        if arena.c.width < self.c.width or same.shape[0] != self.c.width:
+            raise ValueError(f"plan of width {self.c.width}, arena {arena.c.width}, same {same.shape[0]}")
+        cdef const int32_t* recent = &history[0] if history.shape[0] else NULL
+        with nogil:
+            c_assemble(arena.c, self.c, &same[0], user, recent, <int32_t> history.shape[0])

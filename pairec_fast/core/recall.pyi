@@ -1,0 +1,14 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core.arena import Arena
+
+def add(arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int) -> int: ...
+
+class Neighbours:
+    offset: NDArray[np.int64]
+    neighbour: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    items: int
+    def __init__(self, offset: NDArray[np.int64], neighbour: NDArray[np.int32], weight: NDArray[np.float32]) -> None: ...
+    def add_similar(self, arena: Arena, history: NDArray[np.int32], k: int, source: int) -> int: ...

@@ -1,0 +1,67 @@
+"""Candidates into the arena, each row once; the first recall to bring a row keeps it."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+import numpy as np
+
+from pairec_fast.core.arena cimport Arena
+
+
+def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None, uint8_t source) -> int:
+    """Add `rows` [n] int32 with `scores` [n] float32, best first, until the arena is full. Returns how many were new.
+
+    Raises:
+        ValueError: lengths differ.
+    """
+    if rows.shape[0] != scores.shape[0]:
+        raise ValueError(f"{rows.shape[0]} rows, {scores.shape[0]} scores")
+    cdef int32_t added = 0
+    if rows.shape[0]:
+        with nogil:
+            added = c_add(arena.c, &rows[0], &scores[0], <int32_t> rows.shape[0], source)
+    return added
+
+
+cdef class Neighbours:
+    """An item-to-item table. Immutable; keeps its arrays alive.
+
+    Args:
+        offset: int64 [items + 1]; the neighbours of `row` are `offset[row]` to `offset[row + 1]`.
+        neighbour: int32 rows.
+        weight: float32.
+
+    Raises:
+        ValueError: the arrays do not fit together, or a neighbour is no row.
+    """
+
+    def __cinit__(self, const int64_t[::1] offset not None, const int32_t[::1] neighbour not None,
+                  const float[::1] weight not None):
+        offsets, rows = np.asarray(offset), np.asarray(neighbour)
+        items = len(offsets) - 1
+        if items < 1 or offsets[0] != 0 or offsets[items] != len(rows) or len(rows) != weight.shape[0]:
+            raise ValueError("offset must run from 0 to the number of neighbours, one weight each")
+        if (np.diff(offsets) < 0).any():
+            raise ValueError("offset must not decrease")
+        if len(rows) and not (rows.min() >= 0 and rows.max() < items):
+            raise ValueError(f"a neighbour is not a row below {items}")
+        self.offset, self.neighbour, self.weight = offset, neighbour, weight
+        self.items = items
+        self.c.offset = &offset[0]
+        self.c.neighbour = &neighbour[0] if len(rows) else NULL
+        self.c.weight = &weight[0] if len(rows) else NULL
+
+    def add_similar(self, Arena arena not None, const int32_t[::1] history not None, int32_t k, uint8_t source) -> int:
+        """Add the `k` items with the largest sum of weights over `history` [n] int32 rows. Returns how many were new.
+
+        Sums in float64 in the order of `history`; equal sums by lower row.
+
+        Raises:
+            ValueError: the arena is made for fewer items.
+        """
+        if arena.c.items_max < self.items:
+            raise ValueError(f"arena for {arena.c.items_max} items, table of {self.items}")
+        cdef int32_t added = 0
+        if history.shape[0]:
+            with nogil:
+                added = c_add_similar(arena.c, self.c, &history[0], <int32_t> history.shape[0], k, source)
+        return added

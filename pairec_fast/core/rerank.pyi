@@ -1,0 +1,17 @@
+from collections.abc import Container
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core.arena import Arena
+
+def top_k(arena: Arena, size: int) -> None: ...
+
+class DiversityRules:
+    def __init__(
+        self,
+        rules: list[tuple[NDArray[np.int32], int, int, int, float]],
+        apart: Container[int] = (),
+        explore: int = 0,
+    ) -> None: ...
+    def apply(self, arena: Arena, size: int) -> None: ...
