@@ -1,0 +1,148 @@
+"""What no single section can know: every name that is used is defined, and what is defined is used.
+
+PAI-Rec logs and skips unknown names in RecallNames, FilterNames and SortNames; here they are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pairec_fast.config.kinds import STAGES
+from pairec_fast.config.positions import Path, quote
+from pairec_fast.config.report import Report, match_key
+from pairec_fast.config.sections import Sections
+
+_SINKS = {"disk": "DiskConfs", "kafka": "KafkaConfs", "datahub": "DatahubConfs"}
+
+# Where names of a section are used: keys whose text, or texts, are names; and in which sections they count, or all.
+_USES: dict[str, tuple[set[str], set[str] | None]] = {
+    "RecallConfs": ({"recallnames"}, {"SceneConfs", "PipelineConfs"}),
+    "FilterConfs": ({"filternames", "filtername", "defaultfiltername", "actionname"}, None),
+    "SortConfs": ({"sortnames", "sortname", "defaultsortname", "actionname"}, None),
+    "AlgoConfs": ({"rankalgolist", "algoname", "recallalgo"}, None),
+    "DiskConfs": ({"datasource"}, {"CallBackConfs"}),
+    "KafkaConfs": ({"datasource", "kafkaname"}, None),
+    "DatahubConfs": ({"datasource", "datahubname"}, None),
+}
+
+
+def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
+    """Report names that do not resolve, names defined twice and definitions without use.
+
+    Names are read from `document` (top-level keys spelled as PAI-Rec does), not from the Structs: an entry that has an
+    error in it still defines its name.
+    """
+    defined = {section: _defined(document, section) for section in _USES}
+    for section in ("RecallConfs", "FilterConfs", "SortConfs", "AlgoConfs"):
+        _names_are_distinct(defined[section], report)
+    _scene_names_resolve(sections, {section: _distinct(places) for section, places in defined.items()}, report)
+    _sinks_resolve(sections, document, report)
+    ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
+    if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
+        report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
+    for section, places in defined.items():
+        keys, within = _USES[section]
+        used: set[str] = set()
+        for name, part in document.items():
+            if within is None or name in within:
+                used |= set(_texts_under({name: part}, keys))
+        for name, path in places:
+            if name not in used:
+                report.warn(path, "defined but no scene uses it", key=False)
+
+
+def _defined(document: dict[str, Any], section: str) -> list[tuple[str, Path]]:
+    """The names a section defines and where, in its order; what is malformed was reported when it was converted."""
+    entries = document.get(section)
+    if isinstance(entries, dict):
+        return [(name, (section, name)) for name in entries]
+    found: list[tuple[str, Path]] = []
+    for at, entry in enumerate(entries if isinstance(entries, list) else ()):
+        key = match_key(entry, "Name") if isinstance(entry, dict) else None
+        if key is not None and isinstance(entry[key], str):
+            found.append((entry[key], (section, at, "Name")))
+    return found
+
+
+def _distinct(places: Iterable[tuple[str, Path]]) -> set[str]:
+    return {name for name, _ in places}
+
+
+def _names_are_distinct(places: list[tuple[str, Path]], report: Report) -> None:
+    first: dict[str, Path] = {}
+    for name, path in places:
+        if name in first:
+            report.error(path, f"{quote(name)} is already the name of {first[name][0]}[{first[name][1]}]")
+        elif not name and path[0] != "AlgoConfs":  # AlgoConfig itself refuses an empty name
+            report.error(path, "a name must not be empty")
+        first.setdefault(name, path)
+
+
+def _scene_names_resolve(sections: Sections, defined: dict[str, set[str]], report: Report) -> None:
+    recalls = defined["RecallConfs"] | {STAGES["recall"].built_in}
+    for scene, categories in _items(sections.scene_confs):
+        for category, conf in _items(categories):
+            path = ("SceneConfs", scene, category, "RecallNames")
+            names = getattr(conf, "recall_names", ())
+            _resolve(names, recalls, "recall", path, report)
+            _warn_repeated(names, path, report)
+    for section, by_scene, stage in (
+        ("FilterNames", sections.filter_names, "filter"),
+        ("SortNames", sections.sort_names, "sort"),
+    ):
+        known = defined[STAGES[stage].section] | {STAGES[stage].built_in}
+        for scene, names in _items(by_scene):
+            _resolve(names, known, stage, (section, scene), report)
+    for scene, rank in _items(sections.rank_conf):
+        names = getattr(rank, "rank_algo_list", ())
+        _resolve(names, defined["AlgoConfs"], "algorithm", ("RankConf", scene, "RankAlgoList"), report)
+
+
+def _resolve(names: Any, known: set[str], noun: str, path: Path, report: Report) -> None:
+    for at, name in enumerate(names if isinstance(names, tuple) else ()):
+        if isinstance(name, str) and name not in known:
+            report.error((*path, at), f"unknown {noun} {quote(name)}{report.did_you_mean(name, known)}")
+
+
+def _warn_repeated(names: Any, path: Path, report: Report) -> None:
+    seen: set[str] = set()
+    for at, name in enumerate(names if isinstance(names, tuple) else ()):
+        if isinstance(name, str) and name in seen:
+            report.warn((*path, at), f"{quote(name)} is listed twice", key=False)
+        elif isinstance(name, str):
+            seen.add(name)
+
+
+def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report) -> None:
+    for scene, conf in _items(sections.call_back_confs):
+        source = getattr(conf, "data_source", None)
+        name, kind = getattr(source, "name", None), getattr(source, "type", None)
+        if not isinstance(name, str) or not isinstance(kind, str):
+            continue
+        path = ("CallBackConfs", scene, "DataSource")
+        if kind not in _SINKS:
+            report.error((*path, "Type"), f'expected "disk", "kafka" or "datahub", got {quote(kind)}')
+            continue
+        entries = document.get(_SINKS[kind])
+        known = set(entries) if isinstance(entries, dict) else set()
+        if name not in known:
+            hint = report.did_you_mean(name, known)
+            report.error((*path, "Name"), f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
+
+
+def _items(value: Any) -> Iterable[tuple[str, Any]]:
+    """The entries of a map, none of a map that was reported as wrong."""
+    return value.items() if isinstance(value, dict) else ()
+
+
+def _texts_under(value: Any, keys: set[str], inside: bool = False) -> Iterator[str]:
+    """Every text below any of `keys` (in lower case), however deep."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _texts_under(part, keys, inside or key.casefold() in keys)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts_under(part, keys, inside)
+    elif inside and isinstance(value, str):
+        yield value

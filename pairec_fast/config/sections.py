@@ -1,0 +1,250 @@
+"""PAI-Rec's sections as frozen Structs: attribute `http_port` is the key `HttpPort`. The defaults are PAI-Rec's.
+
+Keys the engine has no use for are listed as `untyped`, so that a misspelt key stands out against them.
+Source: the Go structs of `alibaba/pairec` v2, package `recconf`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta, Struct, field
+
+Object = dict[str, Any]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Filled = Annotated[str, Meta(min_length=1)]
+
+
+def _all(names: str, kind: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), kind)
+
+
+_DAO = _all(
+    "Adapter RedisName RedisPrefix RedisDataType RedisFieldType RedisDefaultKey RedisValueDelimeter MysqlName "
+    "MysqlTable Config TableStoreName TableStoreTableName HBasePrefix HBaseName HBaseTable ColumnFamily Qualifier "
+    "ItemIdField ItemScoreField HologresName HologresTableName ClickHouseName ClickHouseTableName BeName BizName "
+    "BeRecallName BeTableName BeExposureUserIdName BeExposureItemIdName FeatureStoreName FeatureStoreModelName "
+    "FeatureStoreEntityName FeatureStoreViewName GraphName InstanceId UserNode ItemNode Edge LindormTableName "
+    "LindormName RecallEngineName RecallEngineTableName",
+    str,
+)
+
+_FEATURE_DAO: dict[str, Any] = {
+    **_DAO,
+    **_all(
+        "UserFeatureKeyName ItemFeatureKeyName FeatureType SequenceName SequenceEvent SequenceDelim "
+        "SequencePlayTime SequenceOfflineTableName SequenceDimFields TimestampFeatureKeyName EventFeatureKeyName "
+        "PlayTimeFeatureKeyName TsFeatureKeyName CacheFeaturesName LoadFromCacheFeaturesName OutEventName "
+        "OutHomeRTCntFeaPattern FeatureAppendKey",
+        Any,
+    ),
+    "FeatureAsyncLoad": bool,
+    "NoUsePlayTimeField": bool,
+    "SequenceLength": int,
+    "CacheSize": int,
+    "CacheTime": int,
+    "FeatureStoreOptions": Object,
+}
+
+
+class ListenConf(Struct, frozen=True, rename="pascal"):
+    """Where the server listens; an empty address is every interface."""
+
+    http_addr: str = ""
+    http_port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+
+
+class CategoryConfig(Struct, frozen=True, rename="pascal"):
+    """One category of a scene. `auto_invoke_call_back_rate` is percent; 0 and 100 are always."""
+
+    recall_names: tuple[str, ...] = ()
+    fallback_config: Object | None = None
+    auto_invoke_call_back: bool = False
+    auto_invoke_call_back_rate: Percent = 0
+    output_fields: tuple[str, ...] = ()
+    sub_rank: Object = field(default_factory=dict)
+
+
+class RankConfig(Struct, frozen=True, rename="pascal"):
+    """What scores a scene, and how the scores become one."""
+
+    rank_algo_list: tuple[str, ...] = ()
+    rank_score: str = ""
+    processor: str = ""
+    context_features: tuple[str, ...] = ()
+    item_features: tuple[str, ...] = ()
+    batch_count: Count = 100
+    score_rewrite: dict[str, str] = field(default_factory=dict)
+    ast_type: str = field(name="ASTType", default="")
+
+    zero_is_default: ClassVar[tuple[str, ...]] = ("batch_count",)
+
+
+class LightGBMConf(Struct, frozen=True, rename="pascal"):
+    """A forest of the snapshot, by name."""
+
+    model: Filled
+
+
+class LookupConf(Struct, frozen=True, rename="pascal"):
+    """The score is this feature."""
+
+    field_name: str = ""
+
+
+class AlgoConfig(Struct, frozen=True, rename="pascal"):
+    """A model. `type` stays open: what cannot run it refuses at bind."""
+
+    name: Filled
+    type: str = ""
+    light_gbm_conf: LightGBMConf | None = field(name="LightGBMConf", default=None)
+    eas_conf: Object | None = None
+    tfserving_conf: Object | None = field(name="TFservingConf", default=None)
+    seldon_conf: Object | None = None
+    vector_conf: Object | None = None
+    milvus_conf: Object | None = None
+    lookup_conf: LookupConf | None = None
+
+
+class FeatureDaoConf(Struct, frozen=True, rename="pascal"):
+    """Where features come from. `raw` is the whole object with PAI-Rec's spelling of its keys."""
+
+    adapter_type: str = ""
+    feature_store: str = ""
+    feature_key: str = ""
+    table_name: str = ""
+    user_select_fields: str = ""
+    item_select_fields: str = ""
+    raw: Object = field(default_factory=dict)
+
+    untyped: ClassVar[dict[str, Any]] = _FEATURE_DAO
+
+
+class FeatureLoadConfig(Struct, frozen=True, rename="pascal"):
+    """One load and the transforms that follow it."""
+
+    feature_dao_conf: FeatureDaoConf = FeatureDaoConf()
+    features: tuple[Object, ...] = ()
+
+
+class SceneFeatureConfig(Struct, frozen=True, rename="pascal"):
+    """The loads of a scene, in order."""
+
+    feature_load_confs: tuple[FeatureLoadConfig, ...] = ()
+    asyn_load_feature: bool = False
+
+
+class DataSource(Struct, frozen=True, rename="pascal"):
+    """A sink: `type` is `disk`, `kafka` or `datahub`, `name` one of DiskConfs, KafkaConfs or DatahubConfs."""
+
+    name: str = ""
+    type: str = ""
+
+
+class CallBackConfig(Struct, frozen=True, rename="pascal"):
+    """What is logged of a scene, and where to. Rates are percent; sizes of 0 keep everything."""
+
+    data_source: DataSource = DataSource()
+    rank_conf: Object = field(default_factory=dict)
+    raw_features: bool = False
+    raw_features_rate: Percent = 0
+    item_size: Count = 0
+    item_size_rate: Percent = 0
+    use_user_features: bool = False
+
+
+class PrometheusConfig(Struct, frozen=True, rename="pascal"):
+    """Metrics. `subsystem` is the prefix of every name; `raw` is the whole object."""
+
+    enable: bool = False
+    subsystem: Annotated[str, Meta(pattern="^([a-zA-Z_][a-zA-Z0-9_]*)?$")] = "pairec"
+    raw: Object = field(default_factory=dict)
+
+    zero_is_default: ClassVar[tuple[str, ...]] = ("subsystem",)
+    untyped: ClassVar[dict[str, Any]] = {
+        **_all("PushGatewayURL PushGatewayToken Job", str),
+        "PushIntervalSecs": int,
+        **_all("ReqDurBuckets ReqSizeBuckets RespSizeBuckets", list[float]),
+    }
+
+
+class SnapshotConf(Struct, frozen=True, rename="pascal"):
+    """Ours: the snapshot directory, and how often to look for a newer one; 0 is never."""
+
+    directory: Filled
+    reload_seconds: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class LimitConf(Struct, frozen=True, rename="pascal"):
+    """Ours: the maxima that size memory. `items_max` 0 is as many as the snapshot has."""
+
+    candidates_max: Positive = 4096
+    size_max: Positive = 1000
+    history_max: Positive = 1000
+    body_bytes_max: Positive = 1 << 20
+    in_flight_max: Positive = 8
+    items_max: Count = 0
+
+
+class LogRingConf(Struct, frozen=True, rename="pascal"):
+    """Ours: the ring that callbacks are written to and the segments it is flushed to."""
+
+    directory: str = ""
+    ring_bytes: Positive = 64 << 20
+    segment_bytes: Positive = 128 << 20
+    segment_seconds: Positive = 60
+    sync_milliseconds: Positive = 50
+
+
+class DiskConf(Struct, frozen=True, rename="pascal"):
+    """Ours: a sink that writes files into a directory."""
+
+    directory: Filled
+
+
+_UNUSED: dict[str, Any] = {
+    **_all("RunMode Region", str),
+    **_all("LogConf ABTestConf ExperimentConf", Object),
+    **_all("DPPConf BeFilterConfs", list[Object]),
+    "PipelineConfs": dict[str, list[Object]],
+    **_all(
+        "GeneralRankConfs ColdStartGeneralRankConfs ColdStartRankConfs EmbeddingConfs DebugConfs FeatureLogConfs "
+        "RedisConfs MysqlConfs ClickHouseConfs HologresConfs LindormConfs HBaseConfs HBaseThriftConfs "
+        "TableStoreConfs GraphConfs FeatureStoreConfs SlsConfs BEConfs RecallEngineConfs Ha3EngineConfs "
+        "OpenSearchConfs",
+        dict[str, Object],
+    ),
+}
+
+
+class Sections(Struct, frozen=True, rename="pascal"):
+    """The top level. The elements of RecallConfs, FilterConfs and SortConfs are the plug-ins' own Structs.
+
+    `raw` is the whole document with PAI-Rec's spelling of the top-level keys and the environment filled in.
+    """
+
+    listen_conf: ListenConf = ListenConf()
+    scene_confs: dict[str, dict[str, CategoryConfig]] = field(default_factory=dict)
+    recall_confs: tuple[Any, ...] = ()
+    filter_confs: tuple[Any, ...] = ()
+    filter_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sort_confs: tuple[Any, ...] = ()
+    sort_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rank_conf: dict[str, RankConfig] = field(default_factory=dict)
+    algo_confs: tuple[AlgoConfig, ...] = ()
+    user_feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
+    feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
+    call_back_confs: dict[str, CallBackConfig] = field(default_factory=dict)
+    kafka_confs: dict[str, Object] = field(default_factory=dict)
+    datahub_confs: dict[str, Object] = field(default_factory=dict)
+    disk_confs: dict[str, DiskConf] = field(default_factory=dict)
+    user_define_confs: Any = None
+    prometheus_config: PrometheusConfig = PrometheusConfig()
+    snapshot_conf: SnapshotConf | None = None
+    limit_conf: LimitConf = LimitConf()
+    log_ring_conf: LogRingConf = LogRingConf()
+    raw: Object = field(default_factory=dict)
+
+    untyped: ClassVar[dict[str, Any]] = _UNUSED

@@ -1,0 +1,89 @@
+"""Names: what is used must be defined, what is defined should be used, and scenes resolve as PAI-Rec does."""
+
+from __future__ import annotations
+
+from tests.configs import errors_of, parse
+
+
+def test_names_that_nothing_defines_are_errors_wherever_they_are_used():
+    assert errors_of(
+        SceneConfs={"s": {"default": {"RecallNames": ["UniqueFilter", "ContextItemRecall"]}}},
+        FilterNames={"default": ["UniqueFilter", "UniqeFilter"]},
+        SortNames={"s": ["ItemRankScore", "UniqueFilter"]},
+        AlgoConfs=[{"Name": "ctr_model"}],
+        RankConf={"s": {"RankAlgoList": ["ctr_model", "ctr_modl"]}},
+        DiskConfs={"log": {"Directory": "x"}},
+        CallBackConfs={
+            "a": {"DataSource": {"Name": "log", "Type": "disk"}},
+            "b": {"DataSource": {"Name": "lag", "Type": "disk"}},
+            "c": {"DataSource": {"Name": "log", "Type": "kafka"}},
+        },
+    ) == [
+        'SceneConfs.s.default.RecallNames[0]: unknown recall "UniqueFilter"',
+        'FilterNames.default[1]: unknown filter "UniqeFilter" (did you mean "UniqueFilter"?)',
+        'SortNames.s[1]: unknown sort "UniqueFilter"',
+        'RankConf.s.RankAlgoList[1]: unknown algorithm "ctr_modl" (did you mean "ctr_model"?)',
+        'CallBackConfs.b.DataSource.Name: unknown name "lag" in DiskConfs (did you mean "log"?)',
+        'CallBackConfs.c.DataSource.Name: unknown name "log" in KafkaConfs',
+    ]
+
+
+def test_entry_with_an_error_still_defines_its_name():
+    """Otherwise one wrong field would be reported again at every use of the entry."""
+    assert errors_of(
+        RecallConfs=[{"Name": "a", "RecallType": "BeRecall"}],
+        SceneConfs={"s": {"default": {"RecallNames": ["a"]}}},
+    ) == ['RecallConfs[0].RecallType: RecallType "BeRecall" is not available in this version']
+
+
+def test_two_definitions_of_one_name_are_an_error():
+    mock = {"Name": "a", "RecallType": "MockRecall"}
+    assert errors_of(RecallConfs=[mock, mock], AlgoConfs=[{"Name": "a"}, {"Name": "b"}, {"name": "b"}]) == [
+        'RecallConfs[1].Name: "a" is already the name of RecallConfs[0]',
+        'AlgoConfs[2].Name: "b" is already the name of AlgoConfs[1]',
+    ]
+
+
+def test_definitions_without_use_are_warnings():
+    config = parse(
+        RecallConfs=[{"Name": name, "RecallType": "MockRecall"} for name in ("used", "idle", "piped")],
+        FilterConfs=[{"Name": name, "FilterType": "AdjustCountFilter"} for name in ("action", "idle")],
+        SceneConfs={"s": {"default": {"RecallNames": ["used", "used"]}}},
+        PipelineConfs={"s": [{"RecallNames": ["piped"]}]},
+        GeneralRankConfs={"s": {"ActionConfs": [{"ActionType": "filter", "ActionName": "action"}]}},
+        DiskConfs={"d": {"Directory": "x"}},
+    )
+    assert config.warnings == (
+        'configuration: SceneConfs.s.default.RecallNames[1]: "used" is listed twice',
+        "configuration: RecallConfs[1].Name: defined but no scene uses it",
+        "configuration: FilterConfs[1].Name: defined but no scene uses it",
+        "configuration: DiskConfs.d: defined but no scene uses it",
+    )
+
+
+def test_scene_and_category_resolve_as_in_pairec():
+    entry = {"RecallType": "MockRecall"}
+    config = parse(
+        RecallConfs=[entry | {"Name": "a"}, entry | {"Name": "b"}],
+        SceneConfs={
+            "s": {"c": {"RecallNames": ["a"]}, "default_category": {"RecallNames": ["b"]}, "e": {}},
+            "t": {"default": {"RecallNames": ["a", "b"]}},
+        },
+        FilterConfs=[{"Name": "f", "FilterType": "AdjustCountFilter"}],
+        FilterNames={"s": ["f"], "default": ["UniqueFilter"], "none": []},
+        SortConfs=[{"Name": "o", "SortType": "CustomFieldSort"}],
+        SortNames={"s": ["o", "ItemRankScore"], "c": ["o"], "none": []},
+    )
+    assert config.recalls("s", "c") == ["a"]
+    assert config.recalls("s", "other") == ["b"]
+    assert config.recalls("s", "e") == []
+    assert config.recalls("t", "other") == []  # `default` is no `default_category`
+    assert config.recalls("u", "c") is None
+    assert config.filters("s") == ["f"]
+    assert config.filters("t") == ["UniqueFilter"]
+    assert config.filters("none") == []
+    assert parse().filters("s") == []
+    assert config.sorts("s", "c") == ["o", "ItemRankScore"]
+    assert config.sorts("t", "c") == ["o"]
+    assert config.sorts("t", "default") == ["ItemRankScore"]
+    assert config.sorts("none", "c") == []
