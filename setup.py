@@ -17,10 +17,11 @@ CORE = {
     "index": ["distance", "flat", "hnsw"],
     "recall": ["recall"],
     "filter": ["filter"],
-    "features": ["features"],
+    "features": ["features", "recall"],
     "forest": ["forest"],
     "expression": ["expression"],
     "rerank": ["rerank"],
+    "aggregate": ["aggregate"],
     "ring": ["ring", "segment", "flush"],
 }
 

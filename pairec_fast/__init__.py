@@ -1,5 +1,8 @@
 """A recommendation service in one process: recall, filter, score and rerank over preallocated columns."""
 
+from pairec_fast.config import Config
+from pairec_fast.engine import Engine
 from pairec_fast.errors import ConfigError, NotReadyError, PairecError, RequestError, SnapshotError
+from pairec_fast.snapshot import Snapshot
 
-__all__ = ["ConfigError", "NotReadyError", "PairecError", "RequestError", "SnapshotError"]
+__all__ = ["Config", "ConfigError", "Engine", "NotReadyError", "PairecError", "RequestError", "Snapshot", "SnapshotError"]

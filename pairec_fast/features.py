@@ -1,27 +1,196 @@
-"""Which value feeds which model input."""
+"""FeaturePlan: which value feeds which model input. The same plan builds training rows (learn/dataset.py)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from pairec_fast.core import Arena, Cross, Plan
 from pairec_fast.errors import SnapshotError
+from pairec_fast.query import Query
+from pairec_fast.snapshot import Column, Feature, Snapshot
+
+KINDS = ("user", "item", "context", "aggregate", "dot", "similarity")
+MISSING = np.float32("nan")
 
 
-class Feature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One input of a model.
+class FeaturePlan:
+    """The inputs of one model, resolved against one snapshot.
 
-    name       what the model calls it: LightGBM's `feature_names`
-    source     the column its value comes from
-    categories for text: the model's value is the text's index here; null and any other text are NaN
+    `source` of a feature is one of
+
+        user:column  item:column  context:name         a value of the user, the item or the request
+        aggregate:name                                 an aggregate, by user, by item, or by both
+        dot:vectors                                    user vector . item vector
+        similarity:table                               sum of item-to-item weights over the user's history
+
+    or a bare name: the item column, else the user column, else the context value of that name.
+    All values are float32; text becomes its place in the feature's `categories`; what is missing or unseen is NaN.
+
+    Raises:
+        SnapshotError: a source names nothing, or text meets a feature without categories. All of them at once.
     """
 
-    name: str
-    source: str
-    categories: list[str] | None = None
+    def __init__(self, features: Sequence[Feature], snapshot: Snapshot) -> None:
+        self.features, self.width = list(features), len(features)
+        self._snapshot = snapshot
+        self._item: list[tuple[int, Callable[[], NDArray[np.float32]]]] = []
+        self._user: list[tuple[int, Callable[[], NDArray[np.float32]]]] = []
+        self._asked: list[tuple[int, str, dict[str, int] | None]] = []  # context values
+        self._cold: list[tuple[int, str, dict[str, int] | None]] = []  # user columns, for a user without a row
+        self.cross: list[tuple[int, Cross]] = []
+        wrong = []
+        for place, feature in enumerate(self.features):
+            try:
+                self._resolve(place, feature)
+            except SnapshotError as error:
+                wrong.append(f"feature {feature.name!r}: {error}")
+        if wrong:
+            raise SnapshotError("\n".join(wrong))
+
+    @classmethod
+    def of_model(cls, snapshot: Snapshot, model: str) -> FeaturePlan:
+        """The plan of a model of the snapshot, ready to assemble: its static values are mapped, not computed."""
+        plan = cls(snapshot.manifest.models[model].features, snapshot)
+        plan.ready(snapshot.array(f"{model}.item_values"), snapshot.array(f"{model}.user_values"))
+        return plan
+
+    def ready(self, item_values: NDArray[np.float32], user_values: NDArray[np.float32]) -> None:
+        """Bind the kernel to `item_values` [items, item features] and `user_values` [users, user features]."""
+        columns = np.array([place for place, _ in self._item], np.int32)
+        self._kernel = Plan(self.width, columns, item_values, self.cross)
+        self._user_columns = np.array([place for place, _ in self._user], np.intp)
+        self._user_values = user_values
+        self._nothing = np.full(self.width, MISSING)
+
+    def item_values(self) -> NDArray[np.float32]:
+        """[items, item features] float32, in the order of the model's inputs."""
+        return _stack(len(self._snapshot.items), [values for _, values in self._item])
+
+    def user_values(self) -> NDArray[np.float32]:
+        """[users, user features] float32."""
+        return _stack(len(self._snapshot.users), [values for _, values in self._user])
+
+    def assemble(self, query: Query, arena: Arena) -> None:
+        """Write `arena.features[:count]`, one row of `width` float32 a candidate."""
+        same = self._nothing.copy()
+        if query.user >= 0:
+            same[self._user_columns] = self._user_values[query.user]
+        else:
+            for place, name, codes in self._cold:
+                same[place] = number(query.context.get(name), codes)
+        for place, name, codes in self._asked:
+            same[place] = number(query.context.get(name), codes)
+        self._kernel.assemble(arena, same, query.user, query.history)
+
+    def _resolve(self, place: int, feature: Feature) -> None:
+        snapshot, codes = self._snapshot, _codes(feature)
+        kind, name = split(feature.source)
+        if not kind:
+            tables = {"item": snapshot.items.columns, "user": snapshot.users.columns}
+            kind = next((side for side, columns in tables.items() if name in columns), "context")
+        if kind == "item":
+            column = _known(snapshot.items.columns, name, "item column")
+            self._item.append((place, _reader(column, codes)))
+        elif kind == "user":
+            column = _known(snapshot.users.columns, name, "user column")
+            self._user.append((place, _reader(column, codes)))
+            self._cold.append((place, name, codes))
+        elif kind == "context":
+            self._asked.append((place, name, codes))
+        elif kind == "aggregate":
+            self._aggregate(place, name)
+        elif kind == "dot":
+            vectors = _known(snapshot.vectors, name, "vectors")
+            self.cross.append((place, Cross.dot(vectors.users, vectors.items)))
+        else:
+            self.cross.append((place, Cross.similarity(_known(snapshot.neighbours, name, "item-to-item table"))))
+
+    def _aggregate(self, place: int, name: str) -> None:
+        snapshot = self._snapshot
+        info = _known(snapshot.manifest.aggregates, name, "aggregate")
+        values = snapshot.array(name)
+        if info.user is None:
+            self._item.append((place, lambda: grouped(values, group_of(snapshot.items.columns, info.item))))
+        elif info.item is None:
+            self._user.append((place, lambda: grouped(values, group_of(snapshot.users.columns, info.user))))
+        else:
+            user, item = group_of(snapshot.users.columns, info.user), group_of(snapshot.items.columns, info.item)
+            self.cross.append((place, Cross.cell(values, user, item)))
+
+
+def split(source: str) -> tuple[str, str]:
+    """`kind:name` apart; a bare name has kind "". Raises SnapshotError for another kind."""
+    kind, colon, name = source.partition(":")
+    if not colon:
+        return "", source
+    if kind not in KINDS or not name:
+        raise SnapshotError(f"source {source!r}: the part before the colon is one of {', '.join(KINDS)}")
+    return kind, name
+
+
+def number(value: Any, codes: dict[str, int] | None) -> Any:
+    """A value of a request as the model reads it: a number, a text's code, or NaN."""
+    if codes is not None:
+        return codes.get(value, MISSING) if isinstance(value, str) else MISSING
+    if isinstance(value, float | int) and -3.4e38 < value < 3.4e38:
+        return value
+    return MISSING
+
+
+def group_of(columns: Any, group: str) -> NDArray[np.int32] | None:
+    """Group of each row: codes of the text column `group`, or None for "", the row itself."""
+    return columns[group].values if group else None
+
+
+def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None) -> NDArray[np.float32]:
+    """`values` by group, one for each row; NaN where the group is missing."""
+    if group is None:
+        return values
+    return np.where(group >= 0, values[np.maximum(group, 0)], MISSING)
+
+
+def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.float32]:
+    """A whole column as the model reads it: float32 [count]."""
+    if column.kind == "number":
+        return column.values.astype(np.float32)
+    assert column.texts is not None and codes is not None
+    remap = np.array([codes.get(column.texts[code], MISSING) for code in range(len(column.texts))] + [MISSING], np.float32)
+    return remap[column.values]  # -1, missing, reads the last entry
+
+
+def _reader(column: Column, codes: dict[str, int] | None) -> Callable[[], NDArray[np.float32]]:
+    if column.kind == "vector":
+        raise SnapshotError("a vector is no number; use dot: for two of them")
+    if (column.kind == "text") != (codes is not None):
+        raise SnapshotError(
+            "the column is text, so the feature needs categories" if codes is None else "categories, but the column is numbers"
+        )
+    return lambda: model_values(column, codes)
+
+
+def _codes(feature: Feature) -> dict[str, int] | None:
+    return None if feature.categories is None else {text: code for code, text in enumerate(feature.categories)}
+
+
+def _known(mapping: Any, name: str, what: str) -> Any:
+    if name not in mapping:
+        raise SnapshotError(f"the snapshot has no {what} {name!r}; it has {', '.join(sorted(mapping)) or 'none'}")
+    return mapping[name]
+
+
+def _stack(rows: int, columns: list[Callable[[], NDArray[np.float32]]]) -> NDArray[np.float32]:
+    out = np.empty((rows, len(columns)), np.float32)
+    for place, values in enumerate(columns):
+        out[:, place] = values()
+    return out
 
 
 class FeatureSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct, field
 
+from pairec_fast.limits import LimitConf
+
 Object = dict[str, Any]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Count = Annotated[int, Meta(ge=0)]
@@ -175,17 +177,6 @@ class SnapshotConf(Struct, frozen=True, rename="pascal"):
 
     directory: Filled
     reload_seconds: Annotated[float, Meta(ge=0)] = 0.0
-
-
-class LimitConf(Struct, frozen=True, rename="pascal"):
-    """Ours: the maxima that size memory. `items_max` 0 is as many as the snapshot has."""
-
-    candidates_max: Positive = 4096
-    size_max: Positive = 1000
-    history_max: Positive = 1000
-    body_bytes_max: Positive = 1 << 20
-    in_flight_max: Positive = 8
-    items_max: Count = 0
 
 
 class LogRingConf(Struct, frozen=True, rename="pascal"):

@@ -1,1 +1,38 @@
 """The compiled core. Pointers live here and nowhere else: check, drop the GIL, call, count."""
+
+from pairec_fast.core.aggregate import aggregate
+from pairec_fast.core.arena import Arena
+from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.features import Cross, Plan
+from pairec_fast.core.filter import drop_exposed, keep_allowed
+from pairec_fast.core.forest import Forest
+from pairec_fast.core.idmap import IdMap, build_slots
+from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.recall import Neighbours, add, nearest
+from pairec_fast.core.rerank import DiversityRules, in_order, top_k
+from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
+
+__all__ = [
+    "Arena",
+    "Cross",
+    "DiversityRules",
+    "Forest",
+    "IdMap",
+    "Log",
+    "Neighbours",
+    "Plan",
+    "Ring",
+    "VectorIndex",
+    "add",
+    "aggregate",
+    "build_slots",
+    "crc32c",
+    "drop_exposed",
+    "in_order",
+    "keep_allowed",
+    "nearest",
+    "read_segments",
+    "recover",
+    "top_k",
+    "verify_segments",
+]

@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core.arena import Arena
+from pairec_fast.core.index import VectorIndex
 
 def add(arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int) -> int: ...
 
@@ -12,3 +13,6 @@ class Neighbours:
     items: int
     def __init__(self, offset: NDArray[np.int64], neighbour: NDArray[np.int32], weight: NDArray[np.float32]) -> None: ...
     def add_similar(self, arena: Arena, history: NDArray[np.int32], k: int, source: int) -> int: ...
+def nearest(
+    arena: Arena, index: VectorIndex, query: NDArray[np.float32], k: int, effort: int, source: int
+) -> int: ...

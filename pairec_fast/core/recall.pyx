@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 import numpy as np
 
 from pairec_fast.core.arena cimport Arena
+from pairec_fast.core.index cimport SearchScratch, VectorIndex
 
 
 def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None, uint8_t source) -> int:
@@ -65,3 +66,33 @@ cdef class Neighbours:
             with nogil:
                 added = c_add_similar(arena.c, self.c, &history[0], <int32_t> history.shape[0], k, source)
         return added
+
+
+def nearest(Arena arena not None, VectorIndex index not None, const float[::1] query not None, int32_t k, int64_t effort,
+            uint8_t source) -> int:
+    """Add the `k` items nearest to `query` [dim] float32, best first, within `effort`. Returns how many were new.
+
+    A zero query has no direction: it adds nothing. Allocates nothing once a search of this size has run.
+
+    Raises:
+        ValueError: dimensions or sizes do not fit.
+    """
+    if query.shape[0] != index.dim:
+        raise ValueError(f"query of {query.shape[0]} dimensions, index of {index.dim}")
+    if k <= 0 or effort <= 0 or index.count > arena.c.items_max:
+        raise ValueError(f"k {k} and effort {effort} must be positive; index of {index.count}, arena for {arena.c.items_max}")
+    cdef int32_t i, found, added = 0
+    cdef bint zero = True
+    for i in range(query.shape[0]):
+        if query[i] != 0:
+            zero = False
+    if zero:
+        return 0
+    k = min(k, index.count)
+    cdef SearchScratch scratch = index._take(<int32_t> max(<int64_t> k, min(effort, index.effort_max())))
+    with nogil:
+        index.prepare(&query[0], scratch.query)
+        found = index.search_into(scratch.query, k, effort, NULL, index.count, scratch, scratch.rows, scratch.scores)
+        added = c_add(arena.c, scratch.rows, scratch.scores, found, source)
+    index._free.append(scratch)
+    return added

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from pairec_fast.core.arena import Arena
 
 def top_k(arena: Arena, size: int) -> None: ...
+def in_order(arena: Arena) -> None: ...
 
 class DiversityRules:
     def __init__(

@@ -35,6 +35,14 @@ def top_k(Arena arena not None, int32_t size) -> None:
             c_top_k(arena.c, size)
 
 
+def in_order(Arena arena not None) -> None:
+    """Order the candidates as they came. Writes `order`, `order_count`."""
+    cdef int32_t slot
+    for slot in range(arena.c.count):
+        arena.c.order[slot] = slot
+    arena.c.order_count = arena.c.count
+
+
 cdef class DiversityRules:
     """Rules of PAI-Rec's DiversityRuleSort over an item table. Immutable.
 

@@ -1,0 +1,239 @@
+"""`pairec-fast VERB`. Data on stdout, messages on stderr; exit 0 ok, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from pairec_fast.errors import PairecError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="pairec-fast", description="Recommendation serving in one process.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (_demo, _train, _build, _serve, _check, _log):
+        add(verbs)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except PairecError as error:
+        print(f"pairec-fast {options.verb}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"pairec-fast {options.verb}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        extra = "serve" if error.name in ("granian", "uvloop") else "learn"
+        print(f"pairec-fast {options.verb}: needs {error.name}: pip install 'pairec_fast[{extra}]'", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        return 0
+    return 1
+
+
+class Bars:
+    """Progress of named steps: a bar each while stderr is a terminal, silence otherwise."""
+
+    def __init__(self) -> None:
+        self._bar: object = None
+        self._step = ""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if step != self._step:
+            self.close()
+            self._step = step
+            self._bar = tqdm(total=total, desc=step, file=sys.stderr, disable=None, leave=True)
+        bar = self._bar
+        bar.total = total  # type: ignore[attr-defined]
+        bar.update(done - bar.n)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()  # type: ignore[attr-defined]
+            self._bar, self._step = None, ""
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=help, description=help)
+
+
+def _demo(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "demo", "Make a world, train on it, build a snapshot and serve it.")
+    parser.add_argument("--data", choices=["world", "ml-100k"], default="world", help="the demo world, or MovieLens-100K")
+    parser.add_argument("--items", type=_positive, default=20_000)
+    parser.add_argument("--users", type=_positive, default=5_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--workers", type=_positive, default=1)
+    parser.add_argument("--dir", type=Path, default=Path("demo"), help="where everything it makes lives")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    from pairec_fast.learn.demo import Demo
+    from pairec_fast.serve import serve
+
+    bars = Bars()
+    demo = Demo(options.data, options.dir, options.items, options.users, options.seed, options.port)
+    if not demo.ready():
+        from pairec_fast.build import build
+
+        demo.make(build, say, bars)
+        bars.close()
+    return serve(demo.config, options.workers, ready=lambda: say(demo.what_to_try()))
+
+
+def _train(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "train", "Train a LightGBM model on a table of interactions.")
+    parser.add_argument("table", type=Path, help="CSV or Parquet")
+    parser.add_argument("--label", required=True, help="the column to predict")
+    parser.add_argument("--objective", choices=["binary", "lambdarank", "regression"], default="binary")
+    parser.add_argument("--group", help="column of requests: rows of one are ranked against each other")
+    parser.add_argument("--time", help="column of times; the latest rows are held out")
+    parser.add_argument("--holdout", choices=["time", "user"], help="insist on how to hold out")
+    parser.add_argument("--user", default="user_id", help="column of users")
+    parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="not a feature; may be repeated")
+    parser.add_argument("--categorical", action="append", default=[], metavar="COLUMN", help="numbers that are names")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path, default=Path("."), help="folder for model.txt and features.json")
+    parser.add_argument("--json", action="store_true", help="figures as one JSON object")
+    parser.set_defaults(run=_run_train)
+
+
+def _run_train(options: argparse.Namespace) -> int:
+    from pairec_fast.learn.train import train_table
+
+    bars = Bars()
+    result = train_table(
+        options.table, label=options.label, output=options.output, objective=options.objective, group=options.group,
+        time=options.time, holdout=options.holdout, user=options.user, drop=options.drop,
+        categorical=options.categorical, seed=options.seed, progress=lambda done, total: bars("trees", done, total),
+    )  # fmt: skip
+    bars.close()
+    if options.json:
+        figures = {
+            name: getattr(result, name)
+            for name in ("rows", "rows_holdout", "trees", "auc", "log_loss", "ndcg", "rmse", "importances")
+        }
+        print(msgspec.json.encode(figures).decode())
+    else:
+        print(result.report)
+    return 0
+
+
+def _build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "build", "Build a snapshot from a world file.")
+    parser.add_argument("world", type=Path, help="world.toml")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of snapshots")
+    parser.set_defaults(run=_run_build)
+
+
+def _run_build(options: argparse.Namespace) -> int:
+    from pairec_fast.build import build
+
+    bars = Bars()
+    directory = build(options.world, options.output, say=say, progress=bars)
+    bars.close()
+    print(directory)
+    return 0
+
+
+def _serve(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "serve", "Serve a configuration over HTTP.")
+    parser.add_argument("--config", type=Path, required=True, help="engine.json")
+    parser.add_argument("--workers", type=_positive, default=1, help="processes; they share the snapshot's pages")
+    parser.set_defaults(run=_run_serve)
+
+
+def _run_serve(options: argparse.Namespace) -> int:
+    from pairec_fast.serve import serve
+
+    return serve(options.config, options.workers)
+
+
+def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "check", "Check a configuration and the snapshot it names; all problems at once.")
+    parser.add_argument("config", type=Path, help="engine.json")
+    parser.set_defaults(run=_run_check)
+
+
+def _run_check(options: argparse.Namespace) -> int:
+    from pairec_fast.config import Config
+    from pairec_fast.errors import ConfigError
+    from pairec_fast.scene import KINDS, bind
+    from pairec_fast.snapshot import Snapshot
+
+    config = Config.load(options.config, KINDS)
+    for line in (*config.warnings, *config.unused):
+        say(line)
+    if config.snapshot_conf is None:
+        raise ConfigError("SnapshotConf: missing; it names the snapshot directory")
+    snapshot = Snapshot.load(config.path(config.snapshot_conf.directory))
+    scenes = bind(config, snapshot)
+    print(f"ok: {len(scenes)} scenes and categories on snapshot {snapshot.fingerprint} ({snapshot.directory.name})")
+    return 0
+
+
+def _log(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "log", "Read the feature log.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, help, run in (
+        ("dump", "Print every record, one JSON object a line.", _run_dump),
+        ("verify", "Check every segment; exit 1 if one is damaged.", _run_verify),
+    ):
+        action = actions.add_parser(name, help=help, description=help)
+        action.add_argument("directory", type=Path)
+        action.set_defaults(run=run)
+
+
+def _run_dump(options: argparse.Namespace) -> int:
+    from pairec_fast.callback import rows
+    from pairec_fast.core import read_segments
+
+    _existing(options.directory)
+    write: Callable[[bytes], int] = sys.stdout.buffer.write
+    encode = msgspec.json.Encoder().encode
+    damaged = 0
+    for payload, ring_id, position in read_segments(options.directory):
+        try:
+            lines = b"".join(encode(row) + b"\n" for row in rows(payload))
+        except (msgspec.DecodeError, KeyError) as error:
+            damaged += 1
+            say(f"record {ring_id:016x}:{position} is not a callback: {error}")
+            continue
+        write(lines)
+    sys.stdout.buffer.flush()
+    return 1 if damaged else 0
+
+
+def _run_verify(options: argparse.Namespace) -> int:
+    from pairec_fast.core import verify_segments
+
+    _existing(options.directory)
+    reports = verify_segments(options.directory)
+    for report in reports:
+        print(msgspec.json.encode(report).decode())
+    return 1 if any(report["errors"] for report in reports) else 0
+
+
+def _existing(directory: Path) -> None:
+    if not directory.is_dir():
+        raise PairecError(f"{directory}: no such directory")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number

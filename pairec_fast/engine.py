@@ -1,0 +1,355 @@
+"""Engine: a request walks the line, a callback goes into the log, a snapshot is swapped."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pairec_fast.callback import Record, encode, invoked, thinned, without_empty
+from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.core import Arena, Log
+from pairec_fast.errors import ConfigError, NotReadyError, RequestError
+from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
+from pairec_fast.metrics import Histogram, Metrics
+from pairec_fast.query import Query, merged_features
+from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
+from pairec_fast.scene import KINDS, Scene, bind, loaded, properties
+from pairec_fast.sink.disk import open_log, ring_directory
+from pairec_fast.snapshot import Snapshot
+
+STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
+SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
+
+
+def _nothing() -> None:
+    pass
+
+
+class Engine:
+    """One configuration on one snapshot. `recommend` may be called from any number of threads."""
+
+    def __init__(self, config: Config) -> None:
+        """Load the snapshot, bind every scene, open the logs.
+
+        Raises:
+            ConfigError, SnapshotError: cannot serve; nothing is left open.
+        """
+        if config.snapshot_conf is None:
+            raise ConfigError("SnapshotConf: missing; it names the snapshot directory, as {\"Directory\": ...}")
+        self.config, self.limits = config, config.limit_conf
+        self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
+        self._threads = threading.local()
+        self._laps: dict[tuple[str, str], Histogram] = {}
+        self._scenes: dict[tuple[str, str], Scene] = {}
+        self._bind(Snapshot.load(config.path(config.snapshot_conf.directory)))
+        self._logs = open_logs(config)
+
+    @classmethod
+    def from_config(cls, source: str | os.PathLike[str] | dict[str, Any]) -> Engine:
+        """An engine from a configuration file, or from a dict whose relative paths start at the working directory.
+
+        Raises:
+            ConfigError: all that is wrong with the configuration, at once.
+            SnapshotError: the snapshot is missing, altered, or does not fit.
+        """
+        config = Config.parse(source, KINDS) if isinstance(source, dict) else Config.load(source, KINDS)
+        return cls(config)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The current one."""
+        return self._snapshot
+
+    def swap(self, directory: str | os.PathLike[str]) -> None:
+        """Make another snapshot current: loaded and rehearsed aside, then swapped as one; requests in flight keep the
+        old one.
+
+        Raises:
+            ConfigError, SnapshotError: it does not fit; the old one keeps serving.
+        """
+        self._bind(Snapshot.load(Path(directory)))
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
+        self._scenes = {}
+        for log in set(self._logs.values()):
+            log.close(timeout)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def recommend(self, request: RecommendRequest | dict[str, Any]) -> Reply:
+        """Answer a request of `/api/rec/feed`.
+
+        Raises:
+            RequestError: a field that cannot be used.
+            NotReadyError: closed.
+        """
+        reply, after = self.feed(request_of(request, RecommendRequest))
+        after()
+        return reply
+
+    async def recommend_async(self, request: RecommendRequest | dict[str, Any]) -> Reply:
+        """As `recommend`, for callers on an event loop. Local data needs no awaiting: it runs to completion."""
+        return self.recommend(request)
+
+    def feed(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
+        """As `recommend`, and what is to be done after the answer has left: the automatic callback."""
+        request_id = request.request_id or str(uuid.uuid4())
+        scene_id, category = request.scene_id or "default_scene", request.category or "default"
+        features = merged_features(request.features, request.complex_type_features)
+        if not request.uid:
+            raise RequestError("uid not empty", request_id=request_id)
+        begin = time.perf_counter_ns()
+        scene = self._scene(scene_id, category)
+        size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
+        wanted = request.size if request.size > 0 else SIZE_DEFAULT
+        items: list[Item] = []
+        after, logs = _nothing, []
+        if scene is not None:
+            query = Query(
+                scene.snapshot, request.uid, size, features, history_max=self.limits.history_max,
+                item_id=request.item_id, item_list=request.item_list,
+            )  # fmt: skip
+            arena, laps = self._walk(scene, query)
+            items = scene.writer.items(arena, size)
+            laps.append(time.perf_counter_ns())
+            self._observe(scene.name, begin, laps)
+            if request.debug:
+                logs = _debug_logs(request_id, scene, laps)
+            after = self._automatic(scene, query, request, request_id, arena, items)
+        code, msg = ENOUGH if len(items) >= wanted else SHORT
+        if code != 200:
+            self.metrics.count("size_not_enough_total", scene=scene_id if scene else "")
+        self.metrics.count("rec_total", scene=scene_id if scene else "")
+        reply = Reply(code, msg, request_id, len(items), "", items)
+        if logs:
+            reply.logs = logs
+        return reply, after
+
+    def recall(self, request: RecommendRequest) -> Reply:
+        """Recall and filters only, in recall order: `/api/recall`.
+
+        Raises:
+            RequestError: a field that cannot be used.
+        """
+        request_id = str(uuid.uuid4())
+        if not request.uid:
+            raise RequestError("uid not empty", request_id=request_id)
+        scene = self._scene(request.scene_id or "default_scene", request.category or "default_category")
+        wanted = request.size if request.size > 0 else SIZE_DEFAULT
+        items: list[Item] = []
+        if scene is not None:
+            query = Query(
+                scene.snapshot, request.uid, min(wanted, self.limits.size_max), {}, history_max=self.limits.history_max
+            )
+            arena = self._arena(scene)
+            for stage in (*scene.recalls, *scene.filters):
+                stage(query, arena)
+            items = scene.writer.recalled(arena, query.size)
+        code, msg = ENOUGH if len(items) >= wanted else SHORT
+        return Reply(code, msg, request_id, len(items), "", items)
+
+    def callback(self, request: CallbackRequest | dict[str, Any]) -> bool:
+        """Log a callback: `/api/callback`. True unless the log is full; a scene without `CallBackConfs` logs nothing.
+
+        Raises:
+            RequestError: a field that cannot be used.
+        """
+        request = request_of(request, CallbackRequest)
+        for field in ("uid", "request_id", "scene_id"):
+            if not getattr(request, field):
+                raise RequestError(f"{field} not empty")
+        if not request.item_list:
+            raise RequestError("recommend item list not empty")
+        for place, entry in enumerate(request.item_list):
+            id = entry.get("item_id")
+            if isinstance(id, bool) or not isinstance(id, str | int | float) or id == "":
+                raise RequestError(f"item_list[{place}].item_id must be a text, got {id!r}")
+        conf = self.config.call_back_confs.get(request.scene_id)
+        if conf is None:
+            return True
+        # Features of the callback's own scene: what `<scene>_callback` loads is joined here.
+        snapshot, (users, columns) = self._snapshot, self._callback_columns[request.scene_id]
+        entries = request.item_list[: conf.item_size or None]
+        items = [
+            loaded(entry, columns, snapshot.items.ids.find(entry["item_id"]) if isinstance(entry["item_id"], str) else -1)
+            for entry in entries
+        ]
+        features = without_empty(merged_features(request.features, request.complex_type_features))
+        features = loaded(features, users, snapshot.users.ids.find(request.uid))
+        self.metrics.count("log_offered_total", len(request.item_list), source="explicit")
+        self.metrics.count("log_sampled_out_total", len(request.item_list) - len(items), source="explicit")
+        return self._log(request.scene_id, conf, request.request_id, request.uid, features, request.request_info, items)
+
+    def gauges(self) -> dict[str, float]:
+        """What `/metrics` shows beside counters: the logs' own figures, and the snapshot's age."""
+        values: dict[str, float] = {"snapshot_time_seconds": self._snapshot.time}
+        for log in set(self._logs.values()):
+            for name, value in log.counters().items():
+                if isinstance(value, dict):  # errors by name
+                    value = sum(value.values())
+                values[f"log_{name}"] = values.get(f"log_{name}", 0) + value
+        return values
+
+    def _walk(self, scene: Scene, query: Query) -> tuple[Arena, list[int]]:
+        """The line, from left to right. Returns the arena and when each stage ended, nanoseconds."""
+        clock, arena = time.perf_counter_ns, self._arena(scene)
+        for recall in scene.recalls:
+            recall(query, arena)
+        laps = [clock()]
+        for filter_ in scene.filters:
+            filter_(query, arena)
+        laps.append(clock())
+        scene.score.features(query, arena)
+        laps.append(clock())
+        scene.score.score(query, arena)
+        laps.append(clock())
+        for rerank in scene.reranks:
+            rerank(query, arena)
+        laps.append(clock())
+        return arena, laps
+
+    def _scene(self, scene_id: str, category: str) -> Scene | None:
+        """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
+        scenes = self._scenes
+        if not scenes:
+            raise NotReadyError("the engine is closed")
+        return scenes.get((scene_id, category)) or scenes.get((scene_id, "default_category"))
+
+    def _bind(self, snapshot: Snapshot) -> None:
+        scenes = bind(self.config, snapshot)
+        if not scenes:
+            raise ConfigError("SceneConfs: no scene")
+        self._width = max(scene.score.width for scene in scenes.values())
+        self._algos = max(1, *(len(scene.score.outputs) for scene in scenes.values()))
+        for scene in scenes.values():
+            for stage in STAGES:
+                self._laps[scene.name, stage] = self.metrics.histogram(
+                    "stage_duration_seconds", scene=scene.name, stage=stage
+                )
+            self._laps[scene.name, ""] = self.metrics.histogram("rec_duration_seconds", scene=scene.name)
+        confs = self.config.user_feature_confs, self.config.feature_confs
+        self._callback_columns = {
+            scene: tuple(
+                properties(conf, f"{scene}_callback", side, snapshot)
+                for conf, side in zip(confs, ("user", "item"), strict=True)
+            )
+            for scene in self.config.call_back_confs
+        }
+        self._snapshot, self._scenes = snapshot, scenes
+
+    def _arena(self, scene: Scene) -> Arena:
+        """This thread's own, emptied; made anew when a snapshot outgrew it."""
+        arena: Arena | None = getattr(self._threads, "arena", None)
+        items = len(scene.snapshot.items)
+        width, algos = scene.score.width, max(1, len(scene.score.outputs))
+        if arena is None or arena.items_max < items or arena.width < width or arena.algos < algos:
+            arena = self._threads.arena = Arena(
+                self.limits.candidates_max, items_max=items, width=max(width, self._width), algos=max(algos, self._algos)
+            )
+        arena.reset()
+        return arena
+
+    def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
+        last = begin
+        for stage, lap in zip(STAGES, laps, strict=True):
+            self._laps[scene, stage].observe((lap - last) * 1e-9)
+            last = lap
+        self._laps[scene, ""].observe((last - begin) * 1e-9)
+
+    def _automatic(
+        self, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena, items: list[Item]
+    ) -> Callable[[], None]:
+        """The automatic callback, with everything it needs taken out of the arena now."""
+        conf = self.config.call_back_confs.get(scene.name)
+        automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
+        if conf is None or not items or not (automatic or request.debug):
+            return _nothing
+        self.metrics.count("log_offered_total", len(items), source="automatic")
+        if automatic and not invoked(request_id, rate):
+            self.metrics.count("log_sampled_out_total", len(items), source="automatic")
+            return _nothing
+        count = min(len(items), conf.item_size or len(items))
+        kept = thinned(count, conf.item_size_rate, request_id)
+        self.metrics.count("log_sampled_out_total", len(items) - len(kept), source="automatic")
+        slots = [int(arena.order[place]) for place in kept]
+        rows = [int(arena.row[slot]) for slot in slots]
+        algo_scores = [scene.writer.algo_scores(arena, slot) for slot in slots]
+
+        def after() -> None:
+            entries = [
+                loaded({}, scene.item_properties, row)
+                | {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
+                for place, row, scores in zip(kept, rows, algo_scores, strict=True)
+            ]
+            features = scene.user_features(query) if conf.use_user_features else query.context
+            self._log(scene.name, conf, request_id, query.uid, without_empty(features), {}, entries)
+
+        return after
+
+    def _log(
+        self, scene: str, conf: CallBackConfig, request_id: str, uid: str, features: dict[str, Any],
+        request_info: dict[str, Any], items: list[dict[str, Any]],
+    ) -> bool:  # fmt: skip
+        record = Record(
+            scene, request_id, int(time.time()), uid, features, request_info, items, "", self._snapshot.fingerprint
+        )
+        accepted = self._logs[conf.data_source.name].push(encode(record))
+        self.metrics.count("log_accepted_total" if accepted else "log_dropped_total", len(items), scene=scene)
+        return accepted
+
+
+def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
+    """Of each disk sink that a scene uses: where its segments and its rings lie.
+
+    Raises:
+        ConfigError: a sink of a kind that is not available here.
+    """
+    places: dict[str, tuple[Path, Path]] = {}
+    for scene, conf in config.call_back_confs.items():
+        source = conf.data_source
+        if source.type != "disk":
+            raise ConfigError(
+                f'CallBackConfs.{scene}.DataSource.Type: "{source.type}" is not available in this version; use "disk"'
+            )
+        segments = config.path(config.disk_confs[source.name].directory)
+        ring = config.log_ring_conf.directory
+        # Several sinks may share one configured folder, so each gets its own in it.
+        places[source.name] = segments, config.path(ring) / source.name if ring else ring_directory(segments)
+    return places
+
+
+def open_logs(config: Config) -> dict[str, Log]:
+    """The log of each disk sink in use, by the sink's name.
+
+    Raises:
+        ConfigError, PairecError, OSError: one cannot be opened; the others are closed again.
+    """
+    conf, logs = config.log_ring_conf, dict[str, Log]()
+    try:
+        for name, (segments, rings) in log_directories(config).items():
+            logs[name] = open_log(
+                segments, rings, ring_bytes=conf.ring_bytes, segment_bytes=conf.segment_bytes,
+                segment_seconds=conf.segment_seconds, sync_seconds=conf.sync_milliseconds / 1000,
+            )  # fmt: skip
+    except BaseException:
+        for log in logs.values():
+            log.close()
+        raise
+    return logs
+
+
+def _debug_logs(request_id: str, scene: Scene, laps: list[int]) -> list[str]:
+    lines = [f"[INFO] requestId={request_id}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"]
+    for stage, begin, end in zip(STAGES[1:], laps, laps[1:], strict=False):
+        lines.append(f"[INFO] requestId={request_id}\tmodule={stage}\tcost={(end - begin) / 1e6:.3f}")
+    return lines

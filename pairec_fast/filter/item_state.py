@@ -1,0 +1,62 @@
+"""Only what may be shown now: in stock, published, allowed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from pairec_fast.core import Arena, keep_allowed
+from pairec_fast.errors import ConfigError
+from pairec_fast.expression import Column, Condition, depends_on_user, mask
+from pairec_fast.query import Query
+from pairec_fast.snapshot import Snapshot
+
+
+class ItemStateDao(msgspec.Struct, frozen=True, rename="pascal"):
+    """`adapter_type` "local", `table_name` "items": the columns of the snapshot's item table."""
+
+    adapter_type: str
+    table_name: str = "items"
+
+
+class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
+    """Keeps the items whose columns meet all `FilterParams`. *Source*: PAI-Rec, `ItemStateFilter`.
+
+    Conditions on the item alone are evaluated once, at bind; a request then reads one byte a candidate.
+    """
+
+    name: str
+    item_state_dao_conf: ItemStateDao
+    filter_params: list[Condition] = []
+
+    def bind(self, snapshot: Snapshot) -> Callable[[Query, Arena], None]:
+        """Raises ConfigError: another adapter or table, or a condition that cannot be evaluated."""
+        where, dao = f"FilterConfs.{self.name}.ItemStateDaoConf", self.item_state_dao_conf
+        if dao.adapter_type != "local" or dao.table_name != "items":
+            raise ConfigError(f'{where}: only AdapterType "local" with TableName "items" is available in this version')
+        if depends_on_user(self.filter_params):
+            raise ConfigError(f"FilterConfs.{self.name}.FilterParams: conditions on the user are not available here yet")
+        columns: dict[str, Column] = {}
+        for name, column in snapshot.items.columns.items():
+            if column.kind == "number":
+                columns[name] = column.values
+            elif column.texts is not None:
+                columns[name] = (column.values, column.texts)  # type: ignore[assignment]
+        for name in _names(self.filter_params):
+            if name not in columns:
+                raise ConfigError(
+                    f'FilterConfs.{self.name}.FilterParams: the item table has no column "{name}"; '
+                    f"it has {', '.join(sorted(columns)) or 'none'}"
+                )
+        allowed = np.ascontiguousarray(mask(self.filter_params, columns, len(snapshot.items)))
+        return lambda query, arena: keep_allowed(arena, allowed)  # type: ignore[func-returns-value]
+
+
+def _names(conditions: list[Condition] | tuple[Condition, ...]) -> list[str]:
+    names = []
+    for condition in conditions:
+        names += [condition.name] if condition.name else []
+        names += _names(condition.configs)
+    return names

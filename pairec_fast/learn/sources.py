@@ -1,0 +1,140 @@
+"""The tables of a world, read: ids, columns as a snapshot holds them, and the events as rows of both tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core import IdMap, build_slots
+from pairec_fast.errors import SnapshotError
+from pairec_fast.learn.frame import Frame, TextColumn
+from pairec_fast.learn.spec import InteractionsSpec, TableSpec, World
+from pairec_fast.learn.table import read_table
+from pairec_fast.snapshot import Column, Table, Texts
+
+
+class Events:
+    """One an interaction, in the order of the file.
+
+    user, item: int32 rows of the tables. time: float64 unix seconds. positive: bool. frame: all columns, for contexts.
+    group: int64, equal within a request; without groups each event is its own.
+    """
+
+    def __init__(
+        self, user: NDArray[np.int32], item: NDArray[np.int32], time: NDArray[np.float64],
+        positive: NDArray[np.bool_], group: NDArray[np.int64], frame: Frame,
+    ) -> None:  # fmt: skip
+        self.user, self.item, self.time, self.positive, self.group, self.frame = user, item, time, positive, group, frame
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+class Sources:
+    """Everything a world is built from. `now` is the clock of the snapshot: one second after the last event."""
+
+    def __init__(self, items: Table, users: Table, events: Events) -> None:
+        self.items, self.users, self.events = items, users, events
+        self.now = float(events.time.max()) + 1.0 if len(events) else 0.0
+
+
+def read_sources(world: World, folder: Path) -> Sources:
+    """Read the tables of a world.
+
+    Raises:
+        SnapshotError: a file, column or id that is missing or does not fit; the message names file and place.
+    """
+    conf = world.interactions
+    frame = read_table(folder / conf.file, text=[conf.user, conf.item, *([conf.group] if conf.group else [])])
+    frame.require([conf.user, conf.item, conf.time, *filter(None, (conf.label, conf.group))])
+    items = _table("items", world.items, folder)
+    users = _table("users", world.users, folder) if world.users else _known_users(frame, conf)
+    user, item = _rows(frame, conf.user, users), _rows(frame, conf.item, items)
+    time = _finite(frame, conf.time)
+    positive = np.ones(len(frame), bool)
+    if conf.label:
+        label = _finite(frame, conf.label)
+        positive = label > 0
+    group = _groups(frame, conf.group)
+    return Sources(items, users, Events(user, item, time, positive, group, frame))
+
+
+def id_arrays(ids: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    """Texts, one after the other: `text` uint8 and `offset` uint64 [count + 1]."""
+    encoded = [id.encode() for id in ids]
+    offset = np.zeros(len(encoded) + 1, np.uint64)
+    np.cumsum([len(id) for id in encoded], out=offset[1:])
+    return np.frombuffer(b"".join(encoded), np.uint8), offset
+
+
+def _id_map(frame: Frame, column: str, ids: list[str]) -> IdMap:
+    text, offset = id_arrays(ids)
+    try:
+        return IdMap(text, offset, build_slots(text, offset))
+    except ValueError as error:
+        raise SnapshotError(f"{frame.path}: {frame.place(error.args[1])}: {column}: {error.args[0]}") from error
+
+
+def _table(name: str, spec: TableSpec, folder: Path) -> Table:
+    frame = read_table(folder / spec.file, text=[spec.id])
+    ids = frame.text(spec.id)
+    _no_nulls(frame, spec.id, ids)
+    columns = {}
+    for column in frame.names:
+        value = frame.column(column)
+        if column == spec.id:
+            continue
+        if isinstance(value, TextColumn):
+            columns[column] = Column("text", value.codes, Texts(*id_arrays(value.vocabulary)))
+        elif isinstance(value, np.ndarray):
+            if value.dtype == np.bool_:
+                value = value.astype(np.uint8)  # conditions compare numbers; PAI-Rec has no bool to compare with
+            columns[column] = Column("vector" if value.ndim == 2 else "number", value, None)
+        # Lists of text have no use at serving time and are left out.
+    return Table(name, _id_map(frame, spec.id, [ids.vocabulary[code] for code in ids.codes]), columns)
+
+
+def _known_users(frame: Frame, conf: InteractionsSpec) -> Table:
+    """Without a user table, the users are those of the interactions, in order of appearance."""
+    users = frame.text(conf.user)
+    _no_nulls(frame, conf.user, users)
+    return Table("users", _id_map(frame, conf.user, users.vocabulary), {})
+
+
+def _rows(frame: Frame, name: str, table: Table) -> NDArray[np.int32]:
+    texts = frame.text(name)
+    _no_nulls(frame, name, texts)
+    row_of = np.array([table.ids.find(text) for text in texts.vocabulary], np.int32)
+    rows = row_of[texts.codes]
+    if (lost := np.flatnonzero(rows < 0)).size:
+        first = int(lost[0])
+        raise SnapshotError(
+            f"{frame.path}: {frame.place(first)}: {name} {texts.value(first)!r} is not in the {table.name} table "
+            f"({lost.size:,} of {len(frame):,} rows name unknown {table.name})"
+        )
+    return rows
+
+
+def _no_nulls(frame: Frame, name: str, texts: TextColumn) -> None:
+    if (empty := np.flatnonzero(texts.codes < 0)).size:
+        raise SnapshotError(f"{frame.path}: {frame.place(int(empty[0]))}: {name} is empty; every row needs one")
+
+
+def _finite(frame: Frame, name: str) -> NDArray[np.float64]:
+    values: NDArray[Any] = frame.numbers(name).astype(np.float64)
+    if (bad := np.flatnonzero(~np.isfinite(values))).size:
+        first = int(bad[0])
+        raise SnapshotError(f"{frame.path}: {frame.place(first)}: {name} is {values[first]}; a finite number would be right")
+    return values
+
+
+def _groups(frame: Frame, name: str) -> NDArray[np.int64]:
+    if not name:
+        return np.arange(len(frame), dtype=np.int64)
+    texts = frame.text(name)
+    _no_nulls(frame, name, texts)
+    return texts.codes.astype(np.int64)

@@ -1,0 +1,186 @@
+"""world.toml: what a snapshot is built from."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pairec_fast.errors import ConfigError
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", description="letters, digits, _ and -")]
+Days = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Unknown keys are errors: a misspelt one would change what is built."""
+
+
+class TableSpec(_Spec, frozen=True):
+    """`file` (CSV or Parquet), and which of its columns holds the ids."""
+
+    file: str
+    id: str
+
+
+class InteractionsSpec(_Spec, frozen=True):
+    """One event a row. `time` in unix seconds. `label` "": every row is a positive; else rows with label 1 are.
+
+    `group`: rows with one value are one request (what was shown together).
+    """
+
+    file: str
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    label: str = ""
+    group: str = ""
+
+
+class AggregateSpec(_Spec, frozen=True):
+    """A value of past events, strictly before a time. `by`: user, item, user.column, item.column, or one of each side.
+
+    `of` is a column of the interactions for sum and mean; count and recency (days since the last event) have none.
+    With `positives`, only rows with label 1 count. `window_days` or `half_life_days` forget; 0 does not.
+    """
+
+    name: Name
+    function: Literal["count", "sum", "mean", "recency"]
+    by: Annotated[list[str], Meta(min_length=1, max_length=2)]
+    of: str = ""
+    positives: bool = False
+    window_days: Days = 0
+    half_life_days: Days = 0
+
+
+class VectorsSpec(_Spec, frozen=True):
+    """User and item vectors in one space: two NPY files [rows, dim] float32 in the order of the tables, or trained.
+
+    `method` "als" trains implicit ALS on the positives.
+    """
+
+    name: Name
+    users: str = ""
+    items: str = ""
+    metric: Literal["ip", "cosine", "l2"] = "ip"
+    method: Literal["", "als"] = ""
+    factors: Count = 64
+    regularization: float = 0.05
+    alpha: float = 5.0
+    iterations: Count = 10
+    kind: Literal["auto", "flat", "hnsw"] = "hnsw"
+    k: Count = 500
+    recall: float = 0.95
+
+
+class ListSpec(_Spec, frozen=True):
+    """The `count` items with the most positives, for all or `by` a text column of the users."""
+
+    name: Name
+    by: str = ""
+    count: Count = 500
+    half_life_days: Days = 0
+
+
+class NeighboursSpec(_Spec, frozen=True):
+    """For each item the `count` items that go with it: "cosine" of who chose them, or "ease" (up to 20,000 items)."""
+
+    name: Name
+    method: Literal["cosine", "ease"] = "cosine"
+    count: Count = 50
+    regularization: float = 200.0
+
+
+class FeatureSpec(_Spec, frozen=True):
+    """One model input; `source` as in `pairec_fast.features.FeaturePlan`."""
+
+    name: str
+    source: str
+
+
+class ModelSpec(_Spec, frozen=True):
+    """A LightGBM model: a `file` (its features.json beside it), or `features` to train one on.
+
+    Training rows are the interactions of the last `train_share` of the time; what they read (vectors, neighbours,
+    aggregates, histories) is what was known before. The last `holdout_share` is held out and measured.
+    """
+
+    name: Name
+    file: str = ""
+    features: list[FeatureSpec] = []
+    objective: Literal["lambdarank", "binary"] = "lambdarank"
+    train_share: Annotated[float, Meta(gt=0, lt=1)] = 0.4
+    holdout_share: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    rounds: Count = 300
+    leaves: Count = 31
+    learning_rate: float = 0.05
+
+
+class World(_Spec, frozen=True):
+    """The whole file. Paths are relative to its folder."""
+
+    items: TableSpec
+    interactions: InteractionsSpec
+    users: TableSpec | None = None
+    aggregates: list[AggregateSpec] = []
+    vectors: list[VectorsSpec] = []
+    lists: list[ListSpec] = []
+    neighbours: list[NeighboursSpec] = []
+    models: list[ModelSpec] = []
+    seed: int = 0
+
+
+def load_world(path: Path) -> World:
+    """Read and check world.toml.
+
+    Raises:
+        ConfigError: cannot be read, is no TOML, or has a wrong, unknown or repeated name; the message has file and path.
+    """
+    try:
+        value: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        world = msgspec.convert(value, World)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {str(error).replace('`$.', '`')}") from error
+    try:
+        check_world(world)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return world
+
+
+def check_world(world: World) -> None:
+    """Raises ConfigError: what one section cannot know about itself."""
+    named = [*world.aggregates, *world.vectors, *world.lists, *world.neighbours, *world.models]
+    names = [one.name for one in named]
+    for name in names:
+        if names.count(name) > 1 or name in ("items", "users", "history"):
+            raise ConfigError(f'the name "{name}" is taken twice; every table, vector, list and model has its own')
+    for one in world.aggregates:
+        sides = [part.partition(".")[0] for part in one.by]
+        if any(side not in ("user", "item") for side in sides) or len(set(sides)) != len(sides):
+            raise ConfigError(
+                f"aggregates.{one.name}.by is {one.by}; write user, item, user.column, item.column, or one of each side"
+            )
+        if set(one.by) == {"user", "item"}:
+            raise ConfigError(f"aggregates.{one.name}.by: a value for every pair of user and item is too many to keep")
+        if (one.function in ("sum", "mean")) != bool(one.of):
+            raise ConfigError(f'aggregates.{one.name}.of: {one.function} {"needs a column" if not one.of else "has none"}')
+        if one.window_days and one.half_life_days:
+            raise ConfigError(f"aggregates.{one.name}: window_days or half_life_days, not both")
+        if one.function == "recency" and (one.window_days or one.half_life_days):
+            raise ConfigError(f"aggregates.{one.name}: recency forgets nothing; leave window_days and half_life_days out")
+    for vectors in world.vectors:
+        if bool(vectors.method) == bool(vectors.users or vectors.items) or bool(vectors.users) != bool(vectors.items):
+            raise ConfigError(f'vectors.{vectors.name}: give users and items, two NPY files, or method = "als"')
+    for model in world.models:
+        if bool(model.file) == bool(model.features):
+            raise ConfigError(f"models.{model.name}: give file, a LightGBM model, or features to train one on")

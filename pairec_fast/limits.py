@@ -1,0 +1,26 @@
+"""The maxima that size memory. Everything a request can grow into is bounded here, once, at start."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class LimitConf(Struct, frozen=True, rename="pascal"):
+    """Ours.
+
+    candidates_max: slots of the arena: what all recalls of a scene may bring together.
+    size_max: items one request may get; who asks for more gets this many.
+    history_max: items of a user's history a request looks at, the newest.
+    body_bytes_max: larger request bodies are refused.
+    in_flight_max: requests a worker works on at once; more are answered 503.
+    """
+
+    candidates_max: Positive = 4096
+    size_max: Positive = 1000
+    history_max: Positive = 1000
+    body_bytes_max: Positive = 1 << 20
+    in_flight_max: Positive = 8

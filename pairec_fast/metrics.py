@@ -1,0 +1,79 @@
+"""Counters and latency histograms of one worker, as Prometheus text. Plain lists and dicts: an update costs nanoseconds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+# Seconds. Two buckets an octave where answers are expected, from 50 us; Prometheus' defaults start where we end.
+BUCKETS = tuple(round(50e-6 * 2 ** (step / 2), 7) for step in range(30))
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Histogram:
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+
+class Metrics:
+    """`prefix` begins every name: PAI-Rec's `PrometheusConfig.Subsystem`."""
+
+    def __init__(self, prefix: str = "pairec") -> None:
+        self.prefix = prefix
+        self._counters: dict[tuple[str, Labels], float] = {}
+        self._histograms: dict[tuple[str, Labels], Histogram] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        key = (name, tuple(labels.items()))
+        self._counters[key] = self._counters.get(key, 0) + amount
+
+    def histogram(self, name: str, **labels: str) -> Histogram:
+        """The histogram of that name and labels; hold on to it, so that a request need not look it up."""
+        return self._histograms.setdefault((name, tuple(labels.items())), Histogram())
+
+    def text(self, gauges: Mapping[str, float] | None = None) -> str:
+        """Prometheus' text format. `gauges` are values read at this moment."""
+        lines: list[str] = []
+        for name in sorted({name for name, _ in self._counters}):
+            lines.append(f"# TYPE {self.prefix}_{name} counter")
+            lines += [
+                f"{self.prefix}_{name}{_braces(labels)} {value:g}"
+                for (other, labels), value in self._counters.items()
+                if other == name
+            ]
+        for name in sorted({name for name, _ in self._histograms}):
+            lines.append(f"# TYPE {self.prefix}_{name} histogram")
+            for (other, labels), histogram in self._histograms.items():
+                if other == name:
+                    lines += self._histogram(name, labels, histogram)
+        for name, value in (gauges or {}).items():
+            lines += [f"# TYPE {self.prefix}_{name} gauge", f"{self.prefix}_{name} {value:.17g}"]
+        return "\n".join(lines) + "\n"
+
+    def _histogram(self, name: str, labels: Labels, histogram: Histogram) -> list[str]:
+        lines, total = [], 0
+        for bound, count in zip((*BUCKETS, float("inf")), histogram.counts, strict=True):
+            total += count
+            edge = "+Inf" if bound == float("inf") else f"{bound:g}"
+            lines.append(f"{self.prefix}_{name}_bucket{_braces((*labels, ('le', edge)))} {total}")
+        lines.append(f"{self.prefix}_{name}_sum{_braces(labels)} {histogram.sum:.9g}")
+        lines.append(f"{self.prefix}_{name}_count{_braces(labels)} {total}")
+        return lines
+
+
+def _braces(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,113 @@
+"""Who asks: what one request says, resolved against one snapshot."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.expression.convert import to_float, to_int, to_string
+from pairec_fast.snapshot import Snapshot
+
+NOBODY = np.empty(0, np.int32)
+
+
+class Query:
+    """Attributes:
+
+    uid, size, item_id: as the request says.
+    user: row in the user table, -1 for a user the snapshot has not seen.
+    shown: int32, rows of the items in this request's own `history` feature, in its order.
+    history: int32, rows of what the user chose, oldest first: the snapshot's, then `shown`; each item once.
+    context: the request's features.
+    item_list: the request's own candidates.
+    """
+
+    __slots__ = ("_snapshot", "context", "history", "item_id", "item_list", "shown", "size", "uid", "user")
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        uid: str,
+        size: int,
+        context: dict[str, Any],
+        *,
+        history_max: int,
+        item_id: str = "",
+        item_list: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self.uid, self.size, self.context = uid, size, context
+        self.item_id, self.item_list = item_id, item_list or []
+        self.user = snapshot.users.ids.find(uid)
+        self.shown = snapshot.items.ids.find_all(item_ids(context.get("history"))[-history_max:])
+        known = snapshot.history.of(self.user) if self.user >= 0 else NOBODY
+        self.history = recent(known, self.shown, history_max)
+
+    def user_value(self, column: str) -> Any:
+        """What is known of the user by that name: the snapshot's column, else the request's feature, else None."""
+        table = self._snapshot.users
+        if self.user >= 0 and column in table.columns:
+            value = table.columns[column].value(self.user)
+            if value is not None:
+                return value
+        return self.context.get(column)
+
+
+def item_ids(value: Any) -> list[str]:
+    """Item ids of a `history` feature: a list of texts, or one text with commas between them. Anything else: none."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part]
+    return [part for part in value if isinstance(part, str)] if isinstance(value, list) else []
+
+
+def recent(known: NDArray[np.int32], shown: NDArray[np.int32], most: int) -> NDArray[np.int32]:
+    """The last `most` of `known` followed by `shown`, each row once, at its last place."""
+    if len(shown) == 0:  # `known` is free of repeats: build saw to that
+        return known[-most:]
+    newest_first = dict.fromkeys([*shown[::-1].tolist(), *known[::-1].tolist()])
+    return np.array(list(newest_first)[:most][::-1], np.int32)
+
+
+def merged_features(features: dict[str, Any], typed: list[Any]) -> dict[str, Any]:
+    """The features of a request with its `complex_type_features` laid over them. *Source*: PAIREC 1.5."""
+    if not typed:
+        return features
+    merged = dict(features)
+    for entry in typed:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            continue
+        value = _typed(entry.get("values"), str(entry.get("type", "")))
+        if value is not _DROPPED:
+            merged[entry["name"]] = value
+    return merged
+
+
+_DROPPED = object()
+_SCALARS: dict[str, Any] = {
+    "string": lambda value: to_string(value, ""),
+    "int": lambda value: to_int(value, 0),
+    "int64": lambda value: to_int(value, 0),
+    "float": lambda value: to_float(value, 0.0),
+    "double": lambda value: to_float(value, 0.0),
+}
+_MAP = re.compile(r"map<(string|int|int64),(string|int|int64|float|double)>")
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if kind in _SCALARS:
+        return _SCALARS[kind](value)
+    if kind in ("list<list<float>>", "list<list<double>>"):
+        if not isinstance(value, list):
+            return _DROPPED
+        return [[to_float(part, 0.0) for part in row] for row in value if isinstance(row, list)]
+    if kind.startswith("list<") and kind[5:-1] in _SCALARS:
+        return [_SCALARS[kind[5:-1]](part) for part in value] if isinstance(value, list) else _DROPPED
+    if match := _MAP.fullmatch(kind):
+        if not isinstance(value, dict):
+            return _DROPPED
+        key_of, value_of = _SCALARS[match[1]], _SCALARS[match[2]]
+        return {key_of(key): value_of(part) for key, part in value.items()}
+    return value

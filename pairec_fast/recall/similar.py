@@ -1,0 +1,69 @@
+"""Items like those the user chose, or like the one being looked at."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from pairec_fast.core import Arena, Neighbours
+from pairec_fast.errors import ConfigError
+from pairec_fast.query import Query
+from pairec_fast.recall.kind import Dao, Recall, positive
+from pairec_fast.snapshot import Snapshot, pick
+
+
+class UserCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"):
+    """The user's history through an item-to-item table: score = sum of weights, divided by the largest.
+
+    `UserCollaborativeDaoConf`: `User2ItemTable` is "history", `Item2ItemTable` an item-to-item table.
+    *Source*: PAI-Rec, `UserCollaborativeFilterRecall`, with a preference of 1 for each item of the history.
+    """
+
+    name: str
+    user_collaborative_dao_conf: Dao
+    recall_count: int = 200
+
+    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+        """Raises ConfigError: no such table."""
+        where = f"RecallConfs.{self.name}"
+        dao = self.user_collaborative_dao_conf.local(f"{where}.UserCollaborativeDaoConf")
+        if dao.user2_item_table != "history":
+            raise ConfigError(
+                f'{where}.UserCollaborativeDaoConf.User2ItemTable: "{dao.user2_item_table}"; a snapshot has "history"'
+            )
+        table: Neighbours = pick(
+            snapshot.neighbours, dao.item2_item_table, f"{where}.UserCollaborativeDaoConf.Item2ItemTable"
+        )
+        count = positive(self.recall_count, where)
+
+        def recall(query: Query, arena: Arena) -> None:
+            before = arena.count
+            if table.add_similar(arena, query.history, count, source):
+                scores = arena.recall_score[before : arena.count]
+                if (largest := scores[0]) > 0:  # best first
+                    scores /= largest
+
+        return recall
+
+
+class ItemCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"):
+    """The neighbours of the request's `item_id`. *Source*: PAI-Rec, `ItemCollaborativeFilterRecall`."""
+
+    name: str
+    item_collaborative_dao_conf: Dao
+    recall_count: int = 200
+
+    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+        """Raises ConfigError: no such table."""
+        where = f"RecallConfs.{self.name}"
+        dao = self.item_collaborative_dao_conf.local(f"{where}.ItemCollaborativeDaoConf")
+        table: Neighbours = pick(
+            snapshot.neighbours, dao.item2_item_table, f"{where}.ItemCollaborativeDaoConf.Item2ItemTable"
+        )
+        count, find = positive(self.recall_count, where), snapshot.items.ids.find
+
+        def recall(query: Query, arena: Arena) -> None:
+            if query.item_id and (row := find(query.item_id)) >= 0:
+                table.add_similar(arena, np.array([row], np.int32), count, source)
+
+        return recall

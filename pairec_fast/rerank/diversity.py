@@ -1,0 +1,81 @@
+"""Not too much of one kind in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core import Arena, DiversityRules
+from pairec_fast.errors import ConfigError
+from pairec_fast.query import Query
+from pairec_fast.snapshot import Column, Snapshot, pick
+
+
+class DiversityRule(msgspec.Struct, frozen=True, rename="pascal"):
+    """Candidates are of one value when all `dimensions`, item columns, agree. A size of 0 switches its check off."""
+
+    dimensions: list[str]
+    interval_size: int = 0
+    window_size: int = 0
+    frequency_size: int = 0
+    weight: float = 0.0
+
+
+class DiversityRuleSort(msgspec.Struct, frozen=True, rename="pascal"):
+    """*Source*: PAI-Rec, `DiversityRuleSort` (PAIREC 7.2)."""
+
+    name: str
+    diversity_rules: list[DiversityRule] = []
+    diversity_size: int = 0
+    explore_item_size: int = 0
+    exclude_recalls: list[str] = []
+    conditions: list[Any] = []
+    exclusion_rules: list[Any] = []
+    multi_value_dimension_conf: list[Any] = []
+
+    def bind(self, snapshot: Snapshot, sources: list[str], last: bool) -> Callable[[Query, Arena], None]:
+        """Raises ConfigError: a dimension that is no item column, or a part that does not act in this version."""
+        where = f"SortConfs.{self.name}"
+        for field in ("conditions", "exclusion_rules", "multi_value_dimension_conf"):
+            if getattr(self, field):
+                key = "".join(word.capitalize() for word in field.split("_"))
+                raise ConfigError(f"{where}.{key} is not available in this version")
+        if not self.diversity_rules:
+            return lambda query, arena: None
+        rules = []
+        for place, rule in enumerate(self.diversity_rules):
+            at = f"{where}.DiversityRules[{place}].Dimensions"
+            columns = [pick(snapshot.items.columns, name, at) for name in rule.dimensions]
+            values = joined(columns, len(snapshot.items))
+            rules.append((values, rule.interval_size, rule.window_size, rule.frequency_size, rule.weight))
+        apart = {source for source, name in enumerate(sources) if name in self.exclude_recalls}
+        kernel = DiversityRules(rules, apart, self.explore_item_size)
+        fixed = self.diversity_size
+
+        def sort(query: Query, arena: Arena) -> None:
+            kernel.apply(arena, fixed or query.size)
+
+        return sort
+
+
+def joined(columns: list[Column], count: int) -> NDArray[np.int32]:
+    """A number for each item, equal where all columns have the same text: int32 [count].
+
+    The text of a number is its integer part, that of a missing value or a vector is empty.
+    """
+    value = np.zeros(count, np.int64)
+    for column in columns:
+        if column.kind == "text":
+            assert column.texts is not None
+            code = column.values.astype(np.int64)
+            code[code < 0] = next((at for at in range(len(column.texts)) if column.texts[at] == ""), -1)
+        elif column.kind == "number":
+            code = np.unique(np.trunc(column.values), return_inverse=True, equal_nan=True)[1].astype(np.int64)
+        else:
+            code = np.zeros(count, np.int64)
+        value = np.unique(value * (code.max() + 2) + code + 1, return_inverse=True)[1].astype(np.int64)
+    return value.astype(np.int32)

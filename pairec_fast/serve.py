@@ -1,0 +1,98 @@
+"""Granian around the ASGI application, and an orderly end: what a worker did not write out, the parent does."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+
+from pairec_fast.config import Config
+from pairec_fast.engine import log_directories
+from pairec_fast.errors import ConfigError, PairecError
+from pairec_fast.scene import KINDS, bind
+from pairec_fast.sink.disk import recover_all
+from pairec_fast.snapshot import Snapshot
+
+KILL_SECONDS = 8  # a worker that has not stopped by then is killed; its ring is written out all the same
+HOST = "127.0.0.1"  # loopback unless the configuration names an address
+
+
+def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Callable[[], None] | None = None) -> int:
+    """Serve a configuration until SIGINT or SIGTERM. `port` overrides `ListenConf`; `ready` is called once it answers.
+
+    Raises:
+        ConfigError, SnapshotError: before anything listens.
+        PairecError: the address is taken.
+    """
+    path = path.absolute()
+    config = Config.load(path, KINDS)
+    if config.snapshot_conf is None:
+        raise ConfigError(f"{path}: SnapshotConf: missing; it names the snapshot directory")
+    # Once here, so that what is wrong is said once and nothing starts; the workers find the pages in memory.
+    bind(config, Snapshot.load(config.path(config.snapshot_conf.directory)))
+    logs = log_directories(config)
+    address = config.listen_conf.http_addr or HOST
+    port = config.listen_conf.http_port if port is None else port
+    _refuse_taken(address, port)
+    os.environ["PAIREC_CONFIG"] = str(path)
+    # Workers start from nothing: a forked one would inherit threads' locks and whatever the parent has read.
+    multiprocessing.set_start_method("spawn", force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if ready is not None:
+        threading.Thread(target=_when_ready, args=(address, port, ready), daemon=True).start()
+    server = Granian(
+        "pairec_fast.app:create", factory=True, interface=Interfaces.ASGI, address=address, port=port, workers=workers,
+        loop=Loops.uvloop, runtime_mode=RuntimeModes.st, http=HTTPModes.http1, websockets=False,
+        respawn_failed_workers=True, workers_kill_timeout=KILL_SECONDS, log_dictconfig=_STDERR,
+    )  # fmt: skip
+    try:
+        server.serve()
+    except SystemExit as stopped:
+        # Granian exits 1 when a signal reached the workers too, as Ctrl-C does: that is an orderly end.
+        if stopped.code not in (0, 1, None) or not server.interrupt_signal:
+            raise
+    finally:
+        for segments, rings in logs.values():
+            recover_all(segments, rings)
+    return 0
+
+
+def _when_ready(address: str, port: int, ready: Callable[[], None]) -> None:
+    url = f"http://{address if address not in ('0.0.0.0', '::') else HOST}:{port}/readyz"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(600):
+        try:
+            with opener.open(url, timeout=1):
+                ready()
+                return
+        except OSError:
+            time.sleep(0.05)
+
+
+def _refuse_taken(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise PairecError(f"cannot listen on {address}:{port}: {error.strerror}") from error
+
+
+_STDERR = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "plain"}},
+    "loggers": {"_granian": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
+}
