@@ -18,7 +18,7 @@ CORE = {
     "recall": ["recall"],
     "filter": ["filter"],
     "features": ["features", "recall"],
-    "forest": ["forest"],
+    "forest": ["forest", "forest_text"],
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],

@@ -72,3 +72,39 @@ def rank_score(text, values):
     except ZeroDivisionError:
         return None
     return float(numbers.pop())
+def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
+    """Raw scores of a LightGBM model's text, [n] or [n, classes] float64, a row at a time.
+
+    Source: LightGBM's `tree.h`, NumericalDecision and CategoricalDecision; a dense value within 1e-35f of zero is zero.
+    """
+    near_zero = float(np.float32(1e-35))
+    header, *blocks = text.split("\nend of trees\n")[0].split("\nTree=")
+    fields = dict(line.partition("=")[::2] for line in header.splitlines())
+    classes = int(fields["num_tree_per_iteration"])
+    out = np.zeros((len(X), classes))
+    for number, block in enumerate(blocks):
+        tree = {name: value.split() for name, _, value in (line.partition("=") for line in block.splitlines())}
+        value = [float(word) for word in tree["leaf_value"]]
+        names = "split_feature", "decision_type", "left_child", "right_child", "cat_boundaries", "cat_threshold"
+        feature, kind, left, right, bounds, words = ([int(word) for word in tree.get(name, [])] for name in names)
+        threshold = [float(word) for word in tree.get("threshold", [])]
+
+        def goes_left(x, node, threshold=threshold, kind=kind, bounds=bounds, words=words):
+            if kind[node] & 1:
+                if np.isnan(x) or not -1 < x < 2**31:
+                    return False
+                number = int(threshold[node])
+                set_words = words[bounds[number] : bounds[number + 1]]
+                return int(x) < 32 * len(set_words) and bool(set_words[int(x) // 32] >> int(x) % 32 & 1)
+            missing = ("none", "zero", "nan")[kind[node] >> 2]
+            x = 0.0 if abs(x) <= near_zero or (np.isnan(x) and missing != "nan") else x
+            if (missing == "zero" and x == 0.0) or (missing == "nan" and np.isnan(x)):
+                return bool(kind[node] & 2)
+            return x <= threshold[node]
+
+        for row, x in enumerate(np.asarray(X, np.float64)):
+            node = 0 if len(value) > 1 else -1
+            while node >= 0:
+                node = left[node] if goes_left(x[feature[node]], node) else right[node]
+            out[row, number % classes] += value[~node]
+    return out if classes > 1 else out[:, 0]

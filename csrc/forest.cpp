@@ -1,0 +1,93 @@
+// Source of what a split means: LightGBM include/LightGBM/tree.h, NumericalDecision and CategoricalDecision.
+#include "forest.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pairec {
+namespace {
+
+using std::int32_t;
+using std::size_t;
+
+// LightGBM drops dense values this close to zero before it looks at a tree, whatever the missing type.
+constexpr double kZero = 1e-35f;
+
+constexpr int32_t kBlock = 512;  // rows kept in cache while all trees pass over them
+
+// 1 if category `x` is not in set `number`. Truncates toward zero as LightGBM's cast does, so (-1, 0] is category 0;
+// compares first, because casting what an int cannot hold is undefined.
+unsigned outside_set(const Forest& forest, double number, double x) noexcept {
+  if (!(x > -1.0 && x < 2147483648.0)) return 1;
+  const auto which = static_cast<size_t>(number), category = static_cast<size_t>(static_cast<int32_t>(x));
+  const size_t word = forest.set_begin[which] + category / 32;
+  return word >= forest.set_begin[which + 1] || !(forest.set[word] >> (category % 32) & 1);
+}
+
+// Adds one tree's leaf to out[i * step] for `count` rows, `kLanes` at once: each waits some ten cycles for its
+// loads at every step, so they wait together. Spare lanes of the last round repeat its last row.
+template <int kLanes, bool kWithSets, typename Value>
+void add_leaves(const Forest& forest, size_t tree, const Value* x, std::ptrdiff_t stride, int32_t count, double* out,
+                std::ptrdiff_t step) noexcept {
+  const size_t root = forest.root[tree];
+  const double* threshold = forest.threshold.data() + root;
+  const int32_t* feature = forest.feature.data() + root;
+  const int32_t* next = forest.next.data() + root;
+  const std::uint8_t* rule = forest.rule.data() + root;
+  for (int32_t row = 0; row < count; row += kLanes) {
+    const int32_t lanes = std::min(kLanes, count - row);
+    const Value* at[kLanes];
+    int32_t node[kLanes] = {};
+    for (int lane = 0; lane < kLanes; ++lane) at[lane] = x + stride * (row + std::min(lane, lanes - 1));
+    int32_t moved;
+    do {
+      moved = 0;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const int32_t here = node[lane];
+        const double value = at[lane][feature[here]], limit = threshold[here];
+        const unsigned above = value > limit, nan = value != value, zero = std::fabs(value) <= kZero;
+        const unsigned is = above | nan << 1 | zero << 2;
+        unsigned right = rule[here] >> is & 1;
+        if constexpr (kWithSets) {
+          if (rule[here] & kBySet) right = outside_set(forest, limit, value);
+        }
+        node[lane] = next[here] + int32_t(right);
+        moved |= node[lane] ^ here;
+      }
+    } while (moved);
+    for (int lane = 0; lane < lanes; ++lane) out[step * (row + lane)] += threshold[node[lane]];
+  }
+}
+
+template <typename Value>
+void score(const Forest& forest, const Value* x, std::ptrdiff_t stride, int32_t count, double* out,
+           std::ptrdiff_t row_step, std::ptrdiff_t class_step) noexcept {
+  for (std::ptrdiff_t row = 0; row < count; row += kBlock) {  // wide: the last step may pass the largest int32
+    const auto rows = static_cast<int32_t>(std::min<std::ptrdiff_t>(kBlock, count - row));
+    const Value* x_block = x + stride * row;
+    double* out_block = out + row_step * row;
+    const auto with_sets = rows == 1 ? add_leaves<1, true, Value> : add_leaves<8, true, Value>;
+    const auto without = rows == 1 ? add_leaves<1, false, Value> : add_leaves<8, false, Value>;
+    for (int32_t i = 0; i < rows; ++i) {
+      for (int32_t k = 0; k < forest.classes; ++k) out_block[row_step * i + class_step * k] = 0.0;
+    }
+    for (size_t tree = 0; tree < forest.root.size(); ++tree) {
+      double* column = out_block + class_step * std::ptrdiff_t(tree % size_t(forest.classes));
+      (forest.with_sets[tree] ? with_sets : without)(forest, tree, x_block, stride, rows, column, row_step);
+    }
+  }
+}
+
+}  // namespace
+
+void forest_score(const Forest& forest, const float* x, std::ptrdiff_t stride, int32_t count, double* out,
+                  std::ptrdiff_t row_step, std::ptrdiff_t class_step) noexcept {
+  score(forest, x, stride, count, out, row_step, class_step);
+}
+
+void forest_score(const Forest& forest, const double* x, std::ptrdiff_t stride, int32_t count, double* out,
+                  std::ptrdiff_t row_step, std::ptrdiff_t class_step) noexcept {
+  score(forest, x, stride, count, out, row_step, class_step);
+}
+
+}  // namespace pairec
