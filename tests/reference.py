@@ -108,3 +108,33 @@ def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
                 node = left[node] if goes_left(x[feature[node]], node) else right[node]
             out[row, number % classes] += value[~node]
     return out if classes > 1 else out[:, 0]
+# --- index -----------------------------------------------------------------------------------------------------------
+
+
+def prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
+    """[n, dim] float32, each divided by its length under cosine; squares summed in float64, in order."""
+    if metric != "cosine":
+        return vectors
+    length = np.sqrt(np.cumsum(vectors.astype(np.float64) ** 2, axis=1)[:, -1:])
+    return (vectors / length).astype(np.float32)
+
+
+def nearest(
+    vectors: np.ndarray, query: np.ndarray, k: int, metric: str, allow: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows, best first, equal scores by smaller row: rows int32 and scores float32, to the last bit.
+
+    Lane i is added to partial sum i mod 16, in the order of i; 16 sums fold to 8 (i and i + 8), 4, 2, 1.
+    """
+    count, dim = vectors.shape
+    stored, asked = prepared(vectors, metric), prepared(query[None], metric)
+    terms = (asked - stored) ** 2 if metric == "l2" else asked * stored
+    sums = np.zeros((count, 16), np.float32)
+    for lane in range(dim):
+        sums[:, lane % 16] += terms[:, lane]
+    for half in (8, 4, 2, 1):
+        sums = sums[:, :half] + sums[:, half:]
+    score = (-sums[:, 0] if metric == "l2" else sums[:, 0]) + np.float32(0)
+    rows = np.arange(count, dtype=np.int32) if allow is None else np.flatnonzero(allow).astype(np.int32)
+    rows = rows[np.lexsort((rows, -score[rows]))][:k]
+    return rows, score[rows]
