@@ -22,12 +22,13 @@ CORE = {
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
-    "ring": ["ring", "segment", "flush"],
+    "ring": ["ring", "segment", "segment_directory", "flush", "recover", "file"],
 }
 
 # No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel
 # runs on any x86-64 and picks its kernels at run time (csrc/simd.hpp).
-COMPILE = ["-std=c++20", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter"]
+COMPILE = ["-std=c++20", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+COMPILE += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter"]
 LINK = ["-pthread"]
 
 sanitize = os.environ.get("PAIREC_SANITIZE")
@@ -46,12 +47,13 @@ extensions = [
         extra_link_args=LINK,
         language="c++",
     )
-    for module, sources in CORE.items() if os.path.exists(f"pairec_fast/core/{module}.pyx")
+    for module, sources in CORE.items()
+    if os.path.exists(f"pairec_fast/core/{module}.pyx")
 ]
 
 setup(
     ext_modules=cythonize(
         extensions,
-        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "freethreading_compatible": False},
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False},
     )
 )

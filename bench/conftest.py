@@ -1,4 +1,4 @@
-"""How benchmarks time: one call per round, so that a percentile is a percentile of calls."""
+"""What every benchmark shares: one call per round, so that a percentile is a percentile of calls."""
 
 from __future__ import annotations
 

@@ -28,6 +28,17 @@ struct Stamps {
   }
 };
 
+// True when all of `rows` [count] lie in [0, end). Branch-free: a row outside sets the sign bit of either term.
+inline bool rows_within(const std::int32_t* rows, std::int64_t count, std::int32_t end) noexcept {
+  const std::uint32_t last = static_cast<std::uint32_t>(end) - 1u;
+  std::uint32_t outside = end > 0 || count == 0 ? 0u : 0x80000000u;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto row = static_cast<std::uint32_t>(rows[i]);
+    outside |= row | (last - row);
+  }
+  return outside >> 31 == 0;
+}
+
 struct Arena {
   std::int32_t candidates_max;
   std::int32_t items_max;

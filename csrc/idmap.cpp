@@ -43,6 +43,22 @@ std::int32_t find(const IdMap& map, const char* id, std::size_t size) noexcept {
   }
 }
 
+bool offsets_fit(const std::uint64_t* offset, std::int32_t count, std::uint64_t text_bytes) noexcept {
+  bool fit = offset[count] <= text_bytes;
+  for (std::int32_t row = 0; row < count; ++row) fit &= offset[row] <= offset[row + 1];
+  return fit;
+}
+
+bool slots_fit(const std::uint64_t* slots, std::uint64_t mask, std::int32_t count) noexcept {
+  bool empty = false, fit = true;
+  for (std::uint64_t at = 0; at <= mask; ++at) {
+    const std::uint64_t next = slots[at] & 0xFFFFFFFFu;  // row + 1
+    empty |= slots[at] == 0;
+    fit &= next <= static_cast<std::uint64_t>(count) && (next != 0 || slots[at] == 0);
+  }
+  return empty && fit;
+}
+
 std::int32_t build_slots(const char* text, const std::uint64_t* offset, std::int32_t count, std::uint64_t* slots,
                          std::uint64_t mask) noexcept {
   for (std::int32_t row = 0; row < count; ++row) {

@@ -68,8 +68,9 @@ void diversify(Arena& arena, const DiversityRule* rules, std::int32_t rule_count
   }
   std::copy(arena.spare, arena.spare + set_aside, order + count);
 
-  for (std::int32_t placed = 1; placed < std::min(size + 1, count); ++placed) {
-    const std::int32_t end = explore > 0 ? std::min(count, placed + explore) : count;
+  // `<= size` and the subtraction, because size + 1 and placed + explore overflow where a client asks for everything.
+  for (std::int32_t placed = 1; placed < count && placed <= size; ++placed) {
+    const std::int32_t end = explore > 0 && explore < count - placed ? placed + explore : count;
     std::int32_t chosen = placed;
     double best = -std::numeric_limits<double>::infinity();
     for (std::int32_t place = placed; place < end; ++place) {

@@ -138,3 +138,133 @@ def nearest(
     rows = np.arange(count, dtype=np.int32) if allow is None else np.flatnonzero(allow).astype(np.int32)
     rows = rows[np.lexsort((rows, -score[rows]))][:k]
     return rows, score[rows]
+# idmap, recall, filter
+
+
+def find(ids, id):
+    """Row of `id` in the list `ids`, or -1."""
+    return ids.index(id) if id in ids else -1
+
+
+def add(candidates, rows, scores, source, candidates_max):
+    """`candidates`, a list of (row, source, score), with those of `rows` that are new, while there is room."""
+    for row, score in zip(rows, scores, strict=True):
+        if len(candidates) < candidates_max and row not in [candidate[0] for candidate in candidates]:
+            candidates.append((int(row), source, float(score)))
+    return candidates
+
+
+def similar_sums(offset, neighbour, weight, history):
+    """Row -> sum of the weights from the rows of `history` to it, added in that order in double."""
+    sums = {}
+    for row in history:
+        for at in range(offset[row], offset[row + 1]):
+            sums[int(neighbour[at])] = sums.get(int(neighbour[at]), 0.0) + float(weight[at])
+    return sums
+
+
+def most_similar(offset, neighbour, weight, history, k):
+    """The `k` largest of `similar_sums` as (row, sum), best first; equal sums by lower row."""
+    sums = similar_sums(offset, neighbour, weight, history)
+    return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def drop_exposed(rows, exposed):
+    return [int(row) for row in rows if row not in set(exposed.tolist())]
+
+
+def keep_allowed(rows, allowed):
+    return [int(row) for row in rows if allowed[row]]
+
+
+# features
+
+
+def cross_dot(users, items, user, item):
+    if user < 0:
+        return np.float32(np.nan)
+    total = 0.0
+    for left, right in zip(users[user].tolist(), items[item].tolist(), strict=True):
+        total += left * right
+    return np.float32(total)
+
+
+def cross_cell(values, user_group, item_group, user, item):
+    if user < 0:
+        return np.float32(np.nan)
+    line = user if user_group is None else user_group[user]
+    column = item if item_group is None else item_group[item]
+    return np.float32(np.nan) if line < 0 or column < 0 else values[line, column]
+
+
+def cross_similarity(offset, neighbour, weight, history, item):
+    if len(history) == 0:
+        return np.float32(np.nan)
+    return np.float32(similar_sums(offset, neighbour, weight, history).get(int(item), 0.0))
+
+
+def assemble(rows, same, item_column, item_values, cross):
+    """[len(rows), width]: `same`, over it the item's values, over them `cross`, (column, function of the row) each."""
+    out = np.tile(same, (len(rows), 1))
+    for line, row in zip(out, rows, strict=True):
+        line[item_column] = item_values[row]
+        for column, function in cross:
+            line[column] = function(int(row))
+    return out
+
+
+# rerank
+
+
+def top_k(score, row, size):
+    return np.lexsort((row, -np.nan_to_num(score, nan=-np.inf, posinf=np.inf, neginf=-np.inf)))[:size]
+
+
+def diversity_sort(items, rules, size, explore=0, excluded=()):
+    """PAI-Rec's DiversityRuleSort, sentence by sentence.
+
+    `items` are (name, recall, [the value of the item for each rule]); `rules` are dicts in PAI-Rec's words.
+    """
+    if not rules:
+        return [name for name, _, _ in items]
+    aside = [item for item in items if item[1] in excluded]
+    rest = [item for item in items if item[1] not in excluded]
+    placed = rest[:1]
+    rest = rest[1:]
+    while rest and len(placed) < size + 1:
+        chosen, most = None, None
+        for item in rest[:explore] if explore > 0 else rest:
+            passed = []
+            for number, rule in enumerate(rules):
+                interval, window = rule.get("IntervalSize", 0), rule.get("WindowSize", 0)
+                frequency = rule.get("FrequencySize", 0)
+                before = [other[2][number] for other in placed]
+                value = item[2][number]
+                fits = True
+                if interval > 0 and len(before) >= interval and all(one == value for one in before[-interval:]):
+                    fits = False
+                if window > frequency > 0 and before[-(window - 1) :].count(value) >= frequency:
+                    fits = False
+                passed.append(fits)
+            if all(passed):
+                chosen = item
+                break
+            worth = sum(rule.get("Weight", 0.0) for rule, fits in zip(rules, passed, strict=True) if fits)
+            if most is None or worth > most:
+                chosen, most = item, worth
+        placed.append(chosen)
+        rest.remove(chosen)
+    return [name for name, _, _ in placed + rest + aside]
+
+
+# checksum
+
+
+def crc32c(data, seed=0):
+    """Bit by bit: the reflected Castagnoli polynomial, starting and ending inverted."""
+    crc = seed ^ 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 
 cdef extern from "arena.hpp" namespace "pairec" nogil:
@@ -9,6 +9,8 @@ cdef extern from "arena.hpp" namespace "pairec" nogil:
         void clear() noexcept nogil
         bint contains(int32_t row) noexcept nogil
         bint insert(int32_t row) noexcept nogil
+
+    bint rows_within(const int32_t* rows, int64_t count, int32_t end) noexcept nogil
 
     ctypedef struct c_Arena "pairec::Arena":
         int32_t candidates_max
@@ -42,3 +44,8 @@ cdef class Arena:
     cdef object _view(self, void* data, int dtype, size_t rows, size_t columns)
     cdef readonly size_t bytes
     cdef readonly object row, source, recall_score, keep, features, algo_score, score, order
+
+
+cdef int32_t check_rows(str name, const int32_t* rows, Py_ssize_t count, int32_t end) except -1
+cdef int32_t check_candidates(Arena arena, int32_t items) except -1
+cdef uint8_t check_source(int32_t source) except? 0

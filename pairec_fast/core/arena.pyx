@@ -4,6 +4,8 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+import sys
+
 import numpy as np
 cimport numpy as cnp
 
@@ -24,6 +26,32 @@ cdef class Block:
 
     def __dealloc__(self):
         free(self.data)
+
+
+cdef int32_t check_rows(str name, const int32_t* rows, Py_ssize_t count, int32_t end) except -1:
+    """Raise ValueError unless `count` fits int32 and all `rows` lie in [0, end).
+
+    Keeps the GIL: a request's rows take less than a microsecond, and each release may cost a turn of another thread.
+    """
+    cdef Py_ssize_t place = 0
+    if count > 0x7FFFFFFF:
+        raise ValueError(f"{name} has {count} rows; at most 2147483647")
+    if not rows_within(rows, count, end):
+        while 0 <= rows[place] < end:
+            place += 1
+        raise ValueError(f"{name}[{place}] is {rows[place]}; rows here are 0 to {end - 1}")
+    return 0
+
+
+cdef int32_t check_candidates(Arena arena, int32_t items) except -1:
+    """Raise ValueError unless every candidate is a row of a table of `items`: Python can write `arena.row` too."""
+    return check_rows("arena.row", arena.c.row, arena.c.count, items)
+
+
+cdef uint8_t check_source(int32_t source) except? 0:
+    if not 0 <= source <= 255:
+        raise ValueError(f"source must be 0 to 255, got {source}")
+    return <uint8_t> source
 
 
 cdef class Arena:
@@ -49,7 +77,8 @@ cdef class Arena:
         for name, value in (("candidates_max", candidates_max), ("items_max", items_max), ("width", width), ("algos", algos)):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        cdef size_t n = candidates_max, items = items_max
+        # Python integers, so that a size beyond the address space is seen as one instead of wrapping around.
+        n, items = int(candidates_max), int(items_max)
         # In the order of struct Arena.
         sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * n, 4 * items, 4 * items, 8 * items, 4 * items]
         offsets = []
@@ -57,6 +86,8 @@ cdef class Arena:
         for size in sizes:
             offsets.append(total)
             total += (size + 63) // 64 * 64
+        if total > sys.maxsize:
+            raise MemoryError(f"arena of {total} bytes")
         self._block = Block(total)
         self.bytes = total
         cdef char* base = <char*> self._block.data

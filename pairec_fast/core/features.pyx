@@ -6,7 +6,7 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-from pairec_fast.core.arena cimport Arena, c_Arena
+from pairec_fast.core.arena cimport Arena, c_Arena, check_candidates, check_rows
 from pairec_fast.core.recall cimport Neighbours, c_Neighbours, c_accumulate
 
 
@@ -37,10 +37,27 @@ cdef extern from "features.hpp" namespace "pairec" nogil:
                                              float*) noexcept
 
 
+cdef int32_t check_groups(str name, group, Py_ssize_t groups) except -1:
+    """Raise ValueError unless all of `group` are -1 or below `groups`."""
+    numbers = np.asarray(group)
+    if len(numbers) and not (numbers.min() >= -1 and numbers.max() < groups):
+        raise ValueError(f"{name} has groups {numbers.min()} to {numbers.max()}; right are -1 to {groups - 1}")
+    return 0
+
+
+cdef int32_t check_users(const int32_t[::1] users, int32_t end) except -1:
+    """Raise ValueError unless all of `users` are -1, which is unknown, or below `end`."""
+    numbers = np.asarray(users)
+    if len(numbers) and not (numbers.min() >= -1 and numbers.max() < end):
+        raise ValueError(f"users are {numbers.min()} to {numbers.max()}; rows here are -1 to {end - 1}")
+    return 0
+
+
 cdef class Cross:
     """A feature of user and item together. Made by `dot`, `cell` or `similarity`; keeps its arrays alive."""
 
     cdef c_Cross c
+    cdef int32_t users, items  # rows of the tables it reads; a Cross made without them has none
     cdef tuple arrays
 
     @staticmethod
@@ -53,13 +70,24 @@ cdef class Cross:
         self.c.width = users.shape[1]
         self.c.left = &users[0, 0]
         self.c.right = &items[0, 0]
+        self.users, self.items = users.shape[0], items.shape[0]
         self.arrays = (users, items)
         return self
 
     @staticmethod
     def cell(const float[:, ::1] values not None, const int32_t[::1] user_group, const int32_t[::1] item_group) -> Cross:
-        """`values[group of the user, group of the item]`; a group array of None is the row itself, -1 gives NaN."""
+        """`values[group of the user, group of the item]`; a group array of None is the row itself, -1 gives NaN.
+
+        Raises:
+            ValueError: a group is not a row, or a column, of `values`.
+        """
         cdef Cross self = Cross.__new__(Cross)
+        if user_group is not None:
+            check_groups("user_group", user_group, values.shape[0])
+        if item_group is not None:
+            check_groups("item_group", item_group, values.shape[1])
+        self.users = values.shape[0] if user_group is None else user_group.shape[0]
+        self.items = values.shape[1] if item_group is None else item_group.shape[0]
         self.c.kind = Kind.cell
         self.c.width = values.shape[1]
         self.c.left = &values[0, 0]
@@ -74,11 +102,16 @@ cdef class Cross:
         cdef Cross self = Cross.__new__(Cross)
         self.c.kind = Kind.similarity
         self.c.table = table.c
+        self.users, self.items = 0x7FFFFFFF, table.items
         self.arrays = (table,)
         return self
 
     def pairs(self, const int32_t[::1] users not None, const int32_t[::1] items not None):
-        """The feature for pairs of rows: float32 [n]. `users` -1: unknown, gives NaN. Dot and cell only."""
+        """The feature for pairs of rows: float32 [n]. `users` -1: unknown, gives NaN. Dot and cell only.
+
+        Raises:
+            ValueError: lengths differ, a row is not in its table, or this is a similarity.
+        """
         if self.c.kind == Kind.similarity:
             raise ValueError("similarity needs histories: use histories()")
         if users.shape[0] != items.shape[0]:
@@ -86,6 +119,8 @@ cdef class Cross:
         out = np.empty(users.shape[0], np.float32)
         cdef float[::1] view = out
         if users.shape[0]:
+            check_users(users, self.users)
+            check_rows("items", &items[0], items.shape[0], self.items)
             with nogil:
                 c_cross_pairs(self.c, &users[0], &items[0], users.shape[0], &view[0])
         return out
@@ -95,9 +130,24 @@ cdef class Cross:
         """The similarity of `items` [n] to the history `history[offset[g]:offset[g + 1]]` of their `group` g: float32 [n].
 
         Rows of one group should lie together: each run costs one pass over its history. `arena` is scratch.
+
+        Raises:
+            ValueError: this is no similarity, the arena is made for fewer items, the arrays do not fit together,
+                or a row is not in the table.
         """
         if self.c.kind != Kind.similarity:
             raise ValueError("only similarity reads histories")
+        if arena.c.items_max < self.items:
+            raise ValueError(f"arena for {arena.c.items_max} items, table of {self.items}")
+        if group.shape[0] != items.shape[0]:
+            raise ValueError(f"{group.shape[0]} groups, {items.shape[0]} items")
+        bounds = np.asarray(offset)
+        rising = len(bounds) > 0 and bounds[0] >= 0 and (np.diff(bounds) >= 0).all()
+        if not rising or bounds[len(bounds) - 1] > history.shape[0]:
+            raise ValueError(f"offset must rise from 0 or more to at most {history.shape[0]}, the length of history")
+        check_rows("group", &group[0], group.shape[0], <int32_t> (offset.shape[0] - 1))
+        check_rows("items", &items[0], items.shape[0], self.items)
+        check_rows("history", &history[0], history.shape[0], self.items)
         out = np.empty(items.shape[0], np.float32)
         cdef float[::1] view = out
         cdef int64_t i
@@ -125,9 +175,14 @@ cdef class Plan:
         item_column: int32 [item_count], the features that depend on the item alone.
         item_values: float32 [items, item_count], their values.
         cross: (column, Cross) each.
+
+    Raises:
+        ValueError: a column is not below `width`, or there are not as many values as columns.
     """
 
     cdef c_Plan c
+    cdef int32_t users, items, remembered  # the smallest tables it reads: of users, of candidates, of history
+    cdef int32_t largest  # rows of its largest item-to-item table; 0 without one
     cdef vector[c_Cross] crosses
     cdef tuple arrays
 
@@ -136,10 +191,19 @@ cdef class Plan:
         cdef Cross one
         if item_values.shape[1] != item_column.shape[0]:
             raise ValueError(f"{item_column.shape[0]} item columns, but values for {item_values.shape[1]}")
+        columns = np.asarray(item_column).tolist()
+        self.users = self.remembered = 0x7FFFFFFF
+        self.items = item_values.shape[0] if item_column.shape[0] else 0x7FFFFFFF
         for column, one in cross:
+            if one is None:
+                raise ValueError(f"column {column}: no Cross")
+            self.users, self.items = min(self.users, one.users), min(self.items, one.items)
+            if one.c.kind == Kind.similarity:
+                self.remembered, self.largest = min(self.remembered, one.items), max(self.largest, one.items)
             one.c.column = column
+            columns.append(column)
             self.crosses.push_back(one.c)
-        for column in [*item_column, *(column for column, _ in cross)]:
+        for column in columns:
             if not 0 <= column < width:
                 raise ValueError(f"column {column} is not below width {width}")
         self.c.width = width
@@ -160,10 +224,18 @@ cdef class Plan:
             history: int32, rows of the user's recent items, newest last.
 
         Raises:
-            ValueError: the arena is narrower than the plan.
+            ValueError: the arena is narrower than the plan or made for fewer items than its item-to-item tables, or a
+                row of `arena`, `user` or `history` is not in the plan's tables.
         """
         if arena.c.width < self.c.width or same.shape[0] != self.c.width:
             raise ValueError(f"plan of width {self.c.width}, arena {arena.c.width}, same {same.shape[0]}")
+        if arena.c.items_max < self.largest:
+            raise ValueError(f"arena for {arena.c.items_max} items, item-to-item table of {self.largest}")
+        if not -1 <= user < self.users:
+            raise ValueError(f"user must be -1 to {self.users - 1}, got {user}")
+        check_candidates(arena, self.items)
         cdef const int32_t* recent = &history[0] if history.shape[0] else NULL
+        if self.largest:
+            check_rows("history", recent, history.shape[0], self.remembered)
         with nogil:
             c_assemble(arena.c, self.c, &same[0], user, recent, <int32_t> history.shape[0])

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, uint8_t
 
-from pairec_fast.core.arena cimport Arena, c_Arena
+from pairec_fast.core.arena cimport Arena, c_Arena, check_candidates, check_rows
 
 
 cdef extern from "filter.hpp" namespace "pairec" nogil:
@@ -13,10 +13,16 @@ cdef extern from "filter.hpp" namespace "pairec" nogil:
 
 
 def drop_exposed(Arena arena not None, const int32_t[::1] exposed not None) -> int:
-    """Drop candidates whose row is in `exposed` [any] int32, rows below `arena.items_max`."""
+    """Drop candidates whose row is in `exposed` [any] int32.
+
+    Raises:
+        ValueError: an exposed row, or a candidate's, is not below `arena.items_max`.
+    """
     cdef int32_t before = arena.c.count
     if before == 0 or exposed.shape[0] == 0:
         return 0
+    check_rows("exposed", &exposed[0], exposed.shape[0], arena.c.items_max)
+    check_candidates(arena, arena.c.items_max)
     with nogil:
         c_keep_all(arena.c)
         c_drop_exposed(arena.c, &exposed[0], exposed.shape[0])
@@ -25,10 +31,15 @@ def drop_exposed(Arena arena not None, const int32_t[::1] exposed not None) -> i
 
 
 def keep_allowed(Arena arena not None, const uint8_t[::1] allowed not None) -> int:
-    """Drop candidates whose row has a zero in `allowed` [items] uint8."""
+    """Drop candidates whose row has a zero in `allowed` [items] uint8.
+
+    Raises:
+        ValueError: a candidate's row is not below the length of `allowed`.
+    """
     cdef int32_t before = arena.c.count
     if before == 0:
         return 0
+    check_candidates(arena, <int32_t> min(allowed.shape[0], 0x7FFFFFFF))
     with nogil:
         c_keep_all(arena.c)
         c_keep_allowed(arena.c, &allowed[0])

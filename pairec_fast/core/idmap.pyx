@@ -13,27 +13,46 @@ cdef extern from "idmap.hpp" namespace "pairec" nogil:
         uint64_t mask
         int32_t count
     int32_t c_find "pairec::find"(const c_IdMap&, const char*, size_t) noexcept
+    bint c_offsets_fit "pairec::offsets_fit"(const uint64_t*, int32_t, uint64_t) noexcept
+    bint c_slots_fit "pairec::slots_fit"(const uint64_t*, uint64_t, int32_t) noexcept
     int32_t c_build_slots "pairec::build_slots"(const char*, const uint64_t*, int32_t, uint64_t*, uint64_t) noexcept
+
+
+# What an empty `text` points at: memcpy and memcmp must not see a null pointer even for no bytes.
+cdef const char* nothing = b""
+
+
+cdef int32_t check_offsets(const uint64_t[::1] offset, Py_ssize_t text_bytes) except -1:
+    """The number of ids. Raises ValueError if `offset` is not one of `text_bytes` bytes."""
+    if not 1 <= offset.shape[0] <= 0x7FFFFFFF:
+        raise ValueError(f"offset must have count + 1 entries, 1 to 2147483647, got {offset.shape[0]}")
+    cdef int32_t count = <int32_t> (offset.shape[0] - 1)
+    cdef bint fit
+    with nogil:
+        fit = c_offsets_fit(&offset[0], count, text_bytes)
+    if not fit:
+        raise ValueError(f"offset must not decrease nor pass the {text_bytes} bytes of text")
+    return count
 
 
 def build_slots(const unsigned char[::1] text not None, const uint64_t[::1] offset not None):
     """The hash table of ids `text[offset[row]:offset[row + 1]]`: uint64 [power of two].
 
     Raises:
-        ValueError: two rows have the same id; `args[1]` is the later row.
+        ValueError: two rows have the same id; `args[1]` is the later row. Or `offset` does not fit `text`.
     """
-    cdef int32_t count = offset.shape[0] - 1
+    cdef int32_t count = check_offsets(offset, text.shape[0])
     cdef uint64_t size = 2
     while size < 2 * <uint64_t> count:
         size *= 2
     slots = np.zeros(size, np.uint64)
     cdef uint64_t[::1] view = slots
-    cdef const unsigned char* data = &text[0] if text.shape[0] else NULL
+    cdef const char* data = <const char*> &text[0] if text.shape[0] else nothing
     cdef int32_t repeated
     with nogil:
-        repeated = c_build_slots(<const char*> data, &offset[0], count, &view[0], size - 1)
+        repeated = c_build_slots(data, &offset[0], count, &view[0], size - 1)
     if repeated >= 0:
-        name = bytes(text[offset[repeated]:offset[repeated + 1]]).decode()
+        name = bytes(text[offset[repeated]:offset[repeated + 1]]).decode(errors="replace")
         raise ValueError(f"row {repeated}: id {name!r} occurs twice", repeated)
     return slots
 
@@ -45,6 +64,9 @@ cdef class IdMap:
         text: uint8, all ids in UTF-8, one after the other.
         offset: uint64 [count + 1] into `text`.
         slots: uint64, from `build_slots`.
+
+    Raises:
+        ValueError: the arrays do not fit together: a lookup would read beyond them or never end.
     """
 
     cdef c_IdMap c
@@ -52,22 +74,31 @@ cdef class IdMap:
 
     def __cinit__(self, const unsigned char[::1] text not None, const uint64_t[::1] offset not None,
                   const uint64_t[::1] slots not None):
-        if offset.shape[0] < 1 or slots.shape[0] & (slots.shape[0] - 1) or slots.shape[0] < 2:
-            raise ValueError("offset must have count + 1 entries, slots a power of two")
-        self.text, self.offset, self.slots = text, offset, slots
-        self.c.text = <const char*> (&text[0] if text.shape[0] else NULL)
+        if slots.shape[0] & (slots.shape[0] - 1) or slots.shape[0] < 2:
+            raise ValueError(f"slots must have a power of two entries, at least 2, got {slots.shape[0]}")
+        self.c.count = check_offsets(offset, text.shape[0])
+        cdef bint fit
+        with nogil:
+            fit = c_slots_fit(&slots[0], slots.shape[0] - 1, self.c.count)
+        if not fit:
+            raise ValueError(f"slots are not those of {self.c.count} ids: none is empty, or one names a row beyond")
+        self.text, self.offset, self.slots = np.asarray(text), np.asarray(offset), np.asarray(slots)
+        self.c.text = <const char*> &text[0] if text.shape[0] else nothing
         self.c.offset = &offset[0]
         self.c.slots = &slots[0]
         self.c.mask = slots.shape[0] - 1
-        self.c.count = offset.shape[0] - 1
 
     def __len__(self):
         return self.c.count
 
     def find(self, str id not None) -> int:
-        """Row of `id`, or -1."""
+        """Row of `id`, or -1; a text with a lone surrogate has no UTF-8 and so no row."""
         cdef Py_ssize_t size
-        cdef const char* data = PyUnicode_AsUTF8AndSize(id, &size)
+        cdef const char* data
+        try:
+            data = PyUnicode_AsUTF8AndSize(id, &size)
+        except UnicodeEncodeError:
+            return -1
         return c_find(self.c, data, size)
 
     def find_all(self, list ids not None):
@@ -80,7 +111,10 @@ cdef class IdMap:
         for id in ids:
             if not isinstance(id, str):
                 continue
-            data = PyUnicode_AsUTF8AndSize(id, &size)
+            try:
+                data = PyUnicode_AsUTF8AndSize(id, &size)
+            except UnicodeEncodeError:
+                continue
             found = c_find(self.c, data, size)
             if found >= 0:
                 view[count] = found

@@ -11,7 +11,9 @@ class Neighbours:
     neighbour: NDArray[np.int32]
     weight: NDArray[np.float32]
     items: int
-    def __init__(self, offset: NDArray[np.int64], neighbour: NDArray[np.int32], weight: NDArray[np.float32]) -> None: ...
+    def __init__(
+        self, offset: NDArray[np.int64], neighbour: NDArray[np.int32], weight: NDArray[np.float32]
+    ) -> None: ...
     def add_similar(self, arena: Arena, history: NDArray[np.int32], k: int, source: int) -> int: ...
 def nearest(
     arena: Arena, index: VectorIndex, query: NDArray[np.float32], k: int, effort: int, source: int

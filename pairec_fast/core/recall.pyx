@@ -4,22 +4,25 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 import numpy as np
 
-from pairec_fast.core.arena cimport Arena
+from pairec_fast.core.arena cimport Arena, check_rows, check_source
 from pairec_fast.core.index cimport SearchScratch, VectorIndex
 
 
-def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None, uint8_t source) -> int:
+def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None,
+        int32_t source) -> int:
     """Add `rows` [n] int32 with `scores` [n] float32, best first, until the arena is full. Returns how many were new.
 
     Raises:
-        ValueError: lengths differ.
+        ValueError: lengths differ, a row is not below `arena.items_max`, or `source` is not 0 to 255.
     """
     if rows.shape[0] != scores.shape[0]:
         raise ValueError(f"{rows.shape[0]} rows, {scores.shape[0]} scores")
+    cdef uint8_t checked = check_source(source)
     cdef int32_t added = 0
     if rows.shape[0]:
+        check_rows("rows", &rows[0], rows.shape[0], arena.c.items_max)
         with nogil:
-            added = c_add(arena.c, &rows[0], &scores[0], <int32_t> rows.shape[0], source)
+            added = c_add(arena.c, &rows[0], &scores[0], <int32_t> rows.shape[0], checked)
     return added
 
 
@@ -29,10 +32,10 @@ cdef class Neighbours:
     Args:
         offset: int64 [items + 1]; the neighbours of `row` are `offset[row]` to `offset[row + 1]`.
         neighbour: int32 rows.
-        weight: float32.
+        weight: float32, finite: sums must have an order.
 
     Raises:
-        ValueError: the arrays do not fit together, or a neighbour is no row.
+        ValueError: the arrays do not fit together, a neighbour is no row, or a weight is not finite.
     """
 
     def __cinit__(self, const int64_t[::1] offset not None, const int32_t[::1] neighbour not None,
@@ -45,26 +48,33 @@ cdef class Neighbours:
             raise ValueError("offset must not decrease")
         if len(rows) and not (rows.min() >= 0 and rows.max() < items):
             raise ValueError(f"a neighbour is not a row below {items}")
-        self.offset, self.neighbour, self.weight = offset, neighbour, weight
+        if not np.isfinite(np.asarray(weight)).all():
+            raise ValueError("a weight is not finite")
+        self.offset, self.neighbour, self.weight = offsets, rows, np.asarray(weight)
         self.items = items
         self.c.offset = &offset[0]
         self.c.neighbour = &neighbour[0] if len(rows) else NULL
         self.c.weight = &weight[0] if len(rows) else NULL
 
-    def add_similar(self, Arena arena not None, const int32_t[::1] history not None, int32_t k, uint8_t source) -> int:
+    def add_similar(self, Arena arena not None, const int32_t[::1] history not None, int32_t k, int32_t source) -> int:
         """Add the `k` items with the largest sum of weights over `history` [n] int32 rows. Returns how many were new.
 
         Sums in float64 in the order of `history`; equal sums by lower row.
 
         Raises:
-            ValueError: the arena is made for fewer items.
+            ValueError: the arena is made for fewer items, a row of `history` is not in the table, `k` is negative or
+                `source` is not 0 to 255.
         """
         if arena.c.items_max < self.items:
             raise ValueError(f"arena for {arena.c.items_max} items, table of {self.items}")
+        if k < 0:
+            raise ValueError(f"k must not be negative, got {k}")
+        cdef uint8_t checked = check_source(source)
         cdef int32_t added = 0
         if history.shape[0]:
+            check_rows("history", &history[0], history.shape[0], self.items)
             with nogil:
-                added = c_add_similar(arena.c, self.c, &history[0], <int32_t> history.shape[0], k, source)
+                added = c_add_similar(arena.c, self.c, &history[0], <int32_t> history.shape[0], k, checked)
         return added
 
 

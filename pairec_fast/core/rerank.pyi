@@ -1,4 +1,4 @@
-from collections.abc import Container
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ class DiversityRules:
     def __init__(
         self,
         rules: list[tuple[NDArray[np.int32], int, int, int, float]],
-        apart: Container[int] = (),
+        apart: Iterable[int] = (),
         explore: int = 0,
     ) -> None: ...
     def apply(self, arena: Arena, size: int) -> None: ...

@@ -1,0 +1,43 @@
+"""In what order candidates are shown: of 200 and of 4,000."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pairec_fast.core.arena import Arena
+from pairec_fast.core.recall import add
+from pairec_fast.core.rerank import DiversityRules, top_k
+
+
+def arena_of(count):
+    arena = Arena(4000, items_max=4000)
+    rng = np.random.default_rng(1)
+    add(arena, rng.permutation(4000).astype(np.int32)[:count], np.zeros(count, np.float32), 0)
+    arena.score[:count] = rng.normal(size=count)
+    return arena
+
+
+@pytest.mark.parametrize("count", [200, 4000])
+@pytest.mark.parametrize("size", [20, 200, 4000])
+def bench_top_k(timed, count, size):
+    timed(top_k, arena_of(count), size)
+
+
+@pytest.mark.parametrize("count", [200, 4000])
+@pytest.mark.parametrize("values", [3, 100], ids=["few values", "many values"])
+@pytest.mark.parametrize("explore", [0, 100])
+def bench_diversify(timed, count, values, explore):
+    """Twenty places, two rules; with few values nobody passes, so every place looks at every candidate it may."""
+    rng = np.random.default_rng(2)
+    category, brand = (rng.integers(0, values, 4000, dtype=np.int32) for _ in range(2))
+    rules = DiversityRules([(category, 1, 0, 0, 1.0), (brand, 0, 10, 2, 2.0)], explore=explore)
+    arena = arena_of(count)
+    top_k(arena, count)
+    order = arena.order.copy()
+
+    def call():
+        arena.order[:] = order  # 0.3 us: else each round would find the last one's result
+        rules.apply(arena, 20)
+
+    timed(call, rounds=500)
