@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 
@@ -268,3 +270,24 @@ def crc32c(data, seed=0):
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
+def read_segment(data: bytes) -> list[tuple[int, int, bytes]]:
+    """Records of one undamaged segment file as (ring_id, position, payload), by the format and nothing else.
+
+    File header 64 bytes; blocks of an 80-byte header (magic PBLK, ring_id at 16, first position at 24, stored bytes at
+    48) and the ring's bytes; a 64-byte footer (magic PFOT). A record: word (position ^ ring_id | 2), size, checksum,
+    payload, padded to 16.
+    """
+    records, at = [], 64
+    while data[at : at + 4] == b"PBLK":
+        ring_id, position = struct.unpack_from("<QQ", data, at + 16)
+        (stored,) = struct.unpack_from("<I", data, at + 48)
+        at += 80
+        end = at + stored
+        while at < end:
+            word, size = struct.unpack_from("<QI", data, at)
+            assert word == (position ^ ring_id) | 2
+            records.append((ring_id, position, data[at + 16 : at + 16 + size]))
+            taken = 16 + -(-size // 16) * 16
+            at, position = at + taken, position + taken
+    assert data[at : at + 4] == b"PFOT" and len(data) == at + 64
+    return records

@@ -1,0 +1,1 @@
+"""Faults, in full dose. The tests run a small dose of each."""

@@ -1,0 +1,246 @@
+#include "flush.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace pairec {
+namespace {
+
+constexpr std::uint64_t sync_bytes_max = 4u << 20;
+constexpr std::int64_t millisecond = 1'000'000;
+constexpr std::int64_t idle_min = millisecond / 2, idle_max = 10 * millisecond;
+constexpr std::int64_t gather = 2 * millisecond;  // a pause between small blocks, so that they become larger ones
+constexpr std::int64_t backoff_min = 100 * millisecond, backoff_max = 2'000 * millisecond;
+constexpr std::size_t marks_max = 4096;
+
+}  // namespace
+
+Flusher::Flusher(Ring& ring, FlushOptions options)
+    : ring_(ring),
+      options_(std::move(options)),
+      empty_wall_ns_(wall_ns()),
+      sync_bytes_(std::min(sync_bytes_max, ring.capacity() / 4)) {
+  // Signals are the interpreter's: its main thread must be the one they interrupt.
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    thread_ = std::make_unique<std::thread>([this] { run(); });
+  } catch (...) {
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_setname_np(thread_->native_handle(), "pairec-flush");
+}
+
+Flusher::~Flusher() { stop(0); }
+
+bool Flusher::flush(std::int64_t timeout_ns) { return wait(false, timeout_ns); }
+
+bool Flusher::rotate(std::int64_t timeout_ns) { return wait(true, timeout_ns); }
+
+bool Flusher::wait(bool rotate, std::int64_t timeout_ns) {
+  const std::uint64_t target = ring_.tail();
+  std::unique_lock lock(mutex_);
+  flush_target_ = std::max(flush_target_, target);
+  const std::uint64_t ticket = rotate ? ++rotate_wanted_ : 0;
+  poked_ = true;
+  wake_.notify_one();
+  const auto done = [&] { return ring_.head() >= target && rotate_done_ >= ticket; };
+  progress_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [&] { return done() || ended_; });
+  // A thread that drained everything and ended has closed its segment too.
+  return done() || drained_;
+}
+
+bool Flusher::stop(std::int64_t timeout_ns) {
+  ring_.close();
+  std::unique_lock lock(mutex_);
+  stopping_ = poked_ = true;
+  wake_.notify_one();
+  progress_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [&] { return ended_; });
+  aborted_ = poked_ = true;
+  wake_.notify_one();
+  if (auto thread = std::move(thread_)) {
+    lock.unlock();
+    thread->join();
+    lock.lock();
+  }
+  return drained_;
+}
+
+void Flusher::run() {
+  for (;;) {
+    Wishes wishes;
+    {
+      const std::lock_guard lock(mutex_);
+      wishes = {stopping_, aborted_, flush_target_, rotate_wanted_};
+    }
+    if (wishes.aborted) break;
+    const std::int64_t now = monotonic_ns();
+    step(now, wishes);
+    if (wishes.stopping && segment_ == nullptr && ring_.head() == ring_.tail()) {
+      const std::lock_guard lock(mutex_);
+      drained_ = true;
+      break;
+    }
+    pause(now);
+  }
+  segment_.reset();  // after an abort it stays `.open`: the next owner of the slot closes it
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
+  progress_.notify_all();
+}
+
+void Flusher::step(std::int64_t now, const Wishes& wishes) {
+  taken_ = 0;
+  look(now);
+  if (now < retry_at_) return;
+  std::uint64_t bytes;
+  do {
+    bytes = drain(now);
+    taken_ += bytes;
+  } while (bytes != 0 && unsynced_bytes_ < sync_bytes_ && segment_->bytes() < options_.rotate_bytes);
+  if (now < retry_at_) return;
+  const bool asked = rotate_answered_ < wishes.rotate_wanted;
+  const bool hurry = wishes.stopping || asked || ring_.head() < wishes.flush_target;
+  const bool old = segment_ != nullptr && now - segment_since_ >= options_.rotate_ns;
+  const bool large = segment_ != nullptr && segment_->bytes() >= options_.rotate_bytes;
+  const bool due = unsynced_bytes_ >= sync_bytes_ || now - unsynced_since_ >= options_.sync_ns;
+  if (unsynced_bytes_ != 0 && (due || hurry || old || large) && !sync()) return;
+  const bool turn = asked && ring_.head() >= wishes.flush_target;
+  const bool last = wishes.stopping && ring_.head() == ring_.tail();
+  if (segment_ != nullptr && unsynced_bytes_ == 0 && (turn || old || large || last)) close_segment();
+  if (!turn) return;
+  rotate_answered_ = wishes.rotate_wanted;
+  const std::lock_guard lock(mutex_);
+  rotate_done_ = wishes.rotate_wanted;
+  progress_.notify_all();
+}
+
+// Notes since when there are records not on disk, to within one pause.
+void Flusher::look(std::int64_t now) {
+  const std::uint64_t tail = ring_.tail();
+  if (tail == seen_tail_) return;
+  seen_tail_ = tail;
+  if (marks_.size() < marks_max) {
+    marks_.push_back({tail, now});
+  } else {
+    marks_.back().tail = tail;  // makes them look older than they are, never younger
+  }
+  counters_.oldest_ns.store(marks_.front().seen_ns, std::memory_order_relaxed);
+}
+
+// Appends one block. Answers its bytes, 0 when there is none or it failed.
+std::uint64_t Flusher::drain(std::int64_t now) {
+  const std::int64_t wall = wall_ns();
+  const std::uint64_t used = (segment_ ? segment_->bytes() : sizeof(SegmentHeader)) + sizeof(BlockHeader);
+  const std::uint64_t room = options_.rotate_bytes > used ? options_.rotate_bytes - used : 1;
+  const Run run = ring_.peek(cursor_, std::min(block_bytes_max, room));
+  cursor_ = run.begin;
+  if (run.begin == run.end) {
+    if (cursor_ == ring_.tail()) empty_wall_ns_ = wall;
+    return 0;
+  }
+  if (segment_ == nullptr) {
+    try {
+      segment_ = std::make_unique<SegmentWriter>(options_.directory, options_.sink, options_.slot, ring_.ring_id(),
+                                                 ring_.created_ns(), sequence_++);
+    } catch (const FileError& error) {
+      fail(error.code, false);
+      return 0;
+    }
+    segment_since_ = now;
+  }
+  const int code = segment_->append(run.data, run.begin, run.end, run.records, empty_wall_ns_, wall_ns());
+  if (code != 0) {
+    fail(code, false);
+    return 0;
+  }
+  if (unsynced_bytes_ == 0) unsynced_since_ = now;
+  cursor_ = run.end;
+  unsynced_bytes_ += run.end - run.begin;
+  unsynced_records_ += run.records;
+  unsynced_payload_ += run.payload_bytes;
+  return run.end - run.begin;
+}
+
+bool Flusher::sync() {
+  if (const int code = segment_->sync(); code != 0) {
+    fail(code, true);
+    return false;
+  }
+  backoff_ns_ = 0;
+  release();
+  return true;
+}
+
+void Flusher::release() {
+  ring_.release(cursor_);
+  counters_.records.fetch_add(unsynced_records_, std::memory_order_relaxed);
+  counters_.bytes.fetch_add(unsynced_payload_, std::memory_order_relaxed);
+  unsynced_bytes_ = unsynced_records_ = unsynced_payload_ = 0;
+  while (!marks_.empty() && marks_.front().tail <= cursor_) marks_.pop_front();
+  counters_.oldest_ns.store(marks_.empty() ? 0 : marks_.front().seen_ns, std::memory_order_relaxed);
+  const std::lock_guard lock(mutex_);
+  progress_.notify_all();
+}
+
+// Everything in it is synced and released, so a footer that cannot be written loses no record.
+void Flusher::close_segment() {
+  if (const int code = segment_->finish(); code != 0) {
+    count(code);
+    segment_->abandon();
+  } else {
+    counters_.segments.fetch_add(1, std::memory_order_relaxed);
+  }
+  segment_.reset();
+}
+
+// Leaves the segment and begins again at head, in a new one, after a while. After a failed fdatasync nothing more is
+// asked of that file: the kernel may have dropped the pages, and a second fdatasync would answer 0.
+void Flusher::fail(int code, bool in_sync) {
+  count(code);
+  if (segment_ != nullptr && !in_sync && unsynced_bytes_ != 0) {
+    code = segment_->sync();
+    if (code == 0) release();
+    else count(code);
+    in_sync = code != 0;
+  }
+  if (segment_ != nullptr && !in_sync && segment_->blocks() != 0) {
+    close_segment();
+  } else if (segment_ != nullptr) {
+    segment_->abandon();
+    segment_.reset();
+  }
+  cursor_ = ring_.head();
+  unsynced_bytes_ = unsynced_records_ = unsynced_payload_ = 0;
+  backoff_ns_ = std::clamp(2 * backoff_ns_, backoff_min, backoff_max);
+  retry_at_ = monotonic_ns() + backoff_ns_;
+}
+
+void Flusher::count(int code) noexcept {
+  const std::size_t last = counters_.errors.size() - 1;
+  counters_.errors[std::min(static_cast<std::size_t>(code), last)].fetch_add(1, std::memory_order_relaxed);
+}
+
+void Flusher::pause(std::int64_t now) {
+  idle_ns_ = taken_ != 0 ? 0 : std::clamp(2 * idle_ns_, idle_min, idle_max);
+  std::int64_t rest = taken_ != 0 ? gather : idle_ns_;
+  const bool filling = taken_ >= block_bytes_max / 4 || ring_.tail() - cursor_ > ring_.capacity() / 4;
+  if (unsynced_bytes_ != 0) rest = std::min(rest, std::max<std::int64_t>(unsynced_since_ + options_.sync_ns - now, 0));
+  if (now < retry_at_) {
+    rest = retry_at_ - now;
+  } else if (filling && taken_ != 0) {
+    return;
+  }
+  std::unique_lock lock(mutex_);
+  wake_.wait_for(lock, std::chrono::nanoseconds(rest), [&] { return poked_; });
+  poked_ = false;
+}
+
+}  // namespace pairec

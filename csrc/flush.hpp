@@ -1,0 +1,95 @@
+// The flush thread: ring -> blocks -> segment files -> fdatasync -> release. One per ring; needs no interpreter.
+#pragma once
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "ring.hpp"
+#include "segment.hpp"
+
+namespace pairec {
+
+struct FlushOptions {
+  std::string directory, sink;
+  std::uint32_t slot;
+  std::uint64_t rotate_bytes;
+  std::int64_t rotate_ns;  // age at which a segment is closed
+  std::int64_t sync_ns;    // a written block waits this long for its fdatasync, at most
+};
+
+struct FlushCounters {
+  std::atomic<std::uint64_t> records{0}, bytes{0}, segments{0};  // on disk as far as fdatasync can tell; closed
+  std::array<std::atomic<std::uint32_t>, 136> errors{};          // by errno; the last place is for what is beyond
+  std::atomic<std::int64_t> oldest_ns{0};  // monotonic: when the oldest record not yet on disk was first seen; 0 none
+};
+
+class Flusher {
+ public:
+  Flusher(Ring& ring, FlushOptions options);
+  // Stops without draining if stop() was not called.
+  ~Flusher();
+
+  // Waits until everything pushed before is on disk; false at the timeout or if the thread has stopped short of it.
+  bool flush(std::int64_t timeout_ns);
+  // The same, and the segment it lies in is closed.
+  bool rotate(std::int64_t timeout_ns);
+  // Closes the ring, drains it, closes the segment, ends the thread. False if the timeout came first: what is left
+  // stays in the ring for the next owner. Takes one disk call longer than the timeout at worst.
+  bool stop(std::int64_t timeout_ns);
+
+  const FlushCounters& counters() const noexcept { return counters_; }
+
+ private:
+  // What others want of the thread, read once per step.
+  struct Wishes {
+    bool stopping, aborted;
+    std::uint64_t flush_target, rotate_wanted;
+  };
+
+  void run();
+  void step(std::int64_t now, const Wishes& wishes);
+  void look(std::int64_t now);
+  std::uint64_t drain(std::int64_t now);
+  bool sync();
+  void close_segment();
+  void fail(int code, bool in_sync);
+  void count(int code) noexcept;
+  void release();
+  void pause(std::int64_t now);
+  bool wait(bool rotate, std::int64_t timeout_ns);
+
+  Ring& ring_;
+  const FlushOptions options_;
+  FlushCounters counters_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_, progress_;
+  // Under mutex_.
+  bool stopping_ = false, aborted_ = false, ended_ = false, poked_ = false;
+  std::uint64_t flush_target_ = 0, rotate_wanted_ = 0, rotate_done_ = 0;
+
+  // The thread's own.
+  std::unique_ptr<SegmentWriter> segment_;
+  std::uint64_t cursor_ = 0, sequence_ = 0, unsynced_bytes_ = 0, unsynced_records_ = 0, unsynced_payload_ = 0;
+  std::int64_t segment_since_ = 0, unsynced_since_ = 0, backoff_ns_ = 0, retry_at_ = 0;
+  std::int64_t empty_wall_ns_ = 0;  // the ring had nothing at this time
+  std::int64_t idle_ns_ = 0;
+  std::uint64_t taken_ = 0, sync_bytes_;
+  struct Mark {
+    std::uint64_t tail;
+    std::int64_t seen_ns;
+  };
+  std::deque<Mark> marks_;
+  std::uint64_t seen_tail_ = 0, rotate_answered_ = 0;
+  bool drained_ = false;
+
+  std::unique_ptr<std::thread> thread_;
+};
+
+}  // namespace pairec

@@ -1,0 +1,286 @@
+"""The record log under kill -9, damage and a full disk: nothing acknowledged lost, nothing twice, nothing invented."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pairec_fast.core.ring import Log, Ring, recover, verify_segments
+from tests.faults import kill
+from tests.logs import assert_sound, die_after, payloads, push_all
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = 64 << 10  # bytes, the smallest ring
+
+
+@pytest.fixture
+def ring_path(tmp_path):
+    return tmp_path / "ring"
+
+
+@pytest.fixture
+def segments(tmp_path):
+    return tmp_path / "segments"
+
+
+# Death
+
+
+def test_what_a_killed_process_pushed_is_recovered_once_however_often_recovery_runs(ring_path, segments):
+    records = [b"%d" % number for number in range(1000)]
+
+    def live() -> Log:
+        log = Log(segments, ring_path, capacity=1 << 20, sync_seconds=1e6)
+        push_all(log, records[:500])
+        log.flush()
+        push_all(log, records[500:])
+        return log
+
+    die_after(live)
+    image = ring_path.read_bytes()
+    assert len(list(segments.glob("*.open"))) == 1
+    answer = recover(segments, ring_path)
+    assert answer["state"] == "recovered" and answer["records"] + answer["repeated"] >= 500, answer
+    assert recover(segments, ring_path)["state"] == "clean"
+    for _ in range(3):  # as if it had died before it marked the ring clean
+        ring_path.write_bytes(image)
+        again = recover(segments, ring_path)
+        assert again["records"] == 0 and again["repeated"] == answer["records"] + answer["repeated"]
+    with Log(segments, ring_path, capacity=SMALL) as log:
+        assert log.recovered["clean"] and log.counters()["pushed"] == 1000
+    assert payloads(segments) == records
+    assert_sound(segments)
+
+
+def test_acknowledged_records_survive_sigkill(tmp_path):
+    """Small dose; the full one is `python -m tests.faults.kill --times 1000`."""
+    totals = kill.run(8, 5, tmp_path)
+    assert totals["kills"] == 8 and totals["acknowledged"] > 0
+    assert not kill.failed(totals), totals
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 50))):
+        at = rng.choice((rng.randrange(len(data)), rng.randrange(min(512, len(data)))))
+        match rng.randrange(4):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                size = min(rng.choice((1, 8, 16, 4096)), len(data) - at)
+                data[at : at + size] = rng.randbytes(size)
+            case 2:
+                source, size = rng.randrange(len(data)), rng.choice((16, 80, 1000))
+                data[at : at + size] = data[source : source + size]
+            case 3 if rng.random() < 0.3:
+                del data[rng.randrange(len(data)) :]
+                data = data or bytearray(1)
+    return bytes(data)
+
+
+def test_damaged_rings_never_crash_and_never_yield_what_was_not_pushed(tmp_path, ring_path, segments):
+    def live() -> Log:
+        log = Log(segments, ring_path, capacity=SMALL, sync_seconds=1e6)
+        push_all(log, [kill.record(1, 0, number, number % 900) for number in range(400)])
+        log.flush()
+        for number in range(400, 460):
+            log.push(kill.record(1, 0, number, number % 900))
+        return log
+
+    die_after(live)
+    image, pushed = ring_path.read_bytes(), {kill.record(1, 0, number, number % 900) for number in range(460)}
+    shutil.rmtree(segments)  # so that the ring alone must answer
+    harmed = 0
+    for seed in range(300):
+        ring_path.write_bytes(damaged(random.Random(seed), image))
+        answer = recover(segments, ring_path)
+        found = payloads(segments)
+        assert set(found) <= pushed and len(set(found)) == len(found), f"seed {seed}: {answer}"
+        assert answer["records"] == len(found), f"seed {seed}"
+        harmed += 0 < len(found) < 60
+        assert_sound(segments)
+        shutil.rmtree(segments)
+    assert harmed > 30, "the damage was to hurt"
+    ring_path.write_bytes(image[:100])
+    assert recover(segments, ring_path)["state"] == "quarantined"
+    assert not ring_path.exists() and ring_path.with_suffix(".corrupt").exists()
+
+
+def test_one_damaged_byte_costs_one_record_of_the_ring(ring_path, segments):
+    records = [b"%03d" % number * 50 for number in range(300)]
+
+    def live() -> Ring:
+        ring = Ring(ring_path, SMALL)
+        assert all(ring.push(record) for record in records)
+        return ring
+
+    die_after(live)
+    image = bytearray(ring_path.read_bytes())
+    image[image.find(records[100])] ^= 1  # a payload
+    image[image.find(records[200]) - 3] ^= 1  # a checksum
+    image[image.find(records[250]) - 6] ^= 0x40  # a length
+    ring_path.write_bytes(image)
+    answer = recover(segments, ring_path)
+    assert answer["damaged"] == 3 and answer["records"] == 297
+    assert payloads(segments) == [record for number, record in enumerate(records) if number not in (100, 200, 250)]
+
+
+def test_damaged_segments_never_crash_and_never_yield_what_was_not_pushed(tmp_path, ring_path, segments):
+    records = [kill.record(2, 0, number, number % 700) for number in range(400)]
+    with Log(segments, ring_path, capacity=1 << 20) as log:
+        for start in range(0, 400, 50):
+            push_all(log, records[start : start + 50])
+            log.flush()
+    (file,) = segments.iterdir()
+    image, pushed, unharmed = file.read_bytes(), set(records), 0
+    file.unlink()
+    for seed in range(300):
+        data = damaged(random.Random(seed), image)
+        # An open one is also repaired, by the recovery of its slot.
+        path = file.with_suffix(".open" if seed % 3 == 0 else ".seg")
+        path.write_bytes(data)
+        found = payloads(segments)
+        assert set(found) <= pushed and len(set(found)) == len(found), f"seed {seed}"
+        (report,) = verify_segments(segments)
+        assert report["records"] >= len(found), f"seed {seed}"
+        assert report["errors"] or report["torn_bytes"] or len(found) == 400, f"seed {seed}: loss without a word"
+        if path.suffix == ".open":
+            with Log(segments, tmp_path / "other", capacity=SMALL):
+                assert not list(segments.glob("*.open"))
+            assert set(payloads(segments)) <= set(found), f"seed {seed}"
+        unharmed += len(found) == 400
+        for left in segments.iterdir():
+            left.unlink()
+    assert unharmed < 290
+
+
+def test_one_damaged_record_costs_one_record_of_the_segment(ring_path, segments):
+    records = [b"%03d" % number * 50 for number in range(300)]
+    with Log(segments, ring_path, capacity=1 << 20) as log:
+        push_all(log, records)
+    (file,) = segments.iterdir()
+    image = bytearray(file.read_bytes())
+    image[image.find(records[100]) + 7] ^= 1
+    file.write_bytes(image)
+    assert payloads(segments) == records[:100] + records[101:]
+    (report,) = verify_segments(segments)
+    assert report["records"] == 299 and "by their own checksums" in report["errors"][0]
+
+
+def test_a_payload_that_imitates_a_segment_is_only_a_payload(tmp_path, ring_path, segments):
+    """A client that knows the format, but not the ring's name, gets no record of its own making into a reader."""
+    with Log(tmp_path / "theirs", tmp_path / "their-ring", capacity=SMALL) as log:
+        push_all(log, [b"forged"] * 10)
+    (forged,) = (tmp_path / "theirs").iterdir()
+    records = [forged.read_bytes()[64:], b"true"]
+    with Log(segments, ring_path, capacity=SMALL) as log:
+        push_all(log, records)
+    (file,) = segments.iterdir()
+    image = bytearray(file.read_bytes())
+    image[64] ^= 1  # the block's header: the reader must look for records
+    file.write_bytes(image)
+    assert payloads(segments) == records
+
+
+# A disk that says no
+
+
+FULL = """
+import errno, json, resource, sys, time
+from pairec_fast.core.ring import Log
+directory, ring = sys.argv[1:]
+log = Log(directory, ring, capacity=1 << 20, sync_seconds=0.001)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+accepted = sum(log.push(b"%06d" % number * 10) for number in range(6000))
+stuck = log.flush(0.5)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(json.dumps([accepted, stuck, log.close(30), log.counters()]))
+"""
+
+
+def test_a_segment_that_cannot_grow_is_left_and_written_again_elsewhere(ring_path, segments):
+    """The limit on file sizes stands in for a full disk: write fails in the middle of a block."""
+    command = [sys.executable, "-c", FULL, str(segments), str(ring_path)]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    accepted, stuck, closed, counters = json.loads(printed)
+    assert accepted == 6000 and not stuck and closed
+    assert counters["errors"][errno.errorcode[errno.EFBIG]] > 0
+    assert counters["flushed_records"] == 6000 and counters["used_bytes"] == 0
+    assert payloads(segments) == [b"%06d" % number * 10 for number in range(6000)]
+    assert not list(segments.glob("*.open"))
+
+
+def test_a_disk_that_stays_full_keeps_the_records_in_the_ring(ring_path, segments):
+    command = [sys.executable, "-c", FULL.replace("RLIM_INFINITY, resource", "RLIM_INFINITY and 100_000, resource")
+               .replace("close(30)", "close(0.3)"), str(segments), str(ring_path)]  # fmt: skip
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    accepted, _, closed, counters = json.loads(printed)
+    assert not closed and counters["used_bytes"] > 0 and counters["oldest_unsynced_seconds"] > 0.3
+    answer = recover(segments, ring_path)
+    assert answer["records"] > 0
+    assert payloads(segments) == [b"%06d" % number * 10 for number in range(accepted)]
+
+
+SYNC = """
+import json, sys
+from pairec_fast.core.ring import Log
+log = Log(sys.argv[1], sys.argv[2], capacity=1 << 18, sync_seconds=0.001)
+for batch in range(20):
+    for number in range(50):
+        assert log.push(b"%06d" % (50 * batch + number) * 30)
+    assert log.flush(10)
+print(json.dumps([log.close(), log.counters()]))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the fault with")
+def test_a_failed_fdatasync_is_never_asked_again_and_its_records_are_written_elsewhere(tmp_path, ring_path, segments):
+    """Every fifth fdatasync fails. A kernel that has dropped the pages answers 0 to the next one."""
+    shim = tmp_path / "fail_sync.so"
+    source = ROOT / "tests" / "native" / "fail_sync.cpp"
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", shim, source], check=True)
+    command = [sys.executable, "-c", SYNC, str(segments), str(ring_path)]
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "FAIL_EVERY": "5"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    closed, counters = json.loads(ran.stdout)
+    assert closed and counters["errors"] == {"EIO": counters["errors"]["EIO"]} and counters["errors"]["EIO"] >= 3
+    assert counters["flushed_records"] == 1000
+    assert payloads(segments) == [b"%06d" % number * 30 for number in range(1000)]
+    reports = verify_segments(segments)
+    assert sum(report["records"] for report in reports) > 1000, "some are there twice, and readers drop them"
+    abandoned = [report for report in reports if report["errors"]]
+    assert abandoned and all("no footer" in report["errors"][0] for report in abandoned)
+
+
+def test_a_ring_that_does_not_fit_says_what_it_needs(tmp_path, segments):
+    mounted = tmp_path / "tiny"
+    mounted.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tiny", mounted], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        with pytest.raises(OSError, match=r"needs 1052672 bytes, \d+ available") as caught:
+            Log(segments, mounted / "ring", capacity=1 << 20)
+        assert caught.value.errno == errno.ENOSPC
+        # And a full segment directory: accepted records wait in the ring until there is space.
+        filler = mounted / "filler"
+        filler.write_bytes(bytes(64 << 10))
+        log = Log(mounted / "segments", tmp_path / "ring", capacity=1 << 18, sync_seconds=0.001)
+        records = [b"%06d" % number * 20 for number in range(800)]
+        push_all(log, records)
+        assert not log.flush(0.5) and log.counters()["errors"]["ENOSPC"] > 0
+        filler.unlink()
+        shutil.rmtree(mounted / "x", ignore_errors=True)
+        subprocess.run(["mount", "-o", "remount,size=4m", mounted], check=True)
+        assert log.close(30)
+        assert payloads(mounted / "segments") == records
+    finally:
+        subprocess.run(["umount", "-l", mounted], check=True)
