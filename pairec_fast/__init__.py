@@ -5,4 +5,13 @@ from pairec_fast.engine import Engine
 from pairec_fast.errors import ConfigError, NotReadyError, PairecError, RequestError, SnapshotError
 from pairec_fast.snapshot import Snapshot
 
-__all__ = ["Config", "ConfigError", "Engine", "NotReadyError", "PairecError", "RequestError", "Snapshot", "SnapshotError"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Engine",
+    "NotReadyError",
+    "PairecError",
+    "RequestError",
+    "Snapshot",
+    "SnapshotError",
+]

@@ -61,7 +61,9 @@ def build(
     sources = read_sources(world, path.parent)
     output.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
-    name = next(name for again in range(1000) if not (output / (name := f"{stamp}-{again}" if again else stamp)).exists())
+    name = next(
+        name for again in range(1000) if not (output / (name := f"{stamp}-{again}" if again else stamp)).exists()
+    )
     with _aside(output, name) as partial:
         _Builder(world, path.parent, sources, partial, say, progress).run()
     target = output / name

@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except PairecError as error:
         print(f"pairec-fast {options.verb}: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        return 0
     except OSError as error:
         print(f"pairec-fast {options.verb}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
     except ModuleNotFoundError as error:
@@ -30,9 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"pairec-fast {options.verb}: needs {error.name}: pip install 'pairec_fast[{extra}]'", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
-        return 0
     return 1
 
 
@@ -70,7 +70,9 @@ def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
 
 def _demo(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "demo", "Make a world, train on it, build a snapshot and serve it.")
-    parser.add_argument("--data", choices=["world", "ml-100k"], default="world", help="the demo world, or MovieLens-100K")
+    parser.add_argument(
+        "--data", choices=["world", "ml-100k"], default="world", help="the demo world, or MovieLens-100K"
+    )
     parser.add_argument("--items", type=_positive, default=20_000)
     parser.add_argument("--users", type=_positive, default=5_000)
     parser.add_argument("--seed", type=int, default=1)

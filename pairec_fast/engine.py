@@ -40,7 +40,7 @@ class Engine:
             ConfigError, SnapshotError: cannot serve; nothing is left open.
         """
         if config.snapshot_conf is None:
-            raise ConfigError("SnapshotConf: missing; it names the snapshot directory, as {\"Directory\": ...}")
+            raise ConfigError('SnapshotConf: missing; it names the snapshot directory, as {"Directory": ...}')
         self.config, self.limits = config, config.limit_conf
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
         self._threads = threading.local()
@@ -181,7 +181,9 @@ class Engine:
         snapshot, (users, columns) = self._snapshot, self._callback_columns[request.scene_id]
         entries = request.item_list[: conf.item_size or None]
         items = [
-            loaded(entry, columns, snapshot.items.ids.find(entry["item_id"]) if isinstance(entry["item_id"], str) else -1)
+            loaded(
+                entry, columns, snapshot.items.ids.find(entry["item_id"]) if isinstance(entry["item_id"], str) else -1
+            )
             for entry in entries
         ]
         features = without_empty(merged_features(request.features, request.complex_type_features))
@@ -254,7 +256,10 @@ class Engine:
         width, algos = scene.score.width, max(1, len(scene.score.outputs))
         if arena is None or arena.items_max < items or arena.width < width or arena.algos < algos:
             arena = self._threads.arena = Arena(
-                self.limits.candidates_max, items_max=items, width=max(width, self._width), algos=max(algos, self._algos)
+                self.limits.candidates_max,
+                items_max=items,
+                width=max(width, self._width),
+                algos=max(algos, self._algos),
             )
         arena.reset()
         return arena
@@ -349,7 +354,10 @@ def open_logs(config: Config) -> dict[str, Log]:
 
 
 def _debug_logs(request_id: str, scene: Scene, laps: list[int]) -> list[str]:
-    lines = [f"[INFO] requestId={request_id}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"]
+    lines = [
+        f"[INFO] requestId={request_id}\tscene={scene.name}\tcategory={scene.category}"
+        f"\tsnapshot={scene.snapshot.fingerprint}"
+    ]
     for stage, begin, end in zip(STAGES[1:], laps, laps[1:], strict=False):
         lines.append(f"[INFO] requestId={request_id}\tmodule={stage}\tcost={(end - begin) / 1e6:.3f}")
     return lines

@@ -162,7 +162,9 @@ def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.flo
     if column.kind == "number":
         return column.values.astype(np.float32)
     assert column.texts is not None and codes is not None
-    remap = np.array([codes.get(column.texts[code], MISSING) for code in range(len(column.texts))] + [MISSING], np.float32)
+    remap = np.array(
+        [codes.get(column.texts[code], MISSING) for code in range(len(column.texts))] + [MISSING], np.float32
+    )
     return remap[column.values]  # -1, missing, reads the last entry
 
 
@@ -171,7 +173,9 @@ def _reader(column: Column, codes: dict[str, int] | None) -> Callable[[], NDArra
         raise SnapshotError("a vector is no number; use dot: for two of them")
     if (column.kind == "text") != (codes is not None):
         raise SnapshotError(
-            "the column is text, so the feature needs categories" if codes is None else "categories, but the column is numbers"
+            "the column is text, so the feature needs categories"
+            if codes is None
+            else "categories, but the column is numbers"
         )
     return lambda: model_values(column, codes)
 

@@ -1,4 +1,4 @@
-"""Counters and latency histograms of one worker, as Prometheus text. Plain lists and dicts: an update costs nanoseconds."""
+"""Counters and latency histograms of one worker, as Prometheus text. Plain lists and dicts: updates are cheap."""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ class Scene:
         self.callback_conf = config.scene_confs[name].get("default", CategoryConfig())
         self.sources = config.recalls(name, category) or []
         if len(self.sources) > SOURCES_MAX:
-            raise ConfigError(f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}")
+            raise ConfigError(
+                f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"
+            )
         known = {conf.name: conf for conf in config.recall_confs} | {"ContextItemRecall": recalls.ContextItemRecall()}
         self.recalls: list[Stage] = [known[one].bind(snapshot, place) for place, one in enumerate(self.sources)]
         known = {conf.name: conf for conf in config.filter_confs} | {"UniqueFilter": filters.UniqueFilter()}
@@ -52,7 +54,9 @@ class Scene:
         )
         known = {conf.name: conf for conf in config.sort_confs} | {"ItemRankScore": reranks.ItemRankScore()}
         sorts = config.sorts(name, category)
-        self.reranks: list[Stage] = [lambda query, arena: in_order(arena)]  # what a chain without a score sort begins with
+        self.reranks: list[Stage] = [
+            lambda query, arena: in_order(arena)
+        ]  # what a chain without a score sort begins with
         self.reranks += [
             known[one].bind(snapshot, self.sources, last=place + 1 == len(sorts)) for place, one in enumerate(sorts)
         ]
@@ -82,7 +86,9 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
         if (dao.feature_store == "item") != (side == "item"):
             continue
         if dao.table_name not in ("", table.name):
-            raise ConfigError(f'{where}.FeatureDaoConf.TableName: "{dao.table_name}"; for this side it is "{table.name}"')
+            raise ConfigError(
+                f'{where}.FeatureDaoConf.TableName: "{dao.table_name}"; for this side it is "{table.name}"'
+            )
         fields = dao.item_select_fields if side == "item" else dao.user_select_fields
         for field in table.columns if fields.strip() in ("", "*") else [part.strip() for part in fields.split(",")]:
             if field not in table.columns:

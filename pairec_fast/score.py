@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pairec_fast.core import Arena, Forest
@@ -14,7 +13,7 @@ from pairec_fast.snapshot import Snapshot, pick
 
 
 class Model:
-    """A forest of the snapshot and the plan that feeds it. `outputs` names the columns of `arena.algo_score` it fills."""
+    """A forest of the snapshot and the plan that feeds it. `outputs` names the `algo_score` columns it fills."""
 
     def __init__(self, name: str, snapshot: Snapshot, model: str) -> None:
         self.forest: Forest = pick(snapshot.models, model, f"AlgoConfs.{name}.LightGBMConf.Model")
@@ -49,7 +48,7 @@ class Score:
         self._program = expression.bind(lambda name: self._resolve(name, snapshot)) if expression else None
 
     def _resolve(self, name: str, snapshot: Snapshot) -> Any:
-        """Where a name of the expression lives: an algorithm's output first, then an item column; a missing one is 0."""
+        """Where a name of the expression lives: an algorithm's output, else an item column; a missing one is 0."""
         if name in ("current_score", "recall_score"):
             return ("current_score",)
         if name in self.outputs:

@@ -195,8 +195,11 @@ class Snapshot:
         }
         self.vectors = {name: self._vectors(name) for name in manifest.vectors}
         self.neighbours = {
-            name: self._checked(f"{name}.neighbour", Neighbours, *(
-                self.array(f"{name}.{part}") for part in ("offset", "neighbour", "weight")))
+            name: self._checked(
+                f"{name}.neighbour",
+                Neighbours,
+                *(self.array(f"{name}.{part}") for part in ("offset", "neighbour", "weight")),
+            )
             for name in manifest.neighbours
         }
         self.models = {name: Forest.load(directory / f"{name}.txt") for name in manifest.models}
@@ -260,8 +263,9 @@ class Snapshot:
         return Texts(self.array(f"{name}.text"), self.array(f"{name}.offset"))
 
     def _table(self, name: str, info: TableInfo) -> Table:
-        ids = self._checked(f"{name}.ids", IdMap, *(
-            self.array(f"{name}.ids.{part}") for part in ("text", "offset", "slots")))
+        ids = self._checked(
+            f"{name}.ids", IdMap, *(self.array(f"{name}.ids.{part}") for part in ("text", "offset", "slots"))
+        )
         columns = {}
         for column, kind in info.columns.items():
             key = f"{name}.{column}"
@@ -277,7 +281,9 @@ class Snapshot:
     def _vectors(self, name: str) -> Vectors:
         index = VectorIndex.load(self.directory / f"{name}.index", verify=False)
         if len(index) != len(self.items):
-            raise SnapshotError(f"{self.directory / name}.index has {len(index):,} vectors for {len(self.items):,} items")
+            raise SnapshotError(
+                f"{self.directory / name}.index has {len(index):,} vectors for {len(self.items):,} items"
+            )
         return Vectors(self.array(f"{name}.users"), self.array(f"{name}.items"), index)
 
     def _checked(self, name: str, make: Any, *arrays: NDArray[Any]) -> Any:
@@ -309,7 +315,9 @@ def _verify(path: Path, info: FileInfo) -> None:
         raise SnapshotError(f"{path} has {size:,} bytes; manifest.json says {info.bytes:,}")
     found = crc32c(np.memmap(path, np.uint8, "r")) if size else 0
     if found != info.crc32c:
-        raise SnapshotError(f"{path} has CRC-32C {found:08x}; manifest.json says {info.crc32c:08x}. The file was altered")
+        raise SnapshotError(
+            f"{path} has CRC-32C {found:08x}; manifest.json says {info.crc32c:08x}. The file was altered"
+        )
 
 
 def pick(known: Mapping[str, Any], name: str, where: str) -> Any:

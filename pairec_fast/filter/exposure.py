@@ -29,7 +29,9 @@ class User2ItemExposureFilter(msgspec.Struct, frozen=True, rename="pascal"):
         """Raises ConfigError: a table or adapter that does not exist here."""
         where, dao = f"FilterConfs.{self.name}.DaoConf", self.dao_conf
         if dao.adapter_type != "local":
-            raise ConfigError(f'{where}.AdapterType: "{dao.adapter_type}" is not available in this version; use "local"')
+            raise ConfigError(
+                f'{where}.AdapterType: "{dao.adapter_type}" is not available in this version; use "local"'
+            )
         if dao.table_name not in ("", "history"):
             raise ConfigError(f'{where}.TableName: "{dao.table_name}"; a snapshot has "history"')
 

@@ -37,7 +37,9 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
         if dao.adapter_type != "local" or dao.table_name != "items":
             raise ConfigError(f'{where}: only AdapterType "local" with TableName "items" is available in this version')
         if depends_on_user(self.filter_params):
-            raise ConfigError(f"FilterConfs.{self.name}.FilterParams: conditions on the user are not available here yet")
+            raise ConfigError(
+                f"FilterConfs.{self.name}.FilterParams: conditions on the user are not available here yet"
+            )
         columns: dict[str, Column] = {}
         for name, column in snapshot.items.columns.items():
             if column.kind == "number":

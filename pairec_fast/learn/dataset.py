@@ -128,7 +128,9 @@ class Dataset:
                     f"{', '.join(tables[kind]) or 'none'}"
                 )
             if column.kind == "vector":
-                raise ConfigError(f'features.{spec.name}: source "{spec.source}" is a vector; a number or text is needed')
+                raise ConfigError(
+                    f'features.{spec.name}: source "{spec.source}" is a vector; a number or text is needed'
+                )
         elif kind == "context" and name in sources.events.frame:
             column = sources.events.frame.column(name)
         elif kind in ("dot", "similarity"):

@@ -28,8 +28,8 @@ class Made(msgspec.Struct, frozen=True):
 class Demo:
     """One demo folder.
 
-        world/        the data and world.toml     engine.json   the configuration that is served
-        snapshots/    what was built from it      log/  ring/   the callbacks
+    world/        the data and world.toml     engine.json   the configuration that is served
+    snapshots/    what was built from it      log/  ring/   the callbacks
     """
 
     def __init__(self, data: str, directory: Path, items: int, users: int, seed: int, port: int) -> None:
@@ -46,7 +46,9 @@ class Demo:
             return False
         return made == self._made and self.config.exists()
 
-    def make(self, build: Callable[..., Path], say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> None:
+    def make(
+        self, build: Callable[..., Path], say: Callable[[str], None], progress: Callable[[str, int, int], None]
+    ) -> None:
         """Generate or fetch the data, write world.toml, build the snapshot, write engine.json; last, demo.json.
 
         Raises:
@@ -109,7 +111,9 @@ class Demo:
                     "RecallType": "UserCollaborativeFilterRecall",
                     "RecallCount": 200,
                     "UserCollaborativeDaoConf": {
-                        "AdapterType": "local", "User2ItemTable": "history", "Item2ItemTable": "i2i"
+                        "AdapterType": "local",
+                        "User2ItemTable": "history",
+                        "Item2ItemTable": "i2i",
                     },
                 },
                 {
@@ -158,7 +162,9 @@ class Demo:
             if not films
             else [],
             "SortNames": {"default": ["ItemRankScore", *([] if films else ["spread"])]},
-            "FeatureConfs": {"home_feed": {"FeatureLoadConfs": [_load("item", "items", "item:id", "ItemSelectFields")]}},
+            "FeatureConfs": {
+                "home_feed": {"FeatureLoadConfs": [_load("item", "items", "item:id", "ItemSelectFields")]}
+            },
             "UserFeatureConfs": {
                 "home_feed": {"FeatureLoadConfs": [_load("user", "users", "user:uid", "UserSelectFields")]}
             },
@@ -176,7 +182,7 @@ def _load(side: str, table: str, key: str, select: str) -> dict[str, Any]:
     return {"FeatureDaoConf": dao}
 
 
-WORLD = '''\
+WORLD = """\
 # The demo shop. `pairec-fast build world.toml -o snapshots` makes a snapshot of it.
 seed = 1
 
@@ -283,7 +289,7 @@ by = ["user.gender", "item.category"]
 
 [[models]]
 name = "ranker"
-objective = "lambdarank"
+objective = "binary"
 features = [
   { name = "price", source = "item:price" },
   { name = "category", source = "item:category" },
@@ -306,5 +312,5 @@ features = [
   { name = "als", source = "dot:als" },
   { name = "i2i", source = "similarity:i2i" },
 ]
-'''
+"""
 FILMS = ""

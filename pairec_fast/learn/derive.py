@@ -121,7 +121,9 @@ class Known:
                     iterations=spec.iterations, random_state=self.world.seed, num_threads=0,
                 )  # fmt: skip
                 model.fit(self.matrix, show_progress=False)
-        return np.ascontiguousarray(model.user_factors, np.float32), np.ascontiguousarray(model.item_factors, np.float32)
+        return np.ascontiguousarray(model.user_factors, np.float32), np.ascontiguousarray(
+            model.item_factors, np.float32
+        )
 
     def _cosine(self, spec: NeighboursSpec) -> Ragged:
         from scipy.sparse import csr_matrix, diags
@@ -140,7 +142,9 @@ class Known:
     def _ease(self, spec: NeighboursSpec) -> Ragged:
         count = len(self.sources.items)
         if count > EASE_ITEMS_MAX:
-            raise ConfigError(f"neighbours.{spec.name}: ease inverts a matrix of items x items; {count:,} items are too many")
+            raise ConfigError(
+                f"neighbours.{spec.name}: ease inverts a matrix of items x items; {count:,} items are too many"
+            )
         gram = (self.matrix.T @ self.matrix).toarray().astype(np.float64)
         gram[np.diag_indices(count)] += spec.regularization
         inverse = np.linalg.inv(gram)
@@ -149,7 +153,9 @@ class Known:
         return _ragged([_best(rows, columns, weight.ravel(), spec.count)], count)
 
 
-def histories(user: NDArray[np.int32], item: NDArray[np.int32], users: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def histories(
+    user: NDArray[np.int32], item: NDArray[np.int32], users: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Chosen items of each user from events in order of time: each once, at its last choice."""
     key = user.astype(np.int64) << 32 | item
     _, first_from_end = np.unique(key[::-1], return_index=True)

@@ -102,4 +102,3 @@ def _popularity(sources: Sources, rows: Rows) -> NDArray[np.float64]:
     chosen = events.positive
     ones = np.ones(int(chosen.sum()))
     return aggregate(events.item[chosen], events.time[chosen], ones, rows.item, rows.time)[0]
-

@@ -28,7 +28,14 @@ class Events:
         self, user: NDArray[np.int32], item: NDArray[np.int32], time: NDArray[np.float64],
         positive: NDArray[np.bool_], group: NDArray[np.int64], frame: Frame,
     ) -> None:  # fmt: skip
-        self.user, self.item, self.time, self.positive, self.group, self.frame = user, item, time, positive, group, frame
+        self.user, self.item, self.time, self.positive, self.group, self.frame = (
+            user,
+            item,
+            time,
+            positive,
+            group,
+            frame,
+        )
 
     def __len__(self) -> int:
         return len(self.user)
@@ -128,7 +135,9 @@ def _finite(frame: Frame, name: str) -> NDArray[np.float64]:
     values: NDArray[Any] = frame.numbers(name).astype(np.float64)
     if (bad := np.flatnonzero(~np.isfinite(values))).size:
         first = int(bad[0])
-        raise SnapshotError(f"{frame.path}: {frame.place(first)}: {name} is {values[first]}; a finite number would be right")
+        raise SnapshotError(
+            f"{frame.path}: {frame.place(first)}: {name} is {values[first]}; a finite number would be right"
+        )
     return values
 
 

@@ -138,7 +138,7 @@ def load_world(path: Path) -> World:
     """Read and check world.toml.
 
     Raises:
-        ConfigError: cannot be read, is no TOML, or has a wrong, unknown or repeated name; the message has file and path.
+        ConfigError: cannot be read, is no TOML, or has a wrong, unknown or repeated name; the message has the file.
     """
     try:
         value: Any = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -173,11 +173,15 @@ def check_world(world: World) -> None:
         if set(one.by) == {"user", "item"}:
             raise ConfigError(f"aggregates.{one.name}.by: a value for every pair of user and item is too many to keep")
         if (one.function in ("sum", "mean")) != bool(one.of):
-            raise ConfigError(f'aggregates.{one.name}.of: {one.function} {"needs a column" if not one.of else "has none"}')
+            raise ConfigError(
+                f"aggregates.{one.name}.of: {one.function} {'needs a column' if not one.of else 'has none'}"
+            )
         if one.window_days and one.half_life_days:
             raise ConfigError(f"aggregates.{one.name}: window_days or half_life_days, not both")
         if one.function == "recency" and (one.window_days or one.half_life_days):
-            raise ConfigError(f"aggregates.{one.name}: recency forgets nothing; leave window_days and half_life_days out")
+            raise ConfigError(
+                f"aggregates.{one.name}: recency forgets nothing; leave window_days and half_life_days out"
+            )
     for vectors in world.vectors:
         if bool(vectors.method) == bool(vectors.users or vectors.items) or bool(vectors.users) != bool(vectors.items):
             raise ConfigError(f'vectors.{vectors.name}: give users and items, two NPY files, or method = "als"')

@@ -36,7 +36,7 @@ class HnswRecall(msgspec.Struct, frozen=True, rename="pascal"):
         asking: Vectors = pick(snapshot.vectors, conf.user_vector or conf.index, f"{where}.UserVector")
         if asking.users.shape[1] != target.index.dim:
             raise ConfigError(
-                f'{where}.UserVector: vectors of {asking.users.shape[1]} dimensions for an index of {target.index.dim}'
+                f"{where}.UserVector: vectors of {asking.users.shape[1]} dimensions for an index of {target.index.dim}"
             )
         if self.recall_count <= 0 or conf.effort < 0:
             raise ConfigError(f"{where}: RecallCount must be positive and Effort not negative")
