@@ -74,6 +74,8 @@ def rank_score(text, values):
     except ZeroDivisionError:
         return None
     return float(numbers.pop())
+
+
 def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
     """Raw scores of a LightGBM model's text, [n] or [n, classes] float64, a row at a time.
 
@@ -110,6 +112,8 @@ def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
                 node = left[node] if goes_left(x[feature[node]], node) else right[node]
             out[row, number % classes] += value[~node]
     return out if classes > 1 else out[:, 0]
+
+
 # --- index -----------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +144,8 @@ def nearest(
     rows = np.arange(count, dtype=np.int32) if allow is None else np.flatnonzero(allow).astype(np.int32)
     rows = rows[np.lexsort((rows, -score[rows]))][:k]
     return rows, score[rows]
+
+
 # idmap, recall, filter
 
 
@@ -270,6 +276,8 @@ def crc32c(data, seed=0):
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
+
+
 def read_segment(data: bytes) -> list[tuple[int, int, bytes]]:
     """Records of one undamaged segment file as (ring_id, position, payload), by the format and nothing else.
 
@@ -291,3 +299,17 @@ def read_segment(data: bytes) -> list[tuple[int, int, bytes]]:
             at, position = at + taken, position + taken
     assert data[at : at + 4] == b"PFOT" and len(data) == at + 64
     return records
+
+
+def aggregate(keys, times, values, at_keys, at_times, window=0.0, half_life=0.0):
+    """(number, sum, last) of the events of each key strictly before each time."""
+    number, total, last = [], [], []
+    for key, time in zip(at_keys, at_times, strict=True):
+        past = (keys == key) & (times < time)
+        last.append(times[past].max() if past.any() else np.nan)
+        if window:
+            past &= times >= time - window
+        weight = np.exp2((times[past] - time) / half_life) if half_life else np.ones(past.sum())
+        number.append(weight.sum())
+        total.append((weight * values[past]).sum())
+    return np.array(number), np.array(total), np.array(last)

@@ -1,0 +1,221 @@
+"""A snapshot: built from tables, mapped, verified; and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from pairec_fast import ConfigError, Snapshot, SnapshotError
+from pairec_fast.build import build
+from pairec_fast.snapshot import resolve
+
+ITEMS = "item_id,price,category,in_stock\na,1.5,tea,true\nb,,tea,false\nc,3,,true\nd,4,cup,true\n"
+USERS = "user_id,gender,age\nu,f,30\nv,,\nw,m,20\n"
+EVENTS = (
+    "user_id,item_id,timestamp,clicked\nu,a,100,1\nu,b,110,0\nu,c,120,1\nv,a,130,1\nv,d,140,1\nw,a,150,0\nu,a,160,1\n"
+)
+WORLD = """
+[items]
+file = "items.csv"
+id = "item_id"
+[users]
+file = "users.csv"
+id = "user_id"
+[interactions]
+file = "events.csv"
+label = "clicked"
+[[lists]]
+name = "hot"
+[[lists]]
+name = "by_gender"
+by = "gender"
+[[neighbours]]
+name = "i2i"
+[[aggregates]]
+name = "item_clicks"
+function = "count"
+positives = true
+by = ["item"]
+[[aggregates]]
+name = "gender_category"
+function = "mean"
+of = "clicked"
+by = ["user.gender", "item.category"]
+[[vectors]]
+name = "taste"
+users = "users.npy"
+items = "items.npy"
+kind = "flat"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in (("items.csv", ITEMS), ("users.csv", USERS), ("events.csv", EVENTS), ("world.toml", WORLD)):
+        (tmp_path / name).write_text(text)
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "users.npy", rng.normal(size=(3, 5)).astype(np.float32))
+    np.save(tmp_path / "items.npy", rng.normal(size=(4, 5)).astype(np.float32))
+    return tmp_path
+
+
+def made(folder: Path) -> Snapshot:
+    return Snapshot.load(build(folder / "world.toml", folder / "snapshots"))
+
+
+def replace(folder: Path, name: str, old: str, new: str) -> None:
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+
+
+def test_a_snapshot_holds_what_the_tables_said(folder):
+    snapshot = made(folder)
+    items, users = snapshot.items, snapshot.users
+    assert [items.ids.id(row) for row in range(4)] == ["a", "b", "c", "d"]
+    assert [items.columns["price"].value(row) for row in range(4)] == [1.5, None, 3.0, 4.0]
+    assert [items.columns["category"].value(row) for row in range(4)] == ["tea", "tea", None, "cup"]
+    assert items.columns["in_stock"].values.tolist() == [1, 0, 1, 1]
+    assert users.columns["gender"].value(1) is None
+    assert snapshot.time == 161.0
+
+
+def test_history_is_what_was_chosen_oldest_first_and_once(folder):
+    snapshot = made(folder)
+    assert [snapshot.history.of(user).tolist() for user in range(3)] == [[2, 0], [0, 3], []]
+
+
+def test_lists_are_by_clicks_with_ties_by_row(folder):
+    snapshot = made(folder)
+    rows, scores = snapshot.lists["hot"].of(0)
+    assert rows.tolist() == [0, 2, 3, 1]
+    assert scores.tolist() == [3, 1, 1, 0]
+    group = snapshot.users.columns["gender"].texts.code
+    assert snapshot.lists["by_gender"].of(group["f"])[0].tolist() == [0, 2]
+    assert snapshot.lists["by_gender"].of(group["m"])[0].tolist() == []
+
+
+def test_aggregates_are_by_item_or_by_both_sides(folder):
+    snapshot = made(folder)
+    assert snapshot.array("item_clicks").tolist() == [3, 0, 1, 1]
+    table = snapshot.array("gender_category")
+    genders, categories = (snapshot.users.columns["gender"].texts.code, snapshot.items.columns["category"].texts.code)
+    assert table[genders["f"], categories["tea"]] == np.float32(2 / 3)
+    assert np.isnan(table[genders["m"], categories["cup"]])
+
+
+def test_current_names_the_newest_and_older_ones_stay(folder):
+    first, second = made(folder), made(folder)
+    assert first.directory != second.directory
+    assert resolve(folder / "snapshots") == second.directory
+    assert Snapshot.load(first.directory).fingerprint == first.fingerprint
+
+
+def test_the_same_sources_give_the_same_fingerprint(folder):
+    assert made(folder).fingerprint == made(folder).fingerprint
+
+
+@pytest.mark.parametrize("keep", [0, 1, 60, -1])
+def test_a_truncated_file_is_refused_by_name(folder, keep):
+    directory = made(folder).directory
+    path = directory / "items.price.npy"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SnapshotError, match=r"items\.price\.npy has .* bytes; manifest\.json says"):
+        Snapshot.load(directory)
+
+
+def test_a_flipped_bit_in_any_file_is_refused(folder):
+    directory = made(folder).directory
+    for path in sorted(directory.iterdir()):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        broken = directory.parent / "broken"
+        shutil.copytree(directory, broken)
+        (broken / path.name).write_bytes(data)
+        with pytest.raises(SnapshotError):
+            Snapshot.load(broken)
+        shutil.rmtree(broken)
+
+
+def test_a_missing_file_a_missing_directory_and_an_empty_one_are_refused(folder, tmp_path):
+    directory = made(folder).directory
+    (directory / "history.rows.npy").unlink()
+    with pytest.raises(SnapshotError, match=r"history\.rows\.npy"):
+        Snapshot.load(directory)
+    with pytest.raises(SnapshotError, match="not a snapshot"):
+        Snapshot.load(tmp_path / "nowhere")
+    (folder / "snapshots" / "CURRENT").write_text("../..\n")
+    with pytest.raises(SnapshotError, match="CURRENT"):
+        Snapshot.load(folder / "snapshots")
+
+
+def test_an_edited_manifest_and_one_of_another_format_are_refused(folder):
+    directory = made(folder).directory
+    path = directory / "manifest.json"
+    manifest = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode(manifest | {"time": 5.0}))
+    with pytest.raises(SnapshotError, match="fingerprint"):
+        Snapshot.load(directory)
+    path.write_bytes(msgspec.json.encode(manifest | {"format": 99}))
+    with pytest.raises(SnapshotError, match="format 99"):
+        Snapshot.load(directory)
+    path.write_bytes(b"{")
+    with pytest.raises(SnapshotError, match="not a manifest"):
+        Snapshot.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "says"),
+    [
+        ("items.csv", "b,,tea", "a,,tea", r"items\.csv: line 3: item_id: row 1: id 'a' occurs twice"),
+        ("items.csv", "c,3,,true", ",3,,true", r"items\.csv: line 4: item_id is empty"),
+        ("events.csv", "v,d,140", "v,zz,140", r"events\.csv: line 6: item_id 'zz' is not in the items table"),
+        ("events.csv", "v,d,140", "x,d,140", r"events\.csv: line 6: user_id 'x' is not in the users table"),
+        ("events.csv", "140,1", "soon,1", r"events\.csv: line 6: timestamp is 'soon'"),
+        ("events.csv", "140,1", ",1", r"events\.csv: line 6: timestamp is nan"),
+        ("events.csv", "v,d,140,1", "v,d", r"events\.csv"),
+        ("events.csv", "timestamp", "when", r"events\.csv has no column .?timestamp"),
+    ],
+)
+def test_a_bad_table_is_refused_with_file_and_line_and_leaves_nothing(folder, name, old, new, says):
+    replace(folder, name, old, new)
+    with pytest.raises(SnapshotError, match=says):
+        build(folder / "world.toml", folder / "snapshots")
+    assert not (folder / "snapshots").exists() or list((folder / "snapshots").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('label = "clicked"', 'lable = "clicked"', r"lable"),
+        ('name = "by_gender"', 'name = "hot"', r'"hot" is taken twice'),
+        ('by = "gender"', 'by = "sex"', r"no text column 'sex'"),
+        ('["user.gender", "item.category"]', '["user", "item"]', r"too many to keep"),
+        ('["user.gender", "item.category"]', '["shop"]', r"aggregates\.gender_category\.by"),
+        ('of = "clicked"\n', "", r"needs a column"),
+        ('kind = "flat"', 'kind = "tree"', r"kind"),
+        ('users = "users.npy"\n', "", r"two NPY files"),
+        ("[items]", "[items", r"not TOML"),
+        ('file = "items.csv"', 'file = "item.csv"', r"item\.csv"),
+    ],
+)
+def test_a_bad_world_file_is_refused_and_leaves_nothing(folder, old, new, says):
+    replace(folder, "world.toml", old, new)
+    with pytest.raises((ConfigError, SnapshotError), match=says):
+        build(folder / "world.toml", folder / "snapshots")
+    assert not (folder / "snapshots").exists() or list((folder / "snapshots").iterdir()) == []
+
+
+def test_vectors_of_another_shape_or_with_a_nan_are_refused(folder):
+    np.save(folder / "items.npy", np.zeros((3, 5), np.float32))
+    with pytest.raises(SnapshotError, match=r"items\.npy is float32 \[3, 5\]; float32 \[4, dim\]"):
+        build(folder / "world.toml", folder / "snapshots")
+    broken = np.zeros((4, 5), np.float32)
+    broken[2, 1] = np.nan
+    np.save(folder / "items.npy", broken)
+    with pytest.raises(SnapshotError, match="row 2 is not finite"):
+        build(folder / "world.toml", folder / "snapshots")
