@@ -10,9 +10,6 @@ namespace {
 using std::int32_t;
 using std::size_t;
 
-// LightGBM drops dense values this close to zero before it looks at a tree, whatever the missing type.
-constexpr double kZero = 1e-35f;
-
 constexpr int32_t kBlock = 512;  // rows kept in cache while all trees pass over them
 
 // 1 if category `x` is not in set `number`. Truncates toward zero as LightGBM's cast does, so (-1, 0] is category 0;
@@ -26,14 +23,10 @@ unsigned outside_set(const Forest& forest, double number, double x) noexcept {
 
 // Adds one tree's leaf to out[i * step] for `count` rows, `kLanes` at once: each waits some ten cycles for its
 // loads at every step, so they wait together. Spare lanes of the last round repeat its last row.
-template <int kLanes, bool kWithSets, typename Value>
+template <int kLanes, Splits kSplits, typename Value>
 void add_leaves(const Forest& forest, size_t tree, const Value* x, std::ptrdiff_t stride, int32_t count, double* out,
                 std::ptrdiff_t step) noexcept {
-  const size_t root = forest.root[tree];
-  const double* threshold = forest.threshold.data() + root;
-  const int32_t* feature = forest.feature.data() + root;
-  const int32_t* next = forest.next.data() + root;
-  const std::uint8_t* rule = forest.rule.data() + root;
+  const Node* nodes = forest.nodes.data() + forest.root[tree];
   for (int32_t row = 0; row < count; row += kLanes) {
     const int32_t lanes = std::min(kLanes, count - row);
     const Value* at[kLanes];
@@ -43,19 +36,30 @@ void add_leaves(const Forest& forest, size_t tree, const Value* x, std::ptrdiff_
     do {
       moved = 0;
       for (int lane = 0; lane < kLanes; ++lane) {
-        const int32_t here = node[lane];
-        const double value = at[lane][feature[here]], limit = threshold[here];
-        const unsigned above = value > limit, nan = value != value, zero = std::fabs(value) <= kZero;
-        const unsigned is = above | nan << 1 | zero << 2;
-        unsigned right = rule[here] >> is & 1;
-        if constexpr (kWithSets) {
-          if (rule[here] & kBySet) right = outside_set(forest, limit, value);
+        const Node& here = nodes[node[lane]];
+        const double value = at[lane][here.feature()];
+        unsigned is = static_cast<unsigned>(value > here.threshold) | static_cast<unsigned>(value != value) << 1;
+        if constexpr (kSplits != Splits::plain) is |= static_cast<unsigned>(std::fabs(value) <= kZero) << 2;
+        unsigned right = here.rule() >> is & 1;
+        if constexpr (kSplits == Splits::sets) {
+          if (here.rule() & kBySet) right = outside_set(forest, here.threshold, value);
         }
-        node[lane] = next[here] + int32_t(right);
-        moved |= node[lane] ^ here;
+        const int32_t next = here.next + int32_t(right);
+        moved |= next ^ node[lane];
+        node[lane] = next;
       }
     } while (moved);
-    for (int lane = 0; lane < lanes; ++lane) out[step * (row + lane)] += threshold[node[lane]];
+    for (int lane = 0; lane < lanes; ++lane) out[step * (row + lane)] += nodes[node[lane]].threshold;
+  }
+}
+
+template <int kLanes, typename Value>
+void add_tree(const Forest& forest, size_t tree, const Value* x, std::ptrdiff_t stride, int32_t count, double* out,
+              std::ptrdiff_t step) noexcept {
+  switch (forest.splits[tree]) {
+    case Splits::plain: return add_leaves<kLanes, Splits::plain>(forest, tree, x, stride, count, out, step);
+    case Splits::zeros: return add_leaves<kLanes, Splits::zeros>(forest, tree, x, stride, count, out, step);
+    case Splits::sets: return add_leaves<kLanes, Splits::sets>(forest, tree, x, stride, count, out, step);
   }
 }
 
@@ -66,14 +70,13 @@ void score(const Forest& forest, const Value* x, std::ptrdiff_t stride, int32_t 
     const auto rows = static_cast<int32_t>(std::min<std::ptrdiff_t>(kBlock, count - row));
     const Value* x_block = x + stride * row;
     double* out_block = out + row_step * row;
-    const auto with_sets = rows == 1 ? add_leaves<1, true, Value> : add_leaves<8, true, Value>;
-    const auto without = rows == 1 ? add_leaves<1, false, Value> : add_leaves<8, false, Value>;
+    const auto add = rows == 1 ? add_tree<1, Value> : add_tree<8, Value>;
     for (int32_t i = 0; i < rows; ++i) {
       for (int32_t k = 0; k < forest.classes; ++k) out_block[row_step * i + class_step * k] = 0.0;
     }
     for (size_t tree = 0; tree < forest.root.size(); ++tree) {
       double* column = out_block + class_step * std::ptrdiff_t(tree % size_t(forest.classes));
-      (forest.with_sets[tree] ? with_sets : without)(forest, tree, x_block, stride, rows, column, row_step);
+      add(forest, tree, x_block, stride, rows, column, row_step);
     }
   }
 }

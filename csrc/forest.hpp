@@ -16,6 +16,20 @@ namespace pairec {
 // that place says whether it goes right. Descriptions 0, 1, 2, 4 and 5 occur; bit 7 is free to mark a set.
 constexpr unsigned kAboveRight = 1u << 1, kNanRight = 1u << 2, kZeroRight = 1u << 4 | 1u << 5, kBySet = 1u << 7;
 
+// What a tree's nodes need to look at. LightGBM takes a number of at most kZero in size for 0.0; where that follows the
+// threshold, the threshold is moved to the edge of that band when the model is read, and no node need look for zeros.
+enum class Splits : std::uint8_t { plain, zeros, sets };
+constexpr double kZero = 1e-35f;
+
+struct Node {
+  double threshold;       // numeric split: left if <=. By category: number of its set. Leaf: its value
+  std::int32_t next;      // left child, the right one follows it; a leaf: itself
+  std::int32_t split;     // column of the row << 8 | rule; 0 in a leaf
+
+  std::int32_t feature() const noexcept { return split >> 8; }
+  unsigned rule() const noexcept { return static_cast<unsigned>(split) & 0xFF; }
+};
+
 struct Forest {
   std::int32_t width = 0;    // features a row has
   std::int32_t classes = 1;  // scores a row gets; tree i adds to score i % classes
@@ -24,13 +38,9 @@ struct Forest {
   std::vector<std::string> names;         // [width]
   std::vector<std::uint8_t> categorical;  // [width] 1 where some tree splits the feature by category
 
-  std::vector<std::size_t> root;        // [trees] a tree's first node; below, a tree's nodes count from it
-  std::vector<std::uint8_t> with_sets;  // [trees] 1 where some node splits by category
-
-  std::vector<double> threshold;      // [nodes] numeric split: left if <=. By category: number of its set. Leaf: value
-  std::vector<std::int32_t> feature;  // [nodes] column of the row; 0 in a leaf
-  std::vector<std::int32_t> next;     // [nodes] left child, the right one follows it; a leaf: itself
-  std::vector<std::uint8_t> rule;     // [nodes] bits as above; 0 in a leaf
+  std::vector<std::size_t> root;  // [trees] a tree's first node; below, a tree's nodes count from it
+  std::vector<Splits> splits;     // [trees]
+  std::vector<Node> nodes;
 
   std::vector<std::size_t> set_begin;  // [sets + 1] first word of a set
   std::vector<std::uint32_t> set;      // category c goes left if bit c % 32 of word c / 32 is set

@@ -136,14 +136,14 @@ std::vector<Number> numbers(const Fields& fields, const char* name, size_t count
 }
 
 // What a tree's text says about its inner nodes, before anything but lengths and numbers is believed.
-struct Splits {
+struct TreeText {
   std::vector<int32_t> feature, type, left, right;
   std::vector<double> threshold;
   int32_t sets;
 };
 
 // The rule of inner node `node`; checks its feature, type and threshold.
-unsigned read_rule(const Splits& splits, size_t node, const Fields& fields, int32_t width) {
+unsigned read_rule(const TreeText& splits, size_t node, const Fields& fields, int32_t width) {
   const auto wrong = [&](const char* name, const string& value, const string& right) {
     refuse(fields.get(name).line, string(name) + "[" + str(node) + "] is " + value + "; " + right + " is right");
   };
@@ -168,10 +168,14 @@ unsigned read_rule(const Splits& splits, size_t node, const Fields& fields, int3
 }
 
 void add_node(Forest& forest, double threshold, int32_t feature, int32_t next, unsigned rule) {
-  forest.threshold.push_back(threshold);
-  forest.feature.push_back(feature);
-  forest.next.push_back(next);
-  forest.rule.push_back(static_cast<std::uint8_t>(rule));
+  forest.nodes.push_back({threshold, next, feature << 8 | static_cast<int32_t>(rule)});
+}
+
+// A numeric node whose zeros go where the threshold sends 0.0: with the threshold at the edge of the zeros, all numbers
+// that LightGBM takes for zero fall on that side by themselves.
+double at_edge(double threshold) {
+  if (!(std::fabs(threshold) <= kZero)) return threshold;
+  return 0.0 > threshold ? std::nextafter(-kZero, -1.0) : kZero;
 }
 
 void read_sets(Forest& forest, const Fields& fields, int32_t sets) {
@@ -196,12 +200,12 @@ void add_tree(Forest& forest, const Fields& fields) {
   const int32_t leaves = integer(fields, "num_leaves", 1, 1 << 30);
   const string because = "num_leaves=" + str(leaves);
   const auto value = numbers<double>(fields, "leaf_value", size_t(leaves), because);
-  forest.root.push_back(forest.next.size());
-  forest.with_sets.push_back(0);
+  forest.root.push_back(forest.nodes.size());
+  forest.splits.push_back(Splits::plain);
   if (leaves == 1) return add_node(forest, value[0], 0, 0, 0);  // the file has no split arrays, or empty ones
 
   const size_t inner = size_t(leaves) - 1;
-  Splits splits;
+  TreeText splits;
   splits.feature = numbers<int32_t>(fields, "split_feature", inner, because);
   splits.type = numbers<int32_t>(fields, "decision_type", inner, because);
   splits.left = numbers<int32_t>(fields, "left_child", inner, because);
@@ -235,9 +239,17 @@ void add_tree(Forest& forest, const Fields& fields) {
     }
     const auto node = size_t(order[i]);
     const unsigned rule = read_rule(splits, node, fields, forest.width);
-    const double base = rule == kBySet ? double(sets_before) : 0.0;  // a tree numbers its sets from 0, a forest goes on
-    add_node(forest, splits.threshold[node] + base, splits.feature[node], int32_t(order.size()), rule);
-    if (rule == kBySet) forest.categorical[size_t(splits.feature[node])] = forest.with_sets.back() = 1;
+    double threshold = splits.threshold[node];
+    if (rule == kBySet) {
+      threshold += double(sets_before);  // a tree numbers its sets from 0, a forest goes on
+      forest.categorical[size_t(splits.feature[node])] = 1;
+      forest.splits.back() = Splits::sets;
+    } else if ((rule & kZeroRight) == (0.0 > threshold ? kZeroRight : 0)) {
+      threshold = at_edge(threshold);
+    } else {
+      forest.splits.back() = std::max(forest.splits.back(), Splits::zeros);
+    }
+    add_node(forest, threshold, splits.feature[node], int32_t(order.size()), rule);
     visit("left_child", node, splits.left[node]);
     visit("right_child", node, splits.right[node]);
   }
@@ -252,7 +264,7 @@ void read_header(Forest& forest, const Fields& fields) {
   if (version.value != "v2" && version.value != "v3" && version.value != "v4") {
     refuse(version.line, "version is " + quoted(version.value) + "; v2, v3 or v4 is right");
   }
-  const int32_t last = integer(fields, "max_feature_idx", 0, INT32_MAX - 1);
+  const int32_t last = integer(fields, "max_feature_idx", 0, (1 << 23) - 1);
   const string because = "max_feature_idx=" + str(last);
   for (const char* name : {"feature_names", "feature_infos"}) {
     const std::vector<string_view> found = words(fields.get(name).value);
