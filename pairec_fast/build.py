@@ -122,9 +122,14 @@ class _Builder:
         asking = np.flatnonzero(users.any(axis=1))
         rng = np.random.default_rng(self.world.seed)
         queries = users[np.sort(rng.choice(asking, min(200, len(asking)), replace=False))] if len(asking) else None
+        # An item nobody chose has no direction yet. Left in, a million of them would be one knot in the graph.
+        rows = np.flatnonzero(items.any(axis=1)).astype(np.int32)
+        if len(rows) == 0:
+            raise SnapshotError(f"vectors.{spec.name}: every item vector is zero")
+        self._array(f"{spec.name}.rows", rows)
         try:
             VectorIndex.build(
-                items, self.target / f"{spec.name}.index", metric=spec.metric, kind=spec.kind, k=spec.k,
+                items[rows], self.target / f"{spec.name}.index", metric=spec.metric, kind=spec.kind, k=spec.k,
                 recall=spec.recall, queries=queries, seed=self.world.seed,
                 progress=lambda done, total: self.progress(f"vectors {spec.name}", done, total),
             )  # fmt: skip

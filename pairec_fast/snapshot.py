@@ -141,10 +141,15 @@ class Table:
 
 
 class Vectors:
-    """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index."""
+    """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index.
 
-    def __init__(self, users: NDArray[np.float32], items: NDArray[np.float32], index: VectorIndex) -> None:
-        self.users, self.items, self.index = users, items, index
+    The index holds the items that have a vector; `rows` [index.count] int32 says which, ascending.
+    """
+
+    def __init__(
+        self, users: NDArray[np.float32], items: NDArray[np.float32], index: VectorIndex, rows: NDArray[np.int32]
+    ) -> None:
+        self.users, self.items, self.index, self.rows = users, items, index, rows
 
 
 class Ranked:
@@ -279,12 +284,14 @@ class Snapshot:
         return Table(name, ids, columns)
 
     def _vectors(self, name: str) -> Vectors:
-        index = VectorIndex.load(self.directory / f"{name}.index", verify=False)
-        if len(index) != len(self.items):
+        index, rows = VectorIndex.load(self.directory / f"{name}.index", verify=False), self.array(f"{name}.rows")
+        users, items = self.array(f"{name}.users"), self.array(f"{name}.items")
+        if len(rows) != len(index) or len(items) != len(self.items) or len(users) != len(self.users):
             raise SnapshotError(
-                f"{self.directory / name}.index has {len(index):,} vectors for {len(self.items):,} items"
+                f"{self.directory / name}: {len(index):,} vectors for {len(rows):,} rows; {len(users):,} users and "
+                f"{len(items):,} items where the tables have {len(self.users):,} and {len(self.items):,}"
             )
-        return Vectors(self.array(f"{name}.users"), self.array(f"{name}.items"), index)
+        return Vectors(users, items, index, rows)
 
     def _checked(self, name: str, make: Any, *arrays: NDArray[Any]) -> Any:
         try:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pairec_fast.core.arena import Arena
-from pairec_fast.core.recall import Neighbours, add
+from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.recall import Neighbours, add, nearest
 from tests import reference
 
 
@@ -221,3 +222,30 @@ def test_the_table_keeps_its_arrays_alive():
     gc.collect()
     arena = Arena(2000, items_max=2000)
     assert 0 < table.add_similar(arena, np.arange(2000, dtype=np.int32), 2000, 0) <= 2000
+
+
+def test_nearest_adds_the_items_its_vectors_belong_to(tmp_path):
+    vectors = np.eye(4, dtype=np.float32)
+    VectorIndex.build(vectors, tmp_path / "v.index", kind="flat")
+    index, rows = VectorIndex.load(tmp_path / "v.index"), np.array([2, 5, 7, 9], np.int32)
+    arena = Arena(10, items_max=10)
+    assert nearest(arena, index, rows, np.array([0, 3, 2, 1], np.float32), 3, 4, 1) == 3
+    assert arena.row[:3].tolist() == [5, 7, 9]
+    assert arena.recall_score[:3].tolist() == [3, 2, 1]
+    assert nearest(arena, index, rows, np.zeros(4, np.float32), 3, 4, 1) == 0, "a zero query has no direction"
+    assert nearest(arena, index, rows, np.array([1, 9, 9, 9], np.float32), 4, 4, 1) == 1, "three are candidates already"
+
+
+def test_nearest_refuses_rows_beyond_the_arena_and_queries_of_another_length(tmp_path):
+    VectorIndex.build(np.eye(3, dtype=np.float32), tmp_path / "v.index", kind="flat")
+    index, query = VectorIndex.load(tmp_path / "v.index"), np.ones(3, np.float32)
+    arena = Arena(10, items_max=3)
+    for rows in ([0, 1, 3], [0, 1], [0, 1, 2, 2]):
+        with pytest.raises(ValueError, match="rows, index of 3"):
+            nearest(arena, index, np.array(rows, np.int32), query, 1, 1, 0)
+    rows = np.arange(3, dtype=np.int32)
+    with pytest.raises(ValueError, match="query of 2 dimensions"):
+        nearest(arena, index, rows, query[:2], 1, 1, 0)
+    for k, effort in ((0, 1), (1, 0), (-1, 5)):
+        with pytest.raises(ValueError, match="must be positive"):
+            nearest(arena, index, rows, query, k, effort, 0)

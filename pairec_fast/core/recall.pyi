@@ -16,4 +16,12 @@ class Neighbours:
     ) -> None: ...
     def add_similar(self, arena: Arena, history: NDArray[np.int32], k: int, source: int) -> int: ...
 
-def nearest(arena: Arena, index: VectorIndex, query: NDArray[np.float32], k: int, effort: int, source: int) -> int: ...
+def nearest(
+    arena: Arena,
+    index: VectorIndex,
+    rows: NDArray[np.int32],
+    query: NDArray[np.float32],
+    k: int,
+    effort: int,
+    source: int,
+) -> int: ...

@@ -78,19 +78,23 @@ cdef class Neighbours:
         return added
 
 
-def nearest(Arena arena not None, VectorIndex index not None, const float[::1] query not None, int32_t k, int64_t effort,
-            uint8_t source) -> int:
+def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1] rows not None,
+            const float[::1] query not None, int32_t k, int64_t effort, int32_t source) -> int:
     """Add the `k` items nearest to `query` [dim] float32, best first, within `effort`. Returns how many were new.
 
+    `rows` [index.count] int32 says which item each vector of the index belongs to, in ascending order.
     A zero query has no direction: it adds nothing. Allocates nothing once a search of this size has run.
 
     Raises:
         ValueError: dimensions or sizes do not fit.
     """
+    cdef uint8_t checked = check_source(source)
     if query.shape[0] != index.dim:
         raise ValueError(f"query of {query.shape[0]} dimensions, index of {index.dim}")
-    if k <= 0 or effort <= 0 or index.count > arena.c.items_max:
-        raise ValueError(f"k {k} and effort {effort} must be positive; index of {index.count}, arena for {arena.c.items_max}")
+    if rows.shape[0] != index.count or rows[index.count - 1] >= arena.c.items_max:
+        raise ValueError(f"{rows.shape[0]} rows, index of {index.count}, arena for {arena.c.items_max} items")
+    if k <= 0 or effort <= 0:
+        raise ValueError(f"k {k} and effort {effort} must be positive")
     cdef int32_t i, found, added = 0
     cdef bint zero = True
     for i in range(query.shape[0]):
@@ -103,6 +107,8 @@ def nearest(Arena arena not None, VectorIndex index not None, const float[::1] q
     with nogil:
         index.prepare(&query[0], scratch.query)
         found = index.search_into(scratch.query, k, effort, NULL, index.count, scratch, scratch.rows, scratch.scores)
-        added = c_add(arena.c, scratch.rows, scratch.scores, found, source)
+        for i in range(found):
+            scratch.rows[i] = rows[scratch.rows[i]]
+        added = c_add(arena.c, scratch.rows, scratch.scores, found, checked)
     index._free.append(scratch)
     return added

@@ -40,11 +40,11 @@ class HnswRecall(msgspec.Struct, frozen=True, rename="pascal"):
             )
         if self.recall_count <= 0 or conf.effort < 0:
             raise ConfigError(f"{where}: RecallCount must be positive and Effort not negative")
-        users, index, k = asking.users, target.index, self.recall_count
+        users, index, rows, k = asking.users, target.index, target.rows, self.recall_count
         effort = conf.effort or index.effort
 
         def recall(query: Query, arena: Arena) -> None:
             if query.user >= 0:
-                nearest(arena, index, users[query.user], k, effort, source)
+                nearest(arena, index, rows, users[query.user], k, effort, source)
 
         return recall
