@@ -154,7 +154,8 @@ def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None) -> NDA
     """`values` by group, one for each row; NaN where the group is missing."""
     if group is None:
         return values
-    return np.where(group >= 0, values[np.maximum(group, 0)], MISSING)
+    taken: NDArray[np.float32] = np.where(group >= 0, values[np.maximum(group, 0)], MISSING)
+    return taken
 
 
 def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.float32]:

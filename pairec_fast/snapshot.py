@@ -254,7 +254,7 @@ class Snapshot:
         try:
             # An array without elements cannot be mapped.
             mode = "r" if 0 not in info.shape else None
-            array = np.load(path, mmap_mode=mode, allow_pickle=False).view(np.ndarray)  # type: ignore[arg-type]
+            array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False).view(np.ndarray)  # type: ignore[arg-type]
         except (OSError, ValueError) as error:
             raise SnapshotError(f"{path}: {error}") from error
         if array.dtype.str != info.dtype or list(array.shape) != info.shape:

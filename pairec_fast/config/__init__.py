@@ -23,7 +23,6 @@ from pairec_fast.config.sections import (
     FeatureDaoConf,
     FeatureLoadConfig,
     LightGBMConf,
-    LimitConf,
     ListenConf,
     LogRingConf,
     LookupConf,
@@ -34,6 +33,7 @@ from pairec_fast.config.sections import (
     SnapshotConf,
 )
 from pairec_fast.errors import ConfigError
+from pairec_fast.limits import LimitConf
 
 __all__ = [
     "AlgoConfig",

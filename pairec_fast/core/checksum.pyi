@@ -1,3 +1,5 @@
-from typing_extensions import Buffer
+from typing import Any
 
-def crc32c(data: Buffer, seed: int = 0) -> int: ...
+from numpy.typing import NDArray
+
+def crc32c(data: bytes | bytearray | memoryview | NDArray[Any], seed: int = 0) -> int: ...

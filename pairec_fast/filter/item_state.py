@@ -53,7 +53,11 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
                     f"it has {', '.join(sorted(columns)) or 'none'}"
                 )
         allowed = np.ascontiguousarray(mask(self.filter_params, columns, len(snapshot.items)))
-        return lambda query, arena: keep_allowed(arena, allowed)  # type: ignore[func-returns-value]
+
+        def keep(query: Query, arena: Arena) -> None:
+            keep_allowed(arena, allowed)
+
+        return keep
 
 
 def _names(conditions: list[Condition] | tuple[Condition, ...]) -> list[str]:

@@ -26,7 +26,8 @@ class UserGlobalHotRecall(msgspec.Struct, frozen=True, rename="pascal"):
         table = _list(snapshot, self.dao_conf, where)
         if table.by:
             raise ConfigError(f'{where}.DaoConf.TableName: a list by "{table.by}"; use UserGroupHotRecall')
-        rows, scores = (part[: positive(self.recall_count, where)] for part in table.of(0))
+        rows, scores = table.of(0)
+        rows, scores = rows[: positive(self.recall_count, where)], scores[: self.recall_count]
 
         def recall(query: Query, arena: Arena) -> None:
             add(arena, rows, scores, source)
