@@ -51,9 +51,12 @@ extensions = [
     if os.path.exists(f"pairec_fast/core/{module}.pyx")
 ]
 
+cores = os.cpu_count() or 1
 setup(
+    options={"build_ext": {"parallel": cores}},
     ext_modules=cythonize(
         extensions,
+        nthreads=cores,
         compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False},
-    )
+    ),
 )
