@@ -13,12 +13,12 @@ class Timed:
         self._benchmark = benchmark
 
     def __call__(self, function, *args, rounds=2_000):
-        self._benchmark.pedantic(function, args=args, rounds=rounds, iterations=1, warmup_rounds=100)
+        self._benchmark.pedantic(function, args=args, rounds=rounds, iterations=1, warmup_rounds=min(100, rounds))
         self._record()
 
     def prepared(self, function, setup, rounds=2_000):
         """As a call, with fresh arguments from `setup()`, which is not timed."""
-        self._benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=100)
+        self._benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=min(100, rounds))
         self._record()
 
     def _record(self):
