@@ -7,12 +7,15 @@ keys are ignored; of a key given twice the last counts. A body with exact keys t
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from pairec_fast.errors import RequestError
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -20,7 +23,7 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     uid: str = ""
     scene_id: str = ""
-    size: int = 0
+    size: Int64 = 0
     request_id: str = ""
     category: str = ""
     features: dict[str, Any] = {}
@@ -60,9 +63,24 @@ def decode(body: bytes, kind: type[Request]) -> Request:
     if not body:
         raise RequestError("request body empty")
     try:
-        return _DECODERS[kind].decode(body)  # type: ignore[no-any-return]
+        request: Request = _DECODERS[kind].decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _decode_as_go(body, kind)
+        request = _decode_as_go(body, kind)
+    # Beyond a double Go refuses a number. With a point or an exponent msgspec does so too; an integer may be any size.
+    if len(body) >= _DIGITS_MAX and b"0" * _DIGITS_MAX in body.translate(_DIGITS):
+        _refuse_beyond_double(msgspec.structs.asdict(request))
+    return request
+
+
+_DIGITS_MAX = 309  # of the largest double
+_DIGITS = bytes(ord("0") if 48 <= byte < 58 else 32 for byte in range(256))
+
+
+def _refuse_beyond_double(value: Any) -> None:
+    if isinstance(value, int) and abs(value) >= 2**1024:
+        raise RequestError("invalid JSON: number out of range")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_beyond_double(part)
 
 
 def request_of(value: Request | dict[str, Any], kind: type[Request]) -> Request:
@@ -120,7 +138,7 @@ def _checked(value: Any, go: str, where: str) -> Any:
 
 
 def _go_type(kind: Any) -> str:
-    simple = {str: "string", int: "int", bool: "bool", list[Any]: "[]interface {}"}
+    simple = {str: "string", Int64: "int", bool: "bool", list[Any]: "[]interface {}"}
     if kind in simple:
         return simple[kind]
     return "[]map[string]interface {}" if kind == list[dict[str, Any]] else "map[string]interface {}"
@@ -135,12 +153,33 @@ def _go_kind(value: Any) -> str:
 
 def _parse(body: bytes) -> Any:
     text = body.decode("utf-8", "replace")
+    if "\\u" in text:
+        text = _ESCAPED.sub(_paired, text)
     try:
         return msgspec.json.decode(text)
     except RecursionError:
         raise RequestError("exceeded max depth") from None
     except msgspec.MsgspecError as error:
         raise RequestError(_syntax(text, str(error))) from None
+
+
+# One escape of a JSON text; of a surrogate, its pair.
+_ESCAPED = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2}\\ud[c-f])?(d[89a-f][0-9a-f]{2})?|.)", re.IGNORECASE | re.DOTALL)
+
+
+def _paired(escape: re.Match[str]) -> str:
+    """The escape as it is, but a lone half of a surrogate pair as U+FFFD: what Go reads."""
+    return "\\ufffd" if escape[2] and not escape[1] else escape[0]
+
+
+_PLACES = {  # the JSON library's words, and Go's
+    "Extra data": "after top-level value",
+    "Expecting property name": "looking for beginning of object key string",
+    "Expecting ':'": "after object key",
+    "Expecting ','": "after a value",
+    "Invalid control character": "in string literal",
+    "Invalid \\": "in string escape code",
+}
 
 
 def _syntax(text: str, otherwise: str) -> str:
@@ -151,17 +190,23 @@ def _syntax(text: str, otherwise: str) -> str:
         at = error.pos
         if error.msg.startswith("Unterminated string") or not text[at:].strip():
             return "unexpected end of JSON input"
-        while text[at].isspace():
+        while text[at].isspace() and not error.msg.startswith("Invalid"):
             at += 1
-        place = "after top-level value" if error.msg == "Extra data" else "looking for beginning of value"
-        return f"invalid character '{text[at]}' {place}"
+        places = (place for words, place in _PLACES.items() if error.msg.startswith(words))
+        return f"invalid character '{_quoted(text[at])}' {next(places, 'looking for beginning of value')}"
     except (ValueError, RecursionError):
         pass
     return f"invalid JSON: {otherwise}"
 
 
+def _quoted(character: str) -> str:
+    if character == "'" or not character.isprintable():
+        return "\\'" if character == "'" else character.encode("unicode_escape").decode()
+    return character
+
+
 def _refuse(constant: str) -> None:
-    raise ValueError(f"invalid character '{constant[0]}' looking for beginning of value")
+    raise RequestError(f"invalid character '{constant.lstrip('-')[0]}' looking for beginning of value")
 
 
 def error_answer(error: RequestError) -> bytes:
@@ -176,11 +221,11 @@ def answer(code: int, msg: str, request_id: str) -> bytes:
 def go_json(value: Any) -> str:
     """`value` as Go's encoder writes it: no blanks, sorted keys, whole doubles without a point, `<>&` escaped.
 
-    "" when a number in it is NaN or infinite. *Source*: PAIREC 0.2.
+    "" when a number in it is NaN or infinite, or when it is nested too deep. *Source*: PAIREC 0.2.
     """
     try:
         return _go_json(value)
-    except OverflowError:
+    except (OverflowError, RecursionError):
         return ""
 
 
@@ -190,7 +235,7 @@ _ESCAPE = str.maketrans(_ESCAPES)
 
 def _go_json(value: Any) -> str:
     if isinstance(value, str):
-        return msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode().translate(_ESCAPE)
+        return msgspec.json.encode(value).decode().translate(_ESCAPE)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
@@ -198,8 +243,9 @@ def _go_json(value: Any) -> str:
     if isinstance(value, float):
         return go_float(value)
     if isinstance(value, dict):
-        # Go sorts by bytes; UTF-8 keeps code point order, so Python's order is the same.
-        return "{" + ",".join(f"{_go_json(str(key))}:{_go_json(value[key])}" for key in sorted(value)) + "}"
+        # Go sorts texts by bytes; UTF-8 keeps code point order, so Python's order is the same.
+        texts = {str(key): part for key, part in value.items()}
+        return "{" + ",".join(f"{_go_json(key)}:{_go_json(texts[key])}" for key in sorted(texts)) + "}"
     return "[" + ",".join(map(_go_json, value)) + "]"
 
 

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory):
-    """A small demo shop, built once: a folder with world/, snapshots/ and engine.json. Read-only: copy to change."""
-    from pairec_fast.build import build
-    from pairec_fast.learn.demo import Demo
+def shared_world(tmp_path_factory) -> Path:
+    """engine.json of the demo world. Read-only."""
+    from tests.worlds import make_world
 
-    demo = Demo("world", tmp_path_factory.mktemp("shop"), 600, 200, 1, 0)
-    demo.make(build, lambda line: None, lambda step, done, total: None)
-    return demo.directory
+    return make_world(tmp_path_factory.mktemp("world") / "demo")
+
+
+@pytest.fixture(scope="session")
+def shop(shared_world) -> Path:
+    """The folder of the demo world: world/, snapshots/, engine.json. Read-only."""
+    return shared_world.parent
+
+
+@pytest.fixture
+def world(shared_world, tmp_path):
+    """A configuration to change, on the shared snapshot."""
+    from tests.worlds import World
+
+    return World(shared_world, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def app(shared_world, tmp_path_factory):
+    """The ASGI callable on the demo world, with a category that reranks the list of the request."""
+    from pairec_fast.app import App
+    from tests.worlds import World
+
+    world = World(shared_world, tmp_path_factory.mktemp("app"))
+    world.scene["rerank"] = {
+        "RecallNames": ["ContextItemRecall"],
+        "OutputFields": ["item:price", "item:nope", "score:*", "score:ranker", "score:nope", "price", "a:b:c"],
+    }
+    with world.engine() as engine:
+        yield App(engine)
