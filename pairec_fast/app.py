@@ -13,7 +13,7 @@ import os
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -53,7 +53,7 @@ class App:
             "/api/recall": _recall,
             "/api/callback": _callback,
             "/metrics": _metrics,
-            "/readyz": lambda engine, body: (200, TEXT, b"ready", None),
+            "/readyz": _readyz,
         }
 
     async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
@@ -84,32 +84,29 @@ class App:
             return 500, TEXT, b"server error", None
 
     async def _http(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        path = scope["path"]
+        path, engine = scope["path"], self.engine
         admitted = path not in PROBES
-        after = None
-        if admitted and self.engine is not None and self._in_flight >= self.engine.limits.in_flight_max:
-            self.engine.metrics.count("requests_total", path=path, code="503")
-            await _send(send, OVERLOADED)
-            return
-        self._in_flight += admitted
-        try:
+        if engine is None:
+            reply = self.handle(path, b"")
+        elif admitted and self._in_flight >= engine.limits.in_flight_max:
+            reply = OVERLOADED
+        else:
+            self._in_flight += admitted
             try:
-                most = self.engine.limits.body_bytes_max if self.engine else 0
-                body = await _body(scope, receive, most)
+                reply = self.handle(path, await _body(scope, receive, engine.limits.body_bytes_max))
             except RequestError as error:
-                reply: Answer = (200, JSON, error_answer(error), None)
+                reply = 200, JSON, error_answer(error), None
             except ConnectionError:
                 return
-            else:
-                reply = self.handle(path, body)
+            finally:
+                self._in_flight -= admitted
+        if engine is not None:
+            known = path in self._routes or path in PROBES
+            engine.metrics.count("requests_total", path=path if known else "other", code=str(reply[0]))
+        try:
+            await _send(send, reply)
         finally:
-            self._in_flight -= admitted
-        await _send(send, reply)
-        if self.engine is not None and path in self._routes:
-            self.engine.metrics.count("requests_total", path=path, code=str(reply[0]))
-        after = reply[3]
-        if after is not None:
-            after()
+            _finish(path, reply[3])
 
     async def _lifespan(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         while True:
@@ -165,13 +162,19 @@ def _metrics(engine: Engine, body: bytes) -> Answer:
     return 200, METRICS, engine.metrics.text(engine.gauges()).encode(), None
 
 
+def _readyz(engine: Engine, body: bytes) -> Answer:
+    if engine.closed:
+        raise NotReadyError
+    return 200, TEXT, b"ready", None
+
+
 def _bare(body: bytes) -> RecommendRequest:
     """A request of the two built-in routes: the id is always new, made before anything is checked (PAIREC 1.7)."""
-    request_id = str(uuid.uuid4())
+    request_id = str(uuid.uuid4()) if body else ""
     try:
         request = decode(body, RecommendRequest)
     except RequestError as error:
-        raise RequestError(str(error), request_id="" if str(error) == "request body empty" else request_id) from None
+        raise RequestError(str(error), request_id=request_id) from None
     return RecommendRequest(
         uid=request.uid, scene_id=request.scene_id, size=request.size, request_id=request_id,
         category=request.category, features=request.features, debug=request.debug,
@@ -180,6 +183,15 @@ def _bare(body: bytes) -> RecommendRequest:
 
 def _without(reply: Any, items: list[Any]) -> dict[str, Any]:
     return {"code": reply.code, "msg": reply.msg, "request_id": reply.request_id, "size": reply.size, "items": items}
+
+
+def _finish(path: str, after: After | None) -> None:
+    """What the answer did not wait for. It has left, so nobody is there to be told of an error."""
+    if after is not None:
+        try:
+            after()
+        except Exception:
+            log.exception("%s failed after its answer", path)
 
 
 async def _body(scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]], most: int) -> bytes:
@@ -192,34 +204,42 @@ async def _body(scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]],
     length, encoding = -1, b""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            length = int(value)
+            length = int(value[:19])  # enough of any length to see that it is too large
         elif name == b"content-encoding":
             encoding = value.strip().lower()
-    body = b""
-    while len(body) != length:
-        if max(length, len(body)) > most:
-            raise RequestError(f"request body larger than {most} bytes")
+    parts, size, more = list[bytes](), 0, length != 0
+    while more and size <= most and length <= most:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionError
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            break
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        more = size != length and message.get("more_body", False)
+    if max(length, size) > most:
+        raise RequestError(f"request body larger than {most} bytes")
+    body = b"".join(parts)
     if not encoding or encoding == b"identity":
         return body
-    return _inflated(body, most) if encoding == b"gzip" else _unreadable()
+    if encoding != b"gzip":
+        _unreadable()
+    return _inflated(body, most)
 
 
 def _inflated(body: bytes, most: int) -> bytes:
     inflater = zlib.decompressobj(wbits=31)
     try:
-        plain = inflater.decompress(body, most)
+        plain = inflater.decompress(body, most + 1)
     except zlib.error:
         _unreadable()
-    return plain if inflater.eof else _unreadable()
+    if len(plain) > most:
+        raise RequestError(f"request body larger than {most} bytes")
+    if not inflater.eof or inflater.unused_data:
+        _unreadable()
+    return plain
 
 
-def _unreadable() -> Any:
+def _unreadable() -> NoReturn:
     raise RequestError("read parammeter error")  # PAI-Rec's spelling
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pairec_fast.errors import RequestError
 from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
 
@@ -20,7 +21,7 @@ MODEL_TEXTS = ("raw_features", "generate_features", "context_features")
 
 
 class Record(msgspec.Struct, array_like=True):
-    """What one callback leaves. `items` are the entries kept, each with its `item_id`."""
+    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text."""
 
     scene: str
     request_id: str
@@ -38,12 +39,26 @@ _decode = msgspec.msgpack.Decoder(Record).decode
 
 
 def encode(record: Record) -> bytes:
-    """The bytes that go into the ring.
+    """The bytes that go into the ring. Integers beyond 64 bits become doubles, as in Go.
 
     Raises:
-        OverflowError: an integer beyond 64 bits.
+        RequestError: nested too deep.
     """
-    return _encode(record)
+    try:
+        return _encode(record)
+    except RecursionError:
+        raise RequestError("exceeded max depth") from None
+    except OverflowError:
+        parts = {name: _in_64_bits(getattr(record, name)) for name in ("features", "request_info", "items")}
+        return _encode(msgspec.structs.replace(record, **parts))
+
+
+def _in_64_bits(value: Any) -> Any:
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else float(value)
+    if isinstance(value, dict):
+        return {key: _in_64_bits(part) for key, part in value.items()}
+    return [_in_64_bits(part) for part in value] if isinstance(value, list) else value
 
 
 def draw(request_id: str, purpose: str) -> float:

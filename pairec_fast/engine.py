@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pairec_fast.callback import Record, encode, invoked, thinned, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, Log
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
+from pairec_fast.expression.convert import to_string
 from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, loaded, properties
 from pairec_fast.sink.disk import open_log, ring_directory
-from pairec_fast.snapshot import Snapshot
+from pairec_fast.snapshot import Column, Snapshot
 
 STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
@@ -28,6 +30,14 @@ SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
 
 def _nothing() -> None:
     pass
+
+
+class Bound(NamedTuple):
+    """All that depends on the snapshot: replaced as one, so that whoever reads it once reads parts that fit."""
+
+    snapshot: Snapshot
+    scenes: dict[tuple[str, str], Scene]
+    callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
 
 
 class Engine:
@@ -45,7 +55,7 @@ class Engine:
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
         self._threads = threading.local()
         self._laps: dict[tuple[str, str], Histogram] = {}
-        self._scenes: dict[tuple[str, str], Scene] = {}
+        self.closed = False
         self._bind(Snapshot.load(config.path(config.snapshot_conf.directory)))
         self._logs = open_logs(config)
 
@@ -63,7 +73,7 @@ class Engine:
     @property
     def snapshot(self) -> Snapshot:
         """The current one."""
-        return self._snapshot
+        return self._bound.snapshot
 
     def swap(self, directory: str | os.PathLike[str]) -> None:
         """Make another snapshot current: loaded and rehearsed aside, then swapped as one; requests in flight keep the
@@ -76,7 +86,7 @@ class Engine:
 
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
-        self._scenes = {}
+        self.closed = True
         for log in set(self._logs.values()):
             log.close(timeout)
 
@@ -141,7 +151,7 @@ class Engine:
         Raises:
             RequestError: a field that cannot be used.
         """
-        request_id = str(uuid.uuid4())
+        request_id = request.request_id or str(uuid.uuid4())
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
         scene = self._scene(request.scene_id or "default_scene", request.category or "default_category")
@@ -162,7 +172,7 @@ class Engine:
         """Log a callback: `/api/callback`. True unless the log is full; a scene without `CallBackConfs` logs nothing.
 
         Raises:
-            RequestError: a field that cannot be used.
+            RequestError: a field that cannot be used, or too large for the log.
         """
         request = request_of(request, CallbackRequest)
         for field in ("uid", "request_id", "scene_id"):
@@ -170,31 +180,33 @@ class Engine:
                 raise RequestError(f"{field} not empty")
         if not request.item_list:
             raise RequestError("recommend item list not empty")
-        for place, entry in enumerate(request.item_list):
-            id = entry.get("item_id")
-            if isinstance(id, bool) or not isinstance(id, str | int | float) or id == "":
-                raise RequestError(f"item_list[{place}].item_id must be a text, got {id!r}")
+        ids = [to_string(entry.get("item_id"), "") for entry in request.item_list]
+        if "" in ids:
+            place = ids.index("")
+            given = request.item_list[place].get("item_id")
+            raise RequestError(f"item_list[{place}].item_id must be a text that is not empty, got {given!r:.100}")
         conf = self.config.call_back_confs.get(request.scene_id)
         if conf is None:
             return True
-        # Features of the callback's own scene: what `<scene>_callback` loads is joined here.
-        snapshot, (users, columns) = self._snapshot, self._callback_columns[request.scene_id]
-        entries = request.item_list[: conf.item_size or None]
+        bound = self._bound
+        snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
         items = [
-            loaded(
-                entry, columns, snapshot.items.ids.find(entry["item_id"]) if isinstance(entry["item_id"], str) else -1
-            )
-            for entry in entries
+            loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
+            for id, entry in zip(ids, request.item_list[: conf.item_size or None], strict=False)
         ]
         features = without_empty(merged_features(request.features, request.complex_type_features))
         features = loaded(features, users, snapshot.users.ids.find(request.uid))
         self.metrics.count("log_offered_total", len(request.item_list), source="explicit")
         self.metrics.count("log_sampled_out_total", len(request.item_list) - len(items), source="explicit")
-        return self._log(request.scene_id, conf, request.request_id, request.uid, features, request.request_info, items)
+        record = Record(
+            request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
+            fingerprint=snapshot.fingerprint,
+        )  # fmt: skip
+        return self._log(conf, record)
 
     def gauges(self) -> dict[str, float]:
         """What `/metrics` shows beside counters: the logs' own figures, and the snapshot's age."""
-        values: dict[str, float] = {"snapshot_time_seconds": self._snapshot.time}
+        values: dict[str, float] = {"snapshot_time_seconds": self.snapshot.time}
         for log in set(self._logs.values()):
             for name, value in log.counters().items():
                 if isinstance(value, dict):  # errors by name
@@ -222,9 +234,9 @@ class Engine:
 
     def _scene(self, scene_id: str, category: str) -> Scene | None:
         """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
-        scenes = self._scenes
-        if not scenes:
+        if self.closed:
             raise NotReadyError("the engine is closed")
+        scenes = self._bound.scenes
         return scenes.get((scene_id, category)) or scenes.get((scene_id, "default_category"))
 
     def _bind(self, snapshot: Snapshot) -> None:
@@ -240,14 +252,14 @@ class Engine:
                 )
             self._laps[scene.name, ""] = self.metrics.histogram("rec_duration_seconds", scene=scene.name)
         confs = self.config.user_feature_confs, self.config.feature_confs
-        self._callback_columns = {
+        callback_columns = {
             scene: tuple(
                 properties(conf, f"{scene}_callback", side, snapshot)
                 for conf, side in zip(confs, ("user", "item"), strict=True)
             )
             for scene in self.config.call_back_confs
         }
-        self._snapshot, self._scenes = snapshot, scenes
+        self._bound = Bound(snapshot, scenes, callback_columns)
 
     def _arena(self, scene: Scene) -> Arena:
         """This thread's own, emptied; made anew when a snapshot outgrew it."""
@@ -297,19 +309,30 @@ class Engine:
                 for place, row, scores in zip(kept, rows, algo_scores, strict=True)
             ]
             features = scene.user_features(query) if conf.use_user_features else query.context
-            self._log(scene.name, conf, request_id, query.uid, without_empty(features), {}, entries)
+            record = Record(
+                scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
+                fingerprint=scene.snapshot.fingerprint,
+            )  # fmt: skip
+            with contextlib.suppress(RequestError):  # counted as dropped; the recommendation itself is sound
+                self._log(conf, record)
 
         return after
 
-    def _log(
-        self, scene: str, conf: CallBackConfig, request_id: str, uid: str, features: dict[str, Any],
-        request_info: dict[str, Any], items: list[dict[str, Any]],
-    ) -> bool:  # fmt: skip
-        record = Record(
-            scene, request_id, int(time.time()), uid, features, request_info, items, "", self._snapshot.fingerprint
-        )
-        accepted = self._logs[conf.data_source.name].push(encode(record))
-        self.metrics.count("log_accepted_total" if accepted else "log_dropped_total", len(items), scene=scene)
+    def _log(self, conf: CallBackConfig, record: Record) -> bool:
+        """Whether the log took it.
+
+        Raises:
+            RequestError: it never will.
+        """
+        accepted, log = False, self._logs[conf.data_source.name]
+        try:
+            payload = encode(record)
+            if len(payload) > log.record_bytes_max:
+                raise RequestError(f"callback of {len(payload)} bytes; the log takes {log.record_bytes_max}")
+            accepted = log.push(payload)
+        finally:  # what was offered is accepted or dropped, whatever happens
+            name = "log_accepted_total" if accepted else "log_dropped_total"
+            self.metrics.count(name, len(record.items), scene=record.scene)
         return accepted
 
 

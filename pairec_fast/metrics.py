@@ -45,7 +45,7 @@ class Metrics:
         for name in sorted({name for name, _ in self._counters}):
             lines.append(f"# TYPE {self.prefix}_{name} counter")
             lines += [
-                f"{self.prefix}_{name}{_braces(labels)} {value:g}"
+                f"{self.prefix}_{name}{_braces(labels)} {value:.17g}"
                 for (other, labels), value in self._counters.items()
                 if other == name
             ]

@@ -1,0 +1,242 @@
+"""The ASGI callable, driven in process: what every route answers, and to what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+
+import pytest
+
+from pairec_fast.app import App
+from pairec_fast.errors import ConfigError
+from tests.test_metrics import parsed
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, RECOMMEND, RERANK, ask, suite
+
+
+def is_uuid(text: str) -> bool:
+    return uuid.UUID(text).version == 4
+
+
+# What is answered
+
+
+@pytest.mark.parametrize("case", suite("http"), ids=lambda case: case["id"])
+def test_shared_cases_of_http(app, case):
+    given, expected = case["input"], case["expected"]
+    answer = ask(app, given["path"], given["body"], method=given["method"])
+    assert answer.status == expected["status"]
+    if "text" in expected:
+        assert answer.body.decode() == expected["text"]
+        return
+    if case["match"] == "exact":
+        assert answer.json == expected["json"]
+    assert answer.json.items() >= expected["json"].items()
+    assert answer.json["msg"].startswith(expected.get("msg_prefix", ""))
+    if "request_id" in expected:
+        assert is_uuid(answer.json["request_id"])
+
+
+def test_feed_answers_in_the_order_of_pairec(app):
+    answer = ask(app, FEED, FIRST | {"request_id": "r1"})
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json) == ["code", "msg", "request_id", "size", "experiment_id", "items"]
+    head = {key: value for key, value in answer.json.items() if key != "items"}
+    assert head == {"code": 200, "msg": "success", "request_id": "r1", "size": 3, "experiment_id": ""}
+    assert all(list(item) == ["item_id", "score", "retrieve_id"] for item in answer.json["items"])
+    scores = [item["score"] for item in answer.json["items"]]
+    assert scores == sorted(scores, reverse=True)
+    again = ask(app, FEED, FIRST).json
+    assert again["items"] == answer.json["items"] and is_uuid(again["request_id"])
+
+
+def test_recommend_answers_without_scores_and_always_with_a_new_request_id(app):
+    answer = ask(app, RECOMMEND, FIRST | {"request_id": "r1", "item_list": [{}]}).json
+    assert list(answer) == ["code", "msg", "request_id", "size", "items"] and is_uuid(answer["request_id"])
+    assert all(list(item) == ["item_id", "item_type", "retrieve_id"] for item in answer["items"])
+    feed = ask(app, FEED, FIRST).json["items"]
+    assert [(item["item_id"], item["item_type"]) for item in answer["items"]] == [(one["item_id"], "") for one in feed]
+
+
+def test_recall_answers_in_recall_order_with_an_empty_list_of_errors(app):
+    answer = ask(app, RECALL, FIRST | {"request_id": "r1"}).json
+    assert list(answer) == ["code", "msg", "request_id", "size", "items", "errors"] and is_uuid(answer["request_id"])
+    assert (answer["code"], answer["size"], answer["errors"]) == (200, 3, [])
+    assert all(list(item) == ["item_id", "retrieve_id"] for item in answer["items"])
+    more = ask(app, RECALL, FIRST | {"size": 1000}).json
+    assert (more["code"], more["msg"]) == (299, "items size not enough")
+    assert more["items"][:3] == answer["items"] and more["size"] == len(more["items"])
+
+
+@pytest.mark.parametrize("path", [FEED, RECOMMEND, RECALL])
+def test_no_size_means_ten_and_fewer_items_than_asked_for_is_code_299(app, path):
+    for request in (FIRST | {"size": 0}, FIRST | {"size": -5}, {"uid": "u00042", "scene_id": "home_feed"}):
+        assert ask(app, path, request).json["size"] == 10
+    for size in (1000, 10**6, 2**63 - 1):
+        answer = ask(app, path, FIRST | {"size": size}).json
+        assert (answer["code"], answer["msg"]) == (299, "items size not enough")
+        assert 10 < answer["size"] == len(answer["items"]) <= 1000
+
+
+@pytest.mark.parametrize("path", [FEED, RECOMMEND, RECALL])
+def test_an_unknown_scene_gives_no_items_and_an_unknown_category_the_default_one(app, path):
+    for scene in ("nope", "default_scene", "", "x" * 100_000, 'a"\n{}'):
+        answer = ask(app, path, FIRST | {"scene_id": scene}).json
+        assert (answer["code"], answer["size"], answer["items"]) == (299, 0, [])
+    assert ask(app, path, FIRST | {"category": "nope"}).json["items"] == ask(app, path, FIRST).json["items"]
+
+
+def test_feed_reranks_the_list_of_the_request(app):
+    listed = [{"item_id": "i000345"}, {"item_id": "i000012", "score": 0.5, "anything": [1]}]
+    answer = ask(app, FEED, RERANK | {"item_list": listed}).json
+    assert answer["code"] == 200 and {item["item_id"] for item in answer["items"]} == {"i000012", "i000345"}
+    assert {item["retrieve_id"] for item in answer["items"]} == {"ContextItemRecall"}
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        None, [], [None], [{}], [{"item_id": None}], [{"item_id": ""}], [{"item_id": True}], [{"item_id": ["i000012"]}],
+        [{"item_id": {"a": 1}}], [{"item_id": "unknown"}], [{"item_id": 5}], [{"score": 1}], [{"item_id": "x" * 9_999}],
+    ],
+    ids=lambda listed: json.dumps(listed)[:40],
+)  # fmt: skip
+def test_entries_that_name_no_item_are_left_out(app, listed):
+    answer = ask(app, FEED, RERANK | {"item_list": listed}).json
+    assert (answer["code"], answer["items"]) == (299, [])
+    good = [{"item_id": "i000012"}, {"item_id": "i000345"}]
+    assert ask(app, FEED, RERANK | {"item_list": [*(listed or []), *good]}).json["size"] == 2
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("score", [None, "x", [1], {}, True, 10**300, -1e300, 1e-300, 2**70])
+def test_scores_of_listed_items_may_be_anything(app, score):
+    listed = [{"item_id": "i000012", "score": score}, {"item_id": "i000345", "score": 1}]
+    assert ask(app, FEED, RERANK | {"item_list": listed}).json["size"] == 2
+
+
+def test_output_fields_become_extra(app):
+    item = ask(app, FEED, RERANK | {"item_list": [{"item_id": "i000012"}]}).json["items"][0]
+    assert list(item) == ["item_id", "score", "retrieve_id", "extra"]
+    assert list(item["extra"]) == [
+        "price",
+        "nope",
+        "algo_scores",
+        "ranker",
+    ]  # `score:nope` and `item:nope` share a name
+    assert item["extra"]["price"] > 0 and item["extra"]["nope"] == 0
+    assert item["extra"]["algo_scores"] == {"ranker": item["score"]} and item["extra"]["ranker"] == item["score"]
+
+
+def test_debug_adds_logs_and_nothing_else(app):
+    plain, debug = (ask(app, FEED, FIRST | {"request_id": "r", "debug": flag}).json for flag in (False, True))
+    logs = debug.pop("logs")
+    assert debug == plain
+    assert logs[0].startswith("[INFO] requestId=r\tscene=home_feed\tcategory=default")
+    assert all(re.fullmatch(r"\[INFO\] requestId=r\tmodule=\w+\tcost=\d+\.\d{3}", line) for line in logs[1:])
+    assert "logs" not in ask(app, FEED, FIRST | {"scene_id": "nope", "debug": True}).json
+
+
+@pytest.mark.parametrize("features", [
+    {"hour": 10**308, "device": {"x": 1}, "gender": [1], "age": -(2**63)},
+    {"history": [1, None, "i000012", ["x"], {}]}, {"history": "i000012,,nope,"}, {"history": 5}, {"history": {}},
+    {"hour": "12", "device": "é" * 10_000, "": "", "uid": "other", "\0": None},
+], ids=str)  # fmt: skip
+def test_features_may_be_anything(app, features):
+    typed = [
+        1, None, [], {}, {"name": 1}, {"name": "hour", "type": "int", "values": 10**300}, {"name": "q", "type": 5},
+        {"name": "device", "type": "list<string>", "values": [1, "a", None]}, {"name": "x", "type": "map<int,int>"},
+    ]  # fmt: skip
+    answer = ask(app, FEED, FIRST | {"features": features, "complex_type_features": typed}).json
+    assert (answer["code"], answer["size"]) == (200, 3)
+
+
+@pytest.mark.parametrize("path", [FEED, RECOMMEND, RECALL])
+def test_an_error_carries_the_request_id_from_where_it_is_known(app, path):
+    empty, broken, nobody = (ask(app, path, body).json for body in ("", "{", '{"request_id":"r1"}'))
+    assert list(empty) == list(broken) == list(nobody) == ["code", "msg", "request_id"]
+    assert (nobody["code"], nobody["msg"]) == (400, "uid not empty")
+    assert empty["request_id"] == ""
+    if path == FEED:  # fixed by a successful parse
+        assert (broken["request_id"], nobody["request_id"]) == ("", "r1")
+    else:  # made before anything is checked
+        assert is_uuid(broken["request_id"]) and is_uuid(nobody["request_id"])
+
+
+# Paths, methods, probes
+
+
+def test_methods_and_query_strings_do_not_matter(app):
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "NONSENSE"):
+        assert ask(app, FEED, FIRST, method=method, query="uid=x&size=9").json["size"] == 3
+        assert ask(app, "/ping", method=method, query="a=b").body == b"success"
+
+
+def test_probes_answer_and_unknown_paths_do_not(app):
+    assert ask(app, "/livez").status == ask(app, "/readyz").status == 200
+    for path in ("/", "", "/nope", "/api/rec/feed/", "/API/REC/FEED", "//ping", "/api", "/\u0130\0", "*"):
+        answer = ask(app, path, FIRST)
+        assert (answer.status, answer.body) == (404, b"url not found route info")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_metrics_are_prometheus_text_whose_labels_are_bounded(app):
+    def shape():
+        answer = ask(app, "/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        return parsed(answer.body.decode())
+
+    ask(app, "/nope"), ask(app, FEED, FIRST), ask(app, FEED, FIRST | {"scene_id": "nope"}), shape()
+    before = shape()
+    for number in range(50):
+        ask(app, f"/nope/{number}")
+        for path in (FEED, RECOMMEND, RECALL, CALLBACK):
+            ask(app, path, LOGGED | {"scene_id": f"s{number}", "category": f"c{number}", "uid": f"u{number}"})
+    after = shape()
+    assert set(after) - set(before) <= {f'pairec_requests_total{{path="{path}",code="200"}}' for path in
+                                        (RECOMMEND, RECALL, CALLBACK)}  # fmt: skip
+    assert (
+        after['pairec_requests_total{path="other",code="404"}']
+        - before['pairec_requests_total{path="other",code="404"}']
+        == 50
+    )
+    assert after['pairec_rec_duration_seconds_count{scene="home_feed"}'] > 0
+
+
+# Life
+
+
+async def lifespan(app, *kinds):
+    inbox, outbox = [{"type": f"lifespan.{kind}"} for kind in kinds], []
+
+    async def receive():
+        return inbox.pop(0)
+
+    async def send(message):
+        outbox.append(message)
+
+    await app({"type": "lifespan"}, receive, send)
+    return outbox
+
+
+def test_an_engine_that_cannot_be_made_stops_the_server_with_a_message(world, caplog):
+    def make():
+        raise ConfigError("engine.json:1:2: wrong")
+
+    sent = asyncio.run(lifespan(App(make), "startup"))
+    assert sent == [{"type": "lifespan.startup.failed", "message": "engine.json:1:2: wrong"}]
+    assert "wrong" in caplog.text and "Traceback" not in caplog.text
+
+
+def test_before_startup_and_after_shutdown_the_service_lives_but_is_not_ready(world):
+    app = App(world.engine)
+
+    def states():
+        paths = ("/livez", "/ping", "/readyz", "/metrics", FEED, "/nope")
+        return [ask(app, path, FIRST if path == FEED else b"").status for path in paths]
+
+    assert states() == [200, 200, 503, 503, 503, 404]
+    assert asyncio.run(lifespan(app, "startup", "shutdown"))[0] == {"type": "lifespan.startup.complete"}
+    assert states() == [200, 200, 503, 200, 503, 404]
+    assert ask(app, CALLBACK, LOGGED).json == {"code": 503, "msg": "overloaded", "request_id": "r1"}

@@ -1,0 +1,321 @@
+"""The feature log: what a callback leaves, how much of it is kept, and that every item is accounted for."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import pytest
+
+from pairec_fast.app import App
+from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned
+from pairec_fast.errors import RequestError
+from pairec_fast.messages import RecommendRequest
+from tests.test_metrics import parsed
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, ask, suite
+
+HEAD = ["request_id", "scene", "request_time", "user_id"]
+USER = [*HEAD, "user_features", "request_info", "module"]
+ITEM = [*HEAD, "module", "item_id", "raw_features", "generate_features", "context_features", "item_features"]
+
+
+def written(items=(), **fields):
+    record = Record("s", "r", 7, fields.pop("uid", "u"), fields.pop("features", {}), {}, list(items))
+    return list(rows(encode(record)))
+
+
+def counts(engine) -> dict[str, float]:
+    """Items offered, sampled out, accepted and dropped so far."""
+    totals = dict.fromkeys(("offered", "sampled_out", "accepted", "dropped"), 0.0)
+    for key, value in parsed(engine.metrics.text()).items():
+        for name in totals:
+            if key.startswith(f"pairec_log_{name}_total"):
+                totals[name] += value
+    assert totals["offered"] == totals["sampled_out"] + totals["accepted"] + totals["dropped"]
+    return totals
+
+
+# Sampling
+
+
+@pytest.mark.parametrize("case", suite("callback_sampling"), ids=lambda case: case["id"])
+def test_shared_cases_of_callback_sampling(case):
+    count, rate = case["input"]["items"], case["input"]["ItemSizeRate"]
+    starts = set()
+    for number in range(300):
+        kept = thinned(count, rate, f"request {number}")
+        assert len(kept) == case["expected"]["kept"] and kept == sorted(set(kept))
+        assert kept[0] >= 0 and kept[-1] < count
+        step = count / len(kept)
+        assert kept[0] < step and all(abs(place - kept[0] - k * step) <= 1 for k, place in enumerate(kept))
+        starts.add(kept[0])
+    assert starts == set(range(math.ceil(count / case["expected"]["kept"]))), "every start comes up"
+
+
+def test_samples_are_repeatable_and_uniform():
+    assert thinned(100, 7, "r1") == thinned(100, 7, "r1") and thinned(0, 50, "r") == []
+    draws = [draw(f"request {number}", "invoke") for number in range(4000)]
+    assert min(draws) >= 0 and max(draws) < 1
+    assert sum(draws) / len(draws) == pytest.approx(0.5, abs=0.02)  # four standard deviations
+    assert draw("r", "invoke") != draw("r", "start")
+    for rate in (0, 100, 101, -1):
+        assert all(invoked(f"request {number}", rate) for number in range(100))
+    for rate in (1, 10, 99):
+        hits = sum(invoked(f"request {number}", rate) for number in range(4000))
+        assert hits / 40 == pytest.approx(rate, abs=4 * math.sqrt(rate * (100 - rate) / 4000))
+
+
+# Records
+
+
+@pytest.mark.parametrize("case", suite("callback_record"), ids=lambda case: case["id"])
+def test_shared_cases_of_callback_records(case, world):
+    given, expected = case["input"], case["expected"]
+    if "properties" in given:
+        assert written(features=given["properties"])[0]["user_features"] == expected["user_features_text"]
+    elif "item_id" in expected:
+        with world.engine() as engine:
+            request = LOGGED | {"item_list": [given["item"]]}
+            if "item_id" not in given["item"]:  # PAI-Rec writes `<nil>`
+                with pytest.raises(RequestError, match=r"item_list\[0\]\.item_id must be a text"):
+                    engine.callback(request)
+                return
+            assert engine.callback(request)
+        assert world.records()[0][1]["item_id"] == str(given["item"]["item_id"])  # PAI-Rec: numbers as 1.2e+06
+    else:
+        item = {"item_id": given["item"]["id"], **given["item"]["properties"]}
+        assert json.loads(written([item])[1]["item_features"]) == expected["features"]
+
+
+def test_the_record_of_the_documented_example():
+    user, item = written(
+        [{"item_id": "113939841"}], uid="84603208", features={"age": 25, "city": "beijing", "type": "x", "none": ""}
+    )
+    assert user["user_features"] == '{"age":25,"city":"beijing","uid":84603208}'
+    assert user["request_info"] == "{}" and item["item_features"] == "{}"
+    assert list(user) == USER and list(item) == ITEM
+    assert (user["module"], item["module"], item["raw_features"]) == ("user", "item", "")
+
+
+def test_model_texts_are_fields_of_their_own_and_everything_else_is_a_feature():
+    item = {"item_id": "a", "raw_features": "x", "generate_features": 5, "z": 20.0, "a": "<b>", "n": None}
+    _, row = written([item])
+    assert (row["raw_features"], row["generate_features"], row["context_features"]) == ("x", "", "")
+    assert row["item_features"] == '{"a":"\\u003cb\\u003e","n":null,"z":20}'
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-Infinity", "+inf"])
+def test_a_user_feature_that_json_lacks_empties_the_whole_text(value):
+    user, item = written([{"item_id": "a", "x": value}], features={"x": value, "y": 1})
+    assert user["user_features"] == ""
+    assert json.loads(item["item_features"]) == {"x": value}  # of an item, text stays text
+
+
+def test_integers_of_any_size_are_logged():
+    user, item = written(
+        [{"item_id": "a", "x": [2**80, -(2**70)]}], features={"x": 2**63, "y": {"z": 2**64}, "w": -(2**63)}
+    )
+    assert user["user_features"] == (
+        '{"uid":"u","w":-9223372036854775808,"x":9223372036854775808,"y":{"z":18446744073709552000}}'
+    )
+    assert item["item_features"] == '{"x":[1.2089258196146292e+24,-1.1805916207174113e+21]}'
+
+
+def test_what_is_nested_too_deep_is_refused():
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(RequestError, match="exceeded max depth"):
+        written(features={"x": deep})
+
+
+# The explicit callback
+
+
+def test_an_explicit_callback_leaves_the_user_and_then_its_items_in_order(world):
+    ids = [f"i{number:06d}" for number in (7, 3, 500)] + ["unknown", "7"]
+    before = int(time.time())
+    with world.engine() as engine:
+        request = {
+            "uid": "u00042", "scene_id": "home_feed", "request_id": "r1", "request_info": {"b": 1, "a": "<"},
+            "features": {"age": "7", "empty": "", "x": 1.0}, "complex_type_features": [{"name": "y", "type": "int",
+            "values": "5"}], "item_list": [{"item_id": id, "place": place} for place, id in enumerate(ids)],
+        }  # fmt: skip
+        assert ask(App(engine), CALLBACK, request).json == {"code": 200, "msg": "success", "request_id": "r1"}
+        assert counts(engine)["accepted"] == 5
+    ((user, *items),) = world.records()
+    assert list(user) == USER and [list(item) for item in items] == [ITEM] * 5
+    assert user["user_features"] == '{"age":7,"uid":"u00042","x":1,"y":5}'
+    assert user["request_info"] == '{"a":"\\u003c","b":1}'
+    assert [item["item_id"] for item in items] == ids
+    assert [item["item_features"] for item in items] == [f'{{"place":{place}}}' for place in range(5)]
+    assert len({tuple(row[name] for name in HEAD) for row in (user, *items)}) == 1
+    assert before <= user["request_time"] <= time.time() and user["scene"] == "home_feed"
+
+
+def test_features_that_the_callback_scene_loads_are_joined(world):
+    for name in ("FeatureConfs", "UserFeatureConfs"):
+        world.conf[name]["home_feed_callback"] = world.conf[name]["home_feed"]
+    with world.engine() as engine:
+        known, unknown = {"item_id": "i000012", "price": -1}, {"item_id": "unknown", "price": -1}
+        assert engine.callback(LOGGED | {"item_list": [known, unknown], "features": {"age": -1, "hour": 3}})
+        price = engine.snapshot.items.columns["price"].value(engine.snapshot.items.ids.find("i000012"))
+    ((user, *items),) = world.records()
+    features = json.loads(user["user_features"])
+    assert features["age"] > 0 and features["hour"] == 3 and features["gender"]
+    assert json.loads(items[0]["item_features"])["price"] == pytest.approx(price)
+    assert json.loads(items[1]["item_features"]) == {"price": -1}
+
+
+@pytest.mark.parametrize("size", [0, 1, 20, 300, 1000])
+def test_item_size_cuts_an_explicit_callback_and_the_rest_is_counted(world, size):
+    world.callback |= {"ItemSize": size, "ItemSizeRate": 10}  # the rate is for automatic ones
+    with world.engine() as engine:
+        assert engine.callback(LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(300)]})
+        kept = min(size or 300, 300)
+        assert counts(engine) == {"offered": 300, "sampled_out": 300 - kept, "accepted": kept, "dropped": 0}
+    ((_, *items),) = world.records()
+    assert [item["item_id"] for item in items] == [f"{n}" for n in range(kept)]
+
+
+def test_a_scene_without_a_configured_callback_accepts_and_logs_nothing(world):
+    with world.engine() as engine:
+        assert engine.callback(LOGGED | {"scene_id": "other"})
+        assert counts(engine)["offered"] == 0
+    assert world.records() == []
+
+
+@pytest.mark.parametrize("id", [None, "", True, [], {}, ["a"]], ids=repr)
+def test_an_item_without_an_id_is_refused_and_nothing_is_logged(world, id):
+    with world.engine() as engine:
+        answer = ask(App(engine), CALLBACK, LOGGED | {"item_list": [{"item_id": "a"}, {"item_id": id}]}).json
+        assert (answer["code"], answer["request_id"]) == (400, "")
+        assert answer["msg"].startswith("item_list[1].item_id must be a text that is not empty, got ")
+        assert counts(engine)["offered"] == 0
+    assert world.records() == []
+
+
+@pytest.mark.parametrize("case", suite("callback"), ids=lambda case: case["id"])
+def test_shared_cases_of_callbacks_without_items(case, world):
+    with world.engine() as engine:
+        for listed in (None, []):
+            with pytest.raises(RequestError, match="recommend item list not empty"):
+                engine.callback(LOGGED | {"item_list": listed})
+        with pytest.raises(RequestError, match="uid not empty"):
+            engine.callback({})
+        assert engine.recommend(FIRST | {"scene_id": "nope", "debug": True}).items == []  # nothing to log
+        assert counts(engine)["offered"] == 0
+    assert world.records() == []
+
+
+def test_a_full_ring_refuses_and_what_was_accepted_is_there_once(world):
+    world.conf["LogRingConf"] |= {"RingBytes": 1 << 16, "SyncMilliseconds": 60_000}
+    world.callback["ItemSize"] = 0
+    with world.engine() as engine:
+        app, acknowledged, refused = App(engine), [], 0
+        for number in range(400):
+            listed = [{"item_id": f"{n}", "text": "x" * 60} for n in range(60)]
+            answer = ask(app, CALLBACK, LOGGED | {"request_id": f"r{number}", "item_list": listed})
+            if answer.status == 200:
+                acknowledged.append(f"r{number}")
+            else:
+                refused += 1
+                assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+                assert answer.json == {"code": 503, "msg": "overloaded", "request_id": f"r{number}"}
+        assert refused and acknowledged
+        assert counts(engine) == {
+            "offered": 24_000, "sampled_out": 0, "accepted": 60 * len(acknowledged), "dropped": 60 * refused
+        }  # fmt: skip
+    assert [record[0]["request_id"] for record in world.records()] == acknowledged
+
+
+def test_a_callback_that_the_log_could_never_take_is_refused_for_good(world):
+    world.conf["LogRingConf"]["RingBytes"] = 1 << 16
+    with world.engine() as engine:
+        answer = ask(App(engine), CALLBACK, LOGGED | {"item_list": [{"item_id": "a", "x": "y" * 10_000}]})
+        assert answer.status == 200 and answer.json["code"] == 400
+        assert answer.json["msg"].startswith("callback of 10")
+        assert counts(engine)["dropped"] == 1
+        assert engine.callback(LOGGED)
+    assert len(world.records()) == 1
+
+
+def test_a_closed_engine_logs_no_more_and_says_so(world):
+    engine = world.engine()
+    _, after = engine.feed(RecommendRequest(**FIRST, debug=True))
+    assert engine.callback(LOGGED)
+    engine.close()
+    engine.close()
+    assert not engine.callback(LOGGED)
+    after()
+    assert counts(engine) == {"offered": 5, "sampled_out": 0, "accepted": 1, "dropped": 4}
+    assert len(world.records()) == 1
+
+
+# The automatic callback
+
+
+def test_an_automatic_callback_logs_what_was_answered(world):
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    with world.engine() as engine:
+        reply = engine.recommend(FIRST | {"request_id": "r1", "features": {"hour": 3, "empty": ""}})
+    ((user, *items),) = world.records()
+    assert (user["request_id"], user["user_id"], user["request_info"]) == ("r1", "u00042", "{}")
+    features = json.loads(user["user_features"])
+    assert features["hour"] == 3 and features["gender"] and "empty" not in features
+    assert [item["item_id"] for item in items] == [item.item_id for item in reply.items]
+    for item, answered in zip(items, reply.items, strict=True):
+        features = json.loads(item["item_features"])
+        assert features["score"] == answered.score and features["algo_scores"] == {"ranker": answered.score}
+        assert features["price"] > 0 and features["category"]
+
+
+def test_without_use_user_features_only_those_of_the_request_are_logged(world):
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.callback["UseUserFeatures"] = False
+    with world.engine() as engine:
+        engine.recommend(FIRST | {"features": {"hour": 3}})
+    ((user, *_),) = world.records()
+    assert user["user_features"] == '{"hour":3,"uid":"u00042"}'
+
+
+@pytest.mark.parametrize(
+    ("automatic", "rate", "debug", "share"),
+    [
+        (False, 0, False, 0.0), (False, 1, True, 1.0), (True, 0, False, 1.0), (True, 100, False, 1.0),
+        (True, 30, False, 0.3), (True, 30, True, 0.3),
+    ],
+)  # fmt: skip
+def test_who_is_logged_depends_on_flags_rate_and_request_id_alone(world, automatic, rate, debug, share):
+    world.scene["default"] |= {"AutoInvokeCallBack": automatic, "AutoInvokeCallBackRate": rate}
+    asked = [f"r{number}" for number in range(200)]
+    with world.engine() as engine:
+        for request_id in asked:
+            ask(App(engine), FEED, FIRST | {"request_id": request_id, "debug": debug})
+        totals = counts(engine)
+    logged = [record[0]["request_id"] for record in world.records()]
+    assert len(logged) / 200 == pytest.approx(share, abs=0.13 if 0 < share < 1 else 0)
+    assert logged == [one for one in asked if share and (not automatic or invoked(one, rate))]
+    assert totals["accepted"] == 3 * len(logged) and totals["offered"] == (600 if share else 0)
+
+
+@pytest.mark.parametrize(("size", "rate", "kept"), [(0, 0, 40), (10, 0, 10), (0, 25, 10), (20, 33, 7), (1, 1, 1)])
+def test_item_size_and_rate_thin_an_automatic_callback_evenly(world, size, rate, kept):
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.callback |= {"ItemSize": size, "ItemSizeRate": rate}
+    with world.engine() as engine:
+        answered = [item.item_id for item in engine.recommend(FIRST | {"size": 40, "request_id": "r1"}).items]
+        assert counts(engine) == {"offered": 40, "sampled_out": 40 - kept, "accepted": kept, "dropped": 0}
+    ((_, *items),) = world.records()
+    places = [answered.index(item["item_id"]) for item in items]
+    assert len(places) == kept and places == thinned(size or 40, rate, "r1")
+
+
+def test_an_automatic_callback_too_large_for_the_log_is_dropped_and_counted(world):
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.conf["LogRingConf"]["RingBytes"] = 1 << 16
+    with world.engine() as engine:
+        assert len(engine.recommend(FIRST | {"features": {"x": "y" * 100_000}}).items) == 3
+        assert counts(engine) == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
+    assert world.records() == []

@@ -1,0 +1,80 @@
+"""Counters and histograms as Prometheus reads them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pairec_fast.metrics import BUCKETS, Metrics
+
+SAMPLE = re.compile(
+    r'(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>[a-z_]+="(?:[^"\\\n]|\\["\\n])*"'
+    r'(?:,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*)\})? (?P<value>[-+]?(?:[0-9.]+(?:e[-+][0-9]+)?|Inf))'
+)
+
+
+def parsed(text: str) -> dict[str, float]:
+    """Samples by name and labels, as written. Every line is of the text format, each name declared once, before."""
+    assert text.endswith("\n")
+    kinds: dict[str, str] = {}
+    samples: dict[str, float] = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            _, word, name, kind = line.split(" ")
+            assert word == "TYPE" and kind in ("counter", "gauge", "histogram") and name not in kinds
+            kinds[name] = kind
+            continue
+        sample = SAMPLE.fullmatch(line)
+        assert sample, line
+        family = next(
+            name for name in (sample["name"], re.sub("_(bucket|sum|count)$", "", sample["name"])) if name in kinds
+        )
+        assert family == list(kinds)[-1], f"{line}: not below its own TYPE line"
+        key = line.rsplit(" ", 1)[0]
+        assert key not in samples, f"{key} twice"
+        samples[key] = float(sample["value"])
+    return samples
+
+
+def test_counters_by_name_and_labels():
+    metrics = Metrics("shop")
+    metrics.count("requests_total", path="/a", code="200")
+    metrics.count("requests_total", 2, path="/b", code="200")
+    metrics.count("other_total", 0)
+    metrics.count("requests_total", path="/a", code="200")
+    assert parsed(metrics.text({"age_seconds": 1.5})) == {
+        "shop_other_total": 0,
+        'shop_requests_total{path="/a",code="200"}': 2,
+        'shop_requests_total{path="/b",code="200"}': 2,
+        "shop_age_seconds": 1.5,
+    }
+
+
+def test_counters_do_not_lose_digits():
+    metrics = Metrics()
+    metrics.count("n_total", 123_456_789_012)
+    metrics.count("n_total")
+    assert "pairec_n_total 123456789013\n" in metrics.text()
+
+
+def test_histogram_buckets_are_cumulative_and_bounds_belong_to_them():
+    metrics = Metrics()
+    histogram = metrics.histogram("t_seconds", scene="s")
+    assert metrics.histogram("t_seconds", scene="s") is histogram
+    for seconds in (0.0, BUCKETS[0], BUCKETS[0] * 1.01, BUCKETS[-1], 100.0):
+        histogram.observe(seconds)
+    samples = parsed(metrics.text())
+    counts = [value for key, value in samples.items() if "_bucket" in key]
+    assert counts == [2, *[3] * (len(BUCKETS) - 2), 4, 5]
+    assert samples['pairec_t_seconds_count{scene="s"}'] == 5
+    assert samples['pairec_t_seconds_sum{scene="s"}'] == pytest.approx(100 + BUCKETS[0] * 2.01 + BUCKETS[-1])
+    bounds = [re.search('le="([^"]+)"', key)[1] for key in samples if "_bucket" in key]
+    assert bounds[-1] == "+Inf" and len(set(bounds)) == len(BUCKETS) + 1
+    assert [float(bound) for bound in bounds[:-1]] == pytest.approx(BUCKETS, rel=1e-4)
+
+
+def test_label_values_are_escaped():
+    metrics = Metrics()
+    metrics.count("x_total", scene='a"b\\c\nd,e}')
+    assert list(parsed(metrics.text())) == ['pairec_x_total{scene="a\\"b\\\\c\\nd,e}"}']
