@@ -8,6 +8,7 @@ flight, counted before the body is read, decides what happens under overload).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import uuid
@@ -96,15 +97,14 @@ class App:
                 reply = self.handle(path, await _body(scope, receive, engine.limits.body_bytes_max))
             except RequestError as error:
                 reply = 200, JSON, error_answer(error), None
-            except ConnectionError:
-                return
             finally:
                 self._in_flight -= admitted
         if engine is not None:
             known = path in self._routes or path in PROBES
             engine.metrics.count("requests_total", path=path if known else "other", code=str(reply[0]))
         try:
-            await _send(send, reply)
+            with contextlib.suppress(OSError):  # the client has left
+                await _send(send, reply)
         finally:
             _finish(path, reply[3])
 
@@ -198,8 +198,7 @@ async def _body(scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]],
     """The request's body, read up to its content-length and not one `receive()` further: on Granian that saves a lap.
 
     Raises:
-        RequestError: larger than `most` bytes, or compressed in a way that cannot be read.
-        ConnectionError: the client left.
+        RequestError: larger than `most` bytes, or it cannot be read.
     """
     length, encoding = -1, b""
     for name, value in scope["headers"]:
@@ -210,8 +209,8 @@ async def _body(scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]],
     parts, size, more = list[bytes](), 0, length != 0
     while more and size <= most and length <= most:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionError
+        if message["type"] == "http.disconnect":  # Granian's word for broken chunks too, and there an answer is due
+            _unreadable()
         part = message.get("body", b"")
         parts.append(part)
         size += len(part)

@@ -77,7 +77,7 @@ class Answer(msgspec.Struct):
 def ask(
     app: App, path: str, body: bytes | str | dict[str, Any] | list[bytes] = b"", *, method: str = "POST",
     headers: dict[str, str] | None = None, length: int | None = None, leave: bool = False, query: str = "",
-) -> Answer | None:  # fmt: skip
+) -> Answer:  # fmt: skip
     """One request as an ASGI server passes it on: a list of bytes comes in chunks, `leave` disconnects after them."""
     chunks = [body] if isinstance(body, bytes) else body
     if isinstance(chunks, str | dict):
@@ -100,8 +100,6 @@ def ask(
 
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": pairs}
     asyncio.run(app(scope, receive, send))
-    if not sent:
-        return None
     start, content = sent
     assert start["type"] == "http.response.start" and content["type"] == "http.response.body"
     names = {name.decode(): value.decode() for name, value in start["headers"]}
