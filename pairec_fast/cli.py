@@ -20,14 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
         add(verbs)
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options) or 0)
+        code = int(options.run(options) or 0)
+        sys.stdout.flush()  # here, where a closed pipe is expected
+        return code
     except PairecError as error:
         print(f"pairec-fast {options.verb}: {error}", file=sys.stderr)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
         return 0
     except OSError as error:
-        print(f"pairec-fast {options.verb}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        print(f"pairec-fast {options.verb}: {what}", file=sys.stderr)
     except ModuleNotFoundError as error:
         extra = "serve" if error.name in ("granian", "uvloop") else "learn"
         print(f"pairec-fast {options.verb}: needs {error.name}: pip install 'pairec_fast[{extra}]'", file=sys.stderr)
@@ -191,7 +194,7 @@ def _log(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "log", "Read the feature log.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, help, run in (
-        ("dump", "Print every record, one JSON object a line.", _run_dump),
+        ("dump", "Print every readable record, one JSON object a line; exit 1 if some are not.", _run_dump),
         ("verify", "Check every segment; exit 1 if one is damaged.", _run_verify),
     ):
         action = actions.add_parser(name, help=help, description=help)
@@ -201,16 +204,20 @@ def _log(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run_dump(options: argparse.Namespace) -> int:
     from pairec_fast.callback import rows
-    from pairec_fast.core import read_segments
+    from pairec_fast.core import read_segments, verify_segments
 
     _existing(options.directory)
+    damaged = 0
+    for report in verify_segments(options.directory):
+        damaged += bool(report["errors"])
+        for error in report["errors"]:
+            say(f"{report['file']}: {error}")
     write: Callable[[bytes], int] = sys.stdout.buffer.write
     encode = msgspec.json.Encoder().encode
-    damaged = 0
     for payload, ring_id, position in read_segments(options.directory):
         try:
             lines = b"".join(encode(row) + b"\n" for row in rows(payload))
-        except (msgspec.DecodeError, KeyError) as error:
+        except (msgspec.DecodeError, KeyError, RecursionError) as error:
             damaged += 1
             say(f"record {ring_id:016x}:{position} is not a callback: {error}")
             continue

@@ -1,0 +1,183 @@
+"""The command line: data on stdout, messages on stderr; 0 is well, 1 a failure said in one line, 2 a wrong call."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pairec_fast.cli import main
+from tests.servers import command
+from tests.worlds import LOGGED, environment
+
+
+@pytest.fixture
+def run(capsys):
+    """`pairec-fast ARGUMENTS` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as exit:
+            code = exit.code
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def logged(world):
+    """A world with 300 callbacks in its log."""
+    with world.engine() as engine:
+        for number in range(300):
+            assert engine.callback(LOGGED | {"request_id": f"r{number}"})
+    return world
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["nope"], ["serve"], ["check"], ["build", "x"], ["train", "x.csv"], ["log"], ["log", "nope"],
+        ["log", "dump"], ["serve", "--config", "x", "--workers", "0"], ["serve", "--config", "x", "--workers", "two"],
+        ["train", "x", "--label", "y", "--objective", "nope"], ["demo", "--items", "-1"], ["check", "a", "b"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_wrong_call_is_exit_2_with_the_usage(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "") and err.startswith("usage: pairec-fast") and "error: " in err
+
+
+@pytest.mark.parametrize("verb", ["", "demo", "train", "build", "serve", "check", "log", "log dump", "log verify"])
+def test_help_is_exit_0(run, verb):
+    code, out, err = run(*verb.split(), "--help")
+    assert (code, err) == (0, "") and out.startswith(f"usage: pairec-fast {verb}".rstrip())
+
+
+# train and build
+
+
+@pytest.fixture
+def table(tmp_path):
+    rng = np.random.default_rng(1)
+    price, age = rng.random(600), rng.integers(18, 60, 600)
+    clicked = rng.random(600) < price
+    lines = (f"u{row % 40},{price[row]:.3f},{age[row]},{int(clicked[row])}" for row in range(600))
+    path = tmp_path / "clicks.csv"
+    path.write_text("user_id,price,age,clicked\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_train_prints_what_it_measured_and_writes_the_model(run, table, tmp_path):
+    code, out, err = run("train", table, "--label", "clicked", "-o", tmp_path / "model")
+    assert (code, err) == (0, "") and "AUC" in out and "price" in out
+    assert {path.name for path in (tmp_path / "model").iterdir()} >= {"model.txt", "features.json"}
+    code, out, _ = run("train", table, "--label", "clicked", "-o", tmp_path / "model", "--json")
+    figures = json.loads(out)
+    assert code == 0 and 0.6 < figures["auc"] <= 1 and figures["rows"] + figures["rows_holdout"] >= 600
+
+
+def test_train_refuses_in_one_line_what_it_cannot_use(run, table, tmp_path):
+    for arguments, expected in (
+        ([tmp_path / "nope.csv", "--label", "clicked"], "nope.csv"),
+        ([table, "--label", "clickd"], "clickd"),
+        ([table, "--label", "clicked", "--time", "when"], "when"),
+        ([tmp_path, "--label", "clicked"], str(tmp_path)),
+    ):
+        code, out, err = run("train", *arguments, "-o", tmp_path / "model")
+        assert (code, out) == (1, "") and err.startswith("pairec-fast train: ") and expected in err, err
+    assert not (tmp_path / "model" / "model.txt").exists()
+
+
+def test_build_says_where_a_world_file_is_wrong(run, tmp_path):
+    for text in ("[items\n", '[items]\nfile = "nope.csv"\n', "", "\0"):
+        (tmp_path / "world.toml").write_text(text)
+        code, out, err = run("build", tmp_path / "world.toml", "-o", tmp_path / "snapshots")
+        assert (code, out) == (1, "") and err.startswith("pairec-fast build: ") and "world.toml" in err
+    assert not list(tmp_path.glob("snapshots/*"))
+    code, _, err = run("build", tmp_path / "nope.toml", "-o", tmp_path / "snapshots")
+    assert code == 1 and "nope.toml" in err
+
+
+def test_build_prints_the_directory_it_made(run, shared_world, tmp_path):
+    code, out, _ = run("build", shared_world.parent / "world" / "world.toml", "-o", tmp_path / "snapshots")
+    assert code == 0 and os.path.isfile(os.path.join(out.strip(), "manifest.json"))
+
+
+# check
+
+
+def test_check_says_ok_on_stdout_and_what_is_unused_on_stderr(run, world):
+    code, out, err = run("check", world.write())
+    assert (code, err) == (0, "") and out.startswith("ok: 2 scenes and categories on snapshot ")
+    world.conf |= {"RunMode": "product", "Nonsense": 1}
+    code, out, err = run("check", world.write())
+    assert code == 0 and out.startswith("ok: ") and len(err.splitlines()) == 2
+
+
+def test_check_prints_every_error_at_once(run, world):
+    world.conf["ListenConf"]["HttpPort"] = "80"
+    world.conf["SortNames"]["default"] = ["nope", "spread"]
+    world.callback["ItemSizeRate"] = 101
+    code, out, err = run("check", world.write())
+    assert (code, out) == (1, "")
+    assert [one in err for one in ("HttpPort", "unknown sort", "ItemSizeRate")] == [True] * 3
+    assert err.count("engine.json:1:") == 3
+
+
+def test_check_finds_what_the_snapshot_lacks(run, world):
+    world.conf["AlgoConfs"][0]["LightGBMConf"]["Model"] = "rankr"
+    code, out, err = run("check", world.write())
+    assert (code, out) == (1, "") and "rankr" in err
+    del world.conf["SnapshotConf"]
+    assert "SnapshotConf" in run("check", world.write())[2]
+
+
+# log
+
+
+def test_log_dump_prints_a_json_object_a_line_and_verify_a_report_a_file(run, logged):
+    done = command("log", "dump", logged.log)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr, len(rows)) == (0, "", 600)
+    assert [row["request_id"] for row in rows[::2]] == [f"r{number}" for number in range(300)]
+    code, out, err = run("log", "verify", logged.log)
+    (report,) = map(json.loads, out.splitlines())
+    assert (code, err, report["records"], report["errors"]) == (0, "", 300, [])
+
+
+def test_a_damaged_segment_is_reported_and_the_rest_still_read(run, logged):
+    (segment,) = logged.log.glob("*.seg")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    code, out, _ = run("log", "verify", logged.log)
+    assert code == 1 and json.loads(out)["errors"]
+    code, _, err = run("log", "dump", logged.log)
+    assert code == 1 and err.startswith(f"{segment}: damage in ")
+
+
+def test_an_empty_log_is_empty_and_a_missing_one_an_error(run, tmp_path):
+    for action in ("dump", "verify"):
+        assert command("log", action, tmp_path).stdout == ""
+        assert run("log", "verify", tmp_path) == (0, "", "")
+        code, out, err = run("log", action, tmp_path / "nope")
+        assert (code, out, err) == (1, "", f"pairec-fast log: {tmp_path / 'nope'}: no such directory\n")
+
+
+@pytest.mark.parametrize("action", ["dump", "verify"])
+def test_a_reader_that_has_seen_enough_is_no_error(logged, action):
+    read, write = os.pipe()
+    os.close(read)  # nobody reads: the first write fails, as it does some time after `| head`
+    line = [sys.executable, "-m", "pairec_fast", "log", action, str(logged.log)]
+    buffered = environment() | {"PYTHONUNBUFFERED": ""}  # so that `verify` writes as late as it can
+    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, env=buffered, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
