@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -28,12 +29,14 @@ class Metrics:
 
     def __init__(self, prefix: str = "pairec") -> None:
         self.prefix = prefix
+        self._lock = threading.Lock()  # an embedder's threads count together
         self._counters: dict[tuple[str, Labels], float] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         key = (name, tuple(labels.items()))
-        self._counters[key] = self._counters.get(key, 0) + amount
+        with self._lock:
+            self._counters[key] = self._counters.get(key, 0) + amount
 
     def histogram(self, name: str, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, so that a request need not look it up."""
@@ -42,11 +45,13 @@ class Metrics:
     def text(self, gauges: Mapping[str, float] | None = None) -> str:
         """Prometheus' text format. `gauges` are values read at this moment."""
         lines: list[str] = []
-        for name in sorted({name for name, _ in self._counters}):
+        with self._lock:
+            counters = dict(self._counters)
+        for name in sorted({name for name, _ in counters}):
             lines.append(f"# TYPE {self.prefix}_{name} counter")
             lines += [
                 f"{self.prefix}_{name}{_braces(labels)} {value:.17g}"
-                for (other, labels), value in self._counters.items()
+                for (other, labels), value in counters.items()
                 if other == name
             ]
         for name in sorted({name for name, _ in self._histograms}):

@@ -68,7 +68,8 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
 
 
 def _when_ready(address: str, port: int, ready: Callable[[], None]) -> None:
-    url = f"http://{address if address not in ('0.0.0.0', '::') else HOST}:{port}/readyz"
+    host = HOST if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
+    url = f"http://{host}:{port}/readyz"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for _ in range(600):
         try:

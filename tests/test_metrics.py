@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import threading
 
 import pytest
 
@@ -78,3 +80,25 @@ def test_label_values_are_escaped():
     metrics = Metrics()
     metrics.count("x_total", scene='a"b\\c\nd,e}')
     assert list(parsed(metrics.text())) == ['pairec_x_total{scene="a\\"b\\\\c\\nd,e}"}']
+
+
+def test_threads_that_count_together_lose_nothing():
+    metrics, interval = Metrics(), sys.getswitchinterval()
+    histogram = metrics.histogram("t_seconds")
+
+    def work() -> None:
+        for _ in range(20_000):
+            metrics.count("n_total", scene="s")
+            histogram.observe(0.001)
+
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        parsed(metrics.text())
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    samples = parsed(metrics.text())
+    assert samples['pairec_n_total{scene="s"}'] == samples["pairec_t_seconds_count"] == 80_000

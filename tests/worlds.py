@@ -31,9 +31,9 @@ def suite(name: str) -> list[Any]:
     return [case for case in CASES if case["suite"] == name]
 
 
-def make_world(directory: Path) -> Path:
-    """600 items, 200 users and a model. Answers its engine.json."""
-    demo = Demo("world", directory, items=600, users=200, seed=1, port=0)
+def make_world(directory: Path, items: int = 600) -> Path:
+    """A demo world with 200 users and a model. Answers its engine.json."""
+    demo = Demo("world", directory, items=items, users=200, seed=1, port=0)
     demo.make(build, lambda line: None, lambda step, done, total: None)
     return demo.config
 
