@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.callback import Record, encode, invoked, thinned, without_empty
+from pairec_fast.callback import Record, encode, invoked, thinned, with_texts, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, Log
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
@@ -194,7 +194,7 @@ class Engine:
             loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
             for id, entry in zip(ids, request.item_list[: conf.item_size or None], strict=False)
         ]
-        features = without_empty(merged_features(request.features, request.complex_type_features))
+        features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
         features = loaded(features, users, snapshot.users.ids.find(request.uid))
         self.metrics.count("log_offered_total", len(request.item_list), source="explicit")
         self.metrics.count("log_sampled_out_total", len(request.item_list) - len(items), source="explicit")

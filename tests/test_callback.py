@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pairec_fast.app import App
-from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned
+from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
 from pairec_fast.errors import RequestError
 from pairec_fast.messages import RecommendRequest
 from tests.test_metrics import parsed
@@ -123,11 +123,33 @@ def test_integers_of_any_size_are_logged():
 
 
 def test_what_is_nested_too_deep_is_refused():
-    deep: list = []
+    deep: dict = {}
     for _ in range(5000):
-        deep = [deep]
-    with pytest.raises(RequestError, match="exceeded max depth"):
-        written(features={"x": deep})
+        deep = {"x": deep}
+    for refuse in (with_texts, lambda features: written(features=features)):
+        with pytest.raises(RequestError, match="exceeded max depth"):
+            refuse(deep)
+
+
+@pytest.mark.parametrize("case", suite("callback_features"), ids=lambda case: case["id"])
+def test_shared_cases_of_callback_features(case):
+    key = case["input"]["key"]
+    value = with_texts(json.loads(case["input"]["features_json"]))[key]
+    assert value == case["expected"]["value"] and type(value) is type(case["expected"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([1, "a", 1e-7, 2.0], ["1", "a", "1e-7", "2"]), ([[1], [], ["a", 2.5]], [["1"], [], ["a", "2.5"]]),
+        ([1, True], [1, True]), (["a", None], ["a", None]), ([{"a": 1}], [{"a": 1}]), ([1, [2]], [1, [2]]),
+        ([[1, None]], [[1, None]]), ({}, {}), ({"a": 1, "b": True}, {"a": 1, "b": True}),
+        ({"a": 1, "b": [2, "c"]}, {"a": ["1"], "b": ["2", "c"]}), ({"a": [[1]]}, {"a": [[1]]}),
+        ({"a": {"b": 1}, "c": [1], "d": 1}, {"a": {"b": "1"}, "c": ["1"], "d": 1}), (None, None), (True, True), (5, 5),
+    ],
+)  # fmt: skip
+def test_lists_and_flat_objects_of_callback_features_hold_texts(given, expected):
+    assert with_texts({"x": given}) == {"x": expected}
 
 
 # The explicit callback
@@ -139,14 +161,15 @@ def test_an_explicit_callback_leaves_the_user_and_then_its_items_in_order(world)
     with world.engine() as engine:
         request = {
             "uid": "u00042", "scene_id": "home_feed", "request_id": "r1", "request_info": {"b": 1, "a": "<"},
-            "features": {"age": "7", "empty": "", "x": 1.0}, "complex_type_features": [{"name": "y", "type": "int",
-            "values": "5"}], "item_list": [{"item_id": id, "place": place} for place, id in enumerate(ids)],
+            "features": {"age": "7", "empty": "", "x": 1.0, "n": [2**60]},
+            "complex_type_features": [{"name": "y", "type": "int", "values": "5"}],
+            "item_list": [{"item_id": id, "place": place} for place, id in enumerate(ids)],
         }  # fmt: skip
         assert ask(App(engine), CALLBACK, request).json == {"code": 200, "msg": "success", "request_id": "r1"}
         assert counts(engine)["accepted"] == 5
     ((user, *items),) = world.records()
     assert list(user) == USER and [list(item) for item in items] == [ITEM] * 5
-    assert user["user_features"] == '{"age":7,"uid":"u00042","x":1,"y":5}'
+    assert user["user_features"] == '{"age":7,"n":["1152921504606846976"],"uid":"u00042","x":1,"y":5}'
     assert user["request_info"] == '{"a":"\\u003c","b":1}'
     assert [item["item_id"] for item in items] == ids
     assert [item["item_features"] for item in items] == [f'{{"place":{place}}}' for place in range(5)]
