@@ -46,7 +46,7 @@ class World:
         self.conf: dict[str, Any] = json.loads(engine_json.read_text())
         self.conf["SnapshotConf"]["Directory"] = str(engine_json.parent / "snapshots")
         self.conf["DiskConfs"]["log"]["Directory"] = str(self.log)
-        self.conf["LogRingConf"] = {"Directory": str(folder / "ring"), "RingBytes": 1 << 20}
+        self.conf["LogRingConf"] = {"Directory": str(folder / "ring"), "RingBytes": 1 << 22}
         self.scene = self.conf["SceneConfs"]["home_feed"]
         self.scene["default"] |= {"AutoInvokeCallBack": False, "AutoInvokeCallBackRate": 0}
         self.callback = self.conf["CallBackConfs"]["home_feed"]
