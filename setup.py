@@ -18,7 +18,7 @@ CORE = {
     "recall": ["recall"],
     "filter": ["filter"],
     "features": ["features", "recall"],
-    "forest": ["forest", "forest_text"],
+    "forest": ["forest", "forest_text", "forest_ranks", "forest_columns", "forest_label"],
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],

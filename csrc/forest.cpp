@@ -93,4 +93,14 @@ void forest_score(const Forest& forest, const double* x, std::ptrdiff_t stride, 
   score(forest, x, stride, count, out, row_step, class_step);
 }
 
+void forest_add_tree(const Forest& forest, size_t tree, const float* x, std::ptrdiff_t stride, int32_t count,
+                     double* out, std::ptrdiff_t step) noexcept {
+  add_tree<8>(forest, tree, x, stride, count, out, step);
+}
+
+void forest_add_tree(const Forest& forest, size_t tree, const double* x, std::ptrdiff_t stride, int32_t count,
+                     double* out, std::ptrdiff_t step) noexcept {
+  add_tree<8>(forest, tree, x, stride, count, out, step);
+}
+
 }  // namespace pairec

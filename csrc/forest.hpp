@@ -60,4 +60,10 @@ void forest_score(const Forest& forest, const float* x, std::ptrdiff_t stride, s
 void forest_score(const Forest& forest, const double* x, std::ptrdiff_t stride, std::int32_t count, double* out,
                   std::ptrdiff_t row_step, std::ptrdiff_t class_step) noexcept;
 
+// Adds the leaves of one tree to out[i * step], for rows as above.
+void forest_add_tree(const Forest& forest, std::size_t tree, const float* x, std::ptrdiff_t stride, std::int32_t count,
+                     double* out, std::ptrdiff_t step) noexcept;
+void forest_add_tree(const Forest& forest, std::size_t tree, const double* x, std::ptrdiff_t stride,
+                     std::int32_t count, double* out, std::ptrdiff_t step) noexcept;
+
 }  // namespace pairec

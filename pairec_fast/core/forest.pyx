@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t
 import numpy as np
 cimport numpy as cnp
 
-from pairec_fast.core.arena cimport Arena
+from pairec_fast.core.arena cimport Arena, Block
 from pairec_fast.errors import SnapshotError
 
 cnp.import_array()
@@ -31,6 +31,10 @@ cdef Forest parsed(text, str where):
     except ValueError as error:
         raise SnapshotError(f"{where}: {error}") from None
     forest.categorical = [bool(flag) for flag in forest.c.categorical]
+    with nogil:
+        c_rank(forest.c, forest.ranks)
+    forest.kernels = label_kernels()
+    forest._free = [Block(scratch_bytes(forest.ranks))]
     return forest
 
 
@@ -134,12 +138,16 @@ cdef class Forest:
         cdef int32_t count = X.shape[0]
         cdef const void* x = cnp.PyArray_DATA(X)
         cdef double* scores = <double*> cnp.PyArray_DATA(out)
+        cdef Block scratch = self._take()
         if itemsize == 4:
             with nogil:
-                c_score32(self.c, <const float*> x, stride, count, scores, classes, 1)
+                c_score32(self.c, self.ranks, self.kernels, scratch.data, <const float*> x, stride, count, scores,
+                          classes, 1)
         else:
             with nogil:
-                c_score64(self.c, <const double*> x, stride, count, scores, classes, 1)
+                c_score64(self.c, self.ranks, self.kernels, scratch.data, <const double*> x, stride, count, scores,
+                          classes, 1)
+        self._free.append(scratch)
         return out
 
     def score(self, Arena arena not None, int32_t algo=0) -> None:
@@ -157,6 +165,15 @@ cdef class Forest:
                 f"algo is {algo} with {self.c.classes} classes; 0 to algos - classes = "
                 f"{arena.c.algos - self.c.classes} is right")
         cdef ptrdiff_t column = arena.c.candidates_max
+        cdef Block scratch = self._take()
         with nogil:
-            c_score32(self.c, arena.c.features, arena.c.width, arena.c.count,
+            c_score32(self.c, self.ranks, self.kernels, scratch.data, arena.c.features, arena.c.width, arena.c.count,
                       arena.c.algo_score + algo * column, 1, column)
+        self._free.append(scratch)
+
+    cdef Block _take(self):
+        # A list is a stack under the GIL: a thread takes one or makes one. There are as many as ever scored at once.
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Block(scratch_bytes(self.ranks))

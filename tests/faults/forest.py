@@ -66,7 +66,7 @@ def run(times: int, seed: int = 0) -> Counter:
     """Damage texts `times` times; count what was refused and what was scored."""
     rng = np.random.default_rng(seed)
     texts = model_texts()
-    rows = rng.normal(size=(9, 4)) * rng.choice([1, 30, 1e-36, np.nan, np.inf], (9, 4), p=[0.5, 0.3, 0.05, 0.1, 0.05])
+    values = rng.normal(size=(9, 4)) * rng.choice([1, 30, 1e-36, np.nan, np.inf], (9, 4), p=[0.5, 0.3, 0.05, 0.1, 0.05])
     seen = Counter()
     for _ in range(times):
         text = texts[rng.integers(len(texts))]
@@ -79,9 +79,11 @@ def run(times: int, seed: int = 0) -> Counter:
             seen["refused"] += 1
             continue
         seen["scored"] += 1
-        X = np.resize(rows, (9, forest.width))
+        X = np.resize(values, (9, forest.width))
         with np.errstate(invalid="ignore"):
-            np.testing.assert_array_equal(forest.predict(X), reference.forest_predict(text, X), err_msg=text)
+            expected = reference.forest_predict(text, X)
+        for rows in (slice(9), np.arange(72) % 9):  # few rows walk the trees, many are scored by labels
+            np.testing.assert_array_equal(forest.predict(X[rows]), expected[rows], err_msg=text)
     return seen
 
 

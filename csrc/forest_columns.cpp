@@ -1,0 +1,176 @@
+#include "forest_columns.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace pairec {
+namespace {
+
+using std::int32_t;
+using std::int8_t;
+using std::ptrdiff_t;
+using std::uint32_t;
+using std::uint8_t;
+
+// Writes the ranks of a group's values of one feature: walks its search tree.
+template <typename Value>
+using FindRanks = void (*)(const Value* threshold, int32_t depth, const Value* value, int32_t* rank) noexcept;
+
+template <typename Value>
+inline int32_t find_rank(const Value* threshold, int32_t depth, Value value) noexcept {
+  size_t at = 1;
+  for (int32_t level = 0; level < depth; ++level) at = 2 * at + size_t(threshold[at] < value);
+  return int32_t(at - (size_t(1) << depth));
+}
+
+// Level by level for all values, so that they wait for memory together.
+template <typename Value>
+[[gnu::always_inline]] inline void find_ranks(const Value* threshold, int32_t depth, const Value* value,
+                                              int32_t* rank) noexcept {
+  for (int32_t i = 0; i < kGroupRows; ++i) rank[i] = 1;
+  for (int32_t level = 0; level < depth; ++level) {
+    for (int32_t i = 0; i < kGroupRows; ++i) rank[i] = 2 * rank[i] + int32_t(threshold[rank[i]] < value[i]);
+  }
+  for (int32_t i = 0; i < kGroupRows; ++i) rank[i] -= 1 << depth;
+}
+
+template <typename Value>
+[[gnu::always_inline]] inline uint8_t rank_byte(const Ranks::Column& column, int32_t rank, Value value) noexcept {
+  int32_t byte = std::clamp(rank - column.base, 0, 255) - kRankBias;
+  if (column.is_zero_apart) byte = std::fabs(value) <= Value(kZero) ? column.zero : byte;
+  return static_cast<uint8_t>(value != value ? column.nan : byte);
+}
+
+// Categories of no set, and what LightGBM takes to be outside of all, are the largest number.
+template <typename Value>
+inline uint32_t category(Value value) noexcept {
+  return value > Value(-1.0) && value < Value(2147483648.0) ? uint32_t(int32_t(value)) : UINT32_MAX;
+}
+
+template <Isa kLevel, typename Value>
+[[gnu::always_inline]] inline void fill(const Ranks& ranks, const Value* x, ptrdiff_t stride, int32_t count,
+                                        uint8_t* columns, const Value* thresholds,
+                                        FindRanks<Value> find) noexcept {
+  for (int32_t begin = 0; begin < count; begin += kGroupRows) {
+    const Value* row[kGroupRows];
+    for (int32_t i = 0; i < kGroupRows; ++i) row[i] = x + stride * std::min(begin + place(kLevel, i), count - 1);
+    alignas(64) Value value[kGroupRows];
+    alignas(64) int32_t rank[kGroupRows];
+    uint8_t* bytes = columns + begin;
+    for (const Ranks::Number& number : ranks.numbers) {
+      const Value* threshold = thresholds + number.begin;
+      for (int32_t i = 0; i < kGroupRows; ++i) value[i] = row[i][number.feature];
+      // What is known of who asks is the same in all rows.
+      const bool is_same = std::memcmp(value, value + 1, sizeof value - sizeof *value) == 0;
+      if (is_same) {
+        const int32_t all = find_rank(threshold, number.depth, value[0]);
+        for (uint32_t at = number.column_begin; at < number.column_end; ++at) {
+          std::memset(bytes + size_t(at) * kBlockRows, rank_byte(ranks.columns[at], all, value[0]), kGroupRows);
+        }
+        continue;
+      }
+      find(threshold, number.depth, value, rank);
+      for (uint32_t at = number.column_begin; at < number.column_end; ++at) {
+        const Ranks::Column column = ranks.columns[at];
+        uint8_t* out = bytes + size_t(at) * kBlockRows;
+        for (int32_t i = 0; i < kGroupRows; ++i) out[i] = rank_byte(column, rank[i], value[i]);
+      }
+    }
+    uint32_t which[kGroupRows];
+    int32_t feature = -1;
+    uint8_t* out = bytes + ranks.columns.size() * kBlockRows;
+    for (const Ranks::Sets& sets : ranks.sets) {
+      if (sets.feature != feature) {
+        feature = sets.feature;
+        for (int32_t i = 0; i < kGroupRows; ++i) which[i] = category(row[i][feature]);
+      }
+      const uint8_t* outside = ranks.outside.data() + sets.begin;
+      for (int32_t i = 0; i < kGroupRows; ++i) out[i] = outside[std::min(which[i], sets.size)];
+      out += kBlockRows;
+    }
+  }
+}
+
+// A target is inherited by what is inlined, not by templates: so the loops, once per level.
+#define PAIREC_COLUMNS(LEVEL, TARGET, FIND32)                                                                         \
+  template <typename Value>                                                                                           \
+  TARGET void find_ranks_##LEVEL(const Value* threshold, int32_t depth, const Value* value, int32_t* rank) noexcept { \
+    find_ranks(threshold, depth, value, rank);                                                                        \
+  }                                                                                                                   \
+  TARGET void fill32_##LEVEL(const Ranks& ranks, const float* x, ptrdiff_t stride, int32_t count,                     \
+                             uint8_t* columns) noexcept {                                                             \
+    fill<Isa::LEVEL, float>(ranks, x, stride, count, columns, ranks.threshold32.data(), FIND32);                      \
+  }                                                                                                                   \
+  TARGET void fill64_##LEVEL(const Ranks& ranks, const double* x, ptrdiff_t stride, int32_t count,                    \
+                             uint8_t* columns) noexcept {                                                             \
+    fill<Isa::LEVEL, double>(ranks, x, stride, count, columns, ranks.threshold.data(), find_ranks_##LEVEL<double>);   \
+  }
+
+PAIREC_COLUMNS(baseline, , find_ranks_baseline<float>)
+#if defined(__x86_64__)
+PAIREC_COLUMNS(avx2, PAIREC_TARGET_AVX2, find_ranks_avx2<float>)
+
+// The first 255 thresholds fit the registers: levels 0 to 3 one of them, and each level after that as many as two to
+// the power of its distance from them.
+PAIREC_TARGET_AVX512 void find_ranks_in_registers(const float* threshold, int32_t depth, const float* value,
+                                                  int32_t* rank) noexcept {
+  const auto table = [=](int32_t i) PAIREC_TARGET_AVX512 { return _mm512_loadu_ps(threshold + 16 * i); };
+  // Masked, though by all ones: of the plain one, GCC 12's header warns.
+  const auto one_of_16 = [](__m512i at, __m512 values) PAIREC_TARGET_AVX512 {
+    return _mm512_maskz_permutexvar_ps(0xFFFF, at, values);
+  };
+  const __m512i one = _mm512_set1_epi32(1), none = _mm512_set1_epi32(1 << depth);
+  for (int32_t i = 0; i < kGroupRows; i += 16) {
+    const __m512 x = _mm512_load_ps(value + i);
+    __m512i at = one;
+    const auto step = [&](__m512 limit) PAIREC_TARGET_AVX512 {
+      const __mmask16 above = _mm512_cmp_ps_mask(limit, x, _CMP_LT_OQ);
+      at = _mm512_add_epi32(at, at);
+      at = _mm512_mask_add_epi32(at, above, at, one);
+    };
+    for (int32_t level = 0; level < std::min(depth, 4); ++level) step(one_of_16(at, table(0)));
+    if (depth > 4) step(one_of_16(at, table(1)));
+    if (depth > 5) step(_mm512_permutex2var_ps(table(2), at, table(3)));
+    if (depth > 6) {
+      const __mmask16 upper = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+      const __m512 low = _mm512_permutex2var_ps(table(4), at, table(5));
+      step(_mm512_mask_mov_ps(low, upper, _mm512_permutex2var_ps(table(6), at, table(7))));
+    }
+    if (depth > 7) {
+      const __mmask16 odd = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+      const __mmask16 upper = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+      __m512 low = _mm512_permutex2var_ps(table(8), at, table(9));
+      low = _mm512_mask_mov_ps(low, odd, _mm512_permutex2var_ps(table(10), at, table(11)));
+      __m512 high = _mm512_permutex2var_ps(table(12), at, table(13));
+      high = _mm512_mask_mov_ps(high, odd, _mm512_permutex2var_ps(table(14), at, table(15)));
+      step(_mm512_mask_mov_ps(low, upper, high));
+    }
+    _mm512_store_si512(rank + i, _mm512_sub_epi32(at, none));
+  }
+}
+
+PAIREC_TARGET_AVX512 void find_ranks_avx512(const float* threshold, int32_t depth, const float* value,
+                                            int32_t* rank) noexcept {
+  if (depth <= 8) return find_ranks_in_registers(threshold, depth, value, rank);
+  find_ranks(threshold, depth, value, rank);
+}
+
+PAIREC_COLUMNS(avx512bw, PAIREC_TARGET_AVX512, find_ranks_avx512)
+#endif
+
+}  // namespace
+
+ColumnKernels column_kernels(Isa level) noexcept {
+#if defined(__x86_64__)
+  if (level >= Isa::avx512bw) return {fill32_avx512bw, fill64_avx512bw};
+  if (level == Isa::avx2) return {fill32_avx2, fill64_avx2};
+#endif
+  return {fill32_baseline, fill64_baseline};
+}
+
+}  // namespace pairec

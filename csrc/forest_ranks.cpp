@@ -1,0 +1,201 @@
+#include "forest_ranks.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <utility>
+
+namespace pairec {
+namespace {
+
+using std::int32_t;
+using std::size_t;
+using std::uint32_t;
+
+constexpr int32_t kPiece = 255;       // thresholds of a column
+constexpr int32_t kLeavesMax = 256;   // labels of a byte
+constexpr int32_t kSetsOfByte = 8;
+
+struct Compared {  // a numeric split, while its threshold looks for its rank
+  int32_t feature;
+  double threshold;
+  unsigned rule;
+  size_t split;
+};
+
+struct Tested {  // a split by category
+  int32_t feature;
+  const uint32_t* words;
+  size_t count;  // without trailing words of no category
+  size_t tree, split;
+};
+
+// Not a cast alone: that rounds to nearest, and a value between the two would change sides.
+float round_down(double value) {
+  constexpr double highest = std::numeric_limits<float>::max();
+  if (value > highest) return std::isinf(value) ? float(INFINITY) : float(highest);
+  if (value < -highest) return -INFINITY;
+  const auto near = static_cast<float>(value);
+  return near > value ? std::nextafter(near, -INFINITY) : near;
+}
+
+// Writes `sorted` as the search tree of `depth` levels that Ranks::Number describes.
+void add_thresholds(Ranks& ranks, const std::vector<double>& sorted, int32_t depth) {
+  ranks.threshold.push_back(0.0);
+  for (int32_t level = 0; level < depth; ++level) {
+    const size_t step = size_t(1) << (depth - level), first = step / 2 - 1;
+    for (size_t i = 0; i < size_t(1) << level; ++i) {
+      const size_t at = first + step * i;
+      ranks.threshold.push_back(at < sorted.size() ? sorted[at] : INFINITY);
+    }
+  }
+}
+
+int8_t clamped(int32_t rank, int32_t base) { return int8_t(std::clamp(rank - base, 0, kPiece) - kRankBias); }
+
+// One feature's splits, sorted by threshold, get a column and a rank each.
+//
+// NaN and zeros: most features send them where 0.0 would go, at every split (missing type None), so the rank of 0.0
+// says it all. Where that fails for some split of the feature, its splits are parted by the side they name, and the
+// column of a side holds the lowest or the highest rank.
+void add_number(Ranks& ranks, const Compared* begin, const Compared* end) {
+  const auto zero_right = [](const Compared& it) { return (it.rule & kZeroRight) != 0; };
+  const auto nan_right = [](const Compared& it) { return (it.rule & kNanRight) != 0; };
+  const auto follows = [](const Compared& it, bool right) { return right == (0.0 > it.threshold); };
+  const bool is_zero_apart = !std::all_of(begin, end, [&](auto& it) { return follows(it, zero_right(it)); });
+  const bool is_nan_apart = !std::all_of(begin, end, [&](auto& it) { return follows(it, nan_right(it)); });
+
+  std::vector<double> sorted;
+  std::map<std::pair<int32_t, unsigned>, uint32_t> column_of;  // base, sides
+  const auto first = static_cast<uint32_t>(ranks.columns.size());
+  for (const Compared* it = begin; it < end; ++it) {
+    if (sorted.empty() || sorted.back() != it->threshold) sorted.push_back(it->threshold);
+    const auto rank = static_cast<int32_t>(sorted.size()) - 1;
+    const int32_t base = rank / kPiece * kPiece;
+    const unsigned sides = unsigned(is_zero_apart && zero_right(*it)) | unsigned(is_nan_apart && nan_right(*it)) << 1;
+    const auto [at, is_new] = column_of.try_emplace({base, sides}, uint32_t(ranks.columns.size()));
+    if (is_new) {
+      const auto side = [](bool right) { return int8_t(right ? kPiece - kRankBias : -kRankBias); };
+      ranks.columns.push_back({base, side(sides & 2), side(sides & 1), is_zero_apart});
+    }
+    ranks.splits[it->split].column = at->second;
+    ranks.splits[it->split].rank = clamped(rank, base);
+  }
+  if (!is_nan_apart) {
+    const auto below = std::lower_bound(sorted.begin(), sorted.end(), 0.0) - sorted.begin();
+    for (size_t i = first; i < ranks.columns.size(); ++i) {
+      Ranks::Column& column = ranks.columns[i];
+      column.nan = clamped(static_cast<int32_t>(below), column.base);
+    }
+  }
+  const auto depth = static_cast<int32_t>(std::bit_width(sorted.size()));
+  ranks.numbers.push_back({begin->feature, depth, ranks.threshold.size(), first, uint32_t(ranks.columns.size())});
+  add_thresholds(ranks, sorted, depth);
+}
+
+// Longest sets first, so that the tables of all groups of eight together are in proportion to the sets.
+bool is_before(const Tested& a, const Tested& b) {
+  if (a.feature != b.feature) return a.feature < b.feature;
+  if (a.count != b.count) return a.count > b.count;
+  return std::lexicographical_compare(a.words, a.words + a.count, b.words, b.words + b.count);
+}
+
+void add_sets(Ranks& ranks, std::vector<Tested>& tested) {
+  std::sort(tested.begin(), tested.end(), is_before);
+  int32_t bits = 0;  // taken of the last group
+  for (size_t i = 0; i < tested.size(); ++i) {
+    const Tested& it = tested[i];
+    if (i == 0 || is_before(tested[i - 1], it)) {
+      if (i == 0 || tested[i - 1].feature != it.feature || bits == kSetsOfByte) {
+        bits = 0;
+        const auto size = static_cast<uint32_t>(std::min<size_t>(it.count, 1u << 26) * 32);  // a category is an int32
+        ranks.sets.push_back({it.feature, size, ranks.outside.size()});
+        ranks.outside.resize(ranks.outside.size() + size_t(size) + 1, 0xFF);
+      }
+      std::uint8_t* outside = ranks.outside.data() + ranks.sets.back().begin;
+      const auto categories = static_cast<uint32_t>(std::min<size_t>(it.count * 32, ranks.sets.back().size));
+      for (uint32_t category = 0; category < categories; ++category) {
+        if (it.words[category / 32] >> (category % 32) & 1) outside[category] &= std::uint8_t(~(1u << bits));
+      }
+      ++bits;
+    }
+    Ranks::Tree& tree = ranks.trees[it.tree];
+    // Until all trees are counted, a split holds which of its tree's memberships it reads.
+    ranks.splits[it.split].rank = -1;
+    ranks.memberships[tree.membership + ranks.splits[it.split].column] = {
+        uint32_t(ranks.columns.size() + ranks.sets.size()) - 1, std::uint8_t(1u << (bits - 1))};
+  }
+}
+
+}  // namespace
+
+void forest_rank(const Forest& forest, Ranks& out) {
+  Ranks ranks;
+  std::vector<Compared> compared;
+  std::vector<Tested> tested;
+  std::vector<int32_t> below, from;  // leaves below each node of a tree, the first of them
+  int32_t memberships_max = 0;
+  for (size_t tree = 0; tree < forest.root.size(); ++tree) {
+    const size_t begin = forest.root[tree];
+    const size_t end = tree + 1 < forest.root.size() ? forest.root[tree + 1] : forest.nodes.size();
+    const Node* nodes = forest.nodes.data() + begin;
+    const auto count = static_cast<int32_t>(end - begin);
+    ranks.trees.push_back({ranks.splits.size(), ranks.leaves.size(), ranks.memberships.size(), 0, 0, 0});
+    Ranks::Tree& labelled = ranks.trees.back();
+    if ((count + 1) / 2 > kLeavesMax) continue;
+    below.assign(size_t(count), 1);
+    from.assign(size_t(count), 0);
+    for (int32_t i = count - 1; i >= 0; --i) {
+      const int32_t next = nodes[i].next;
+      if (next != i) below[size_t(i)] = below[size_t(next)] + below[size_t(next) + 1];
+    }
+    labelled.leaves = below[0];
+    ranks.leaves.resize(ranks.leaves.size() + size_t(below[0]));
+    for (int32_t i = 0; i < count; ++i) {
+      const Node& node = nodes[i];
+      const int32_t first = from[size_t(i)];
+      if (node.next == i) {
+        ranks.leaves[labelled.leaf + size_t(first)] = node.threshold;
+        continue;
+      }
+      const auto left = static_cast<size_t>(node.next);
+      from[left] = first;
+      from[left + 1] = first + below[left];
+      const size_t split = ranks.splits.size();
+      ranks.splits.push_back({0, 0, std::uint8_t(first), std::uint8_t(from[left + 1])});
+      ++labelled.splits;
+      if (node.rule() != kBySet) {
+        compared.push_back({node.feature(), node.threshold, node.rule(), split});
+        continue;
+      }
+      const auto which = static_cast<size_t>(node.threshold);
+      const uint32_t* words = forest.set.data() + forest.set_begin[which];
+      size_t words_count = forest.set_begin[which + 1] - forest.set_begin[which];
+      while (words_count > 0 && words[words_count - 1] == 0) --words_count;
+      tested.push_back({node.feature(), words, words_count, tree, split});
+      ranks.splits.back().column = uint32_t(labelled.memberships++);
+      ranks.memberships.push_back({});
+    }
+    memberships_max = std::max(memberships_max, labelled.memberships);
+  }
+
+  std::sort(compared.begin(), compared.end(), [](const Compared& a, const Compared& b) {
+    return a.feature != b.feature ? a.feature < b.feature : a.threshold < b.threshold;
+  });
+  for (size_t begin = 0, end = 0; begin < compared.size(); begin = end) {
+    while (end < compared.size() && compared[end].feature == compared[begin].feature) ++end;
+    add_number(ranks, compared.data() + begin, compared.data() + end);
+  }
+  ranks.threshold32.reserve(ranks.threshold.size() + 16);
+  for (const double threshold : ranks.threshold) ranks.threshold32.push_back(round_down(threshold));
+  ranks.threshold32.resize(ranks.threshold32.size() + 16);  // the last tree may be read as a whole register
+  add_sets(ranks, tested);
+  const auto membership_column = static_cast<uint32_t>(ranks.columns.size() + ranks.sets.size());
+  for (const Tested& it : tested) ranks.splits[it.split].column += membership_column;
+  ranks.columns_all = membership_column + uint32_t(memberships_max);
+  out = std::move(ranks);
+}
+
+}  // namespace pairec
