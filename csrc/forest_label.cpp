@@ -1,9 +1,12 @@
 #include "forest_label.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #if defined(__x86_64__)
+// GCC 12 takes the undefined registers of its own header, which a full mask hides, for mistakes of ours.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #endif
 
@@ -55,6 +58,178 @@ void add_tree_baseline(const Ranks& ranks, const Ranks::Tree& tree, int32_t grou
   }
 }
 
+#if defined(__x86_64__)
+#define PAIREC_TARGET_VBMI \
+  __attribute__((target("avx512vbmi,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi,bmi2")))
+
+// The tree for `kAtOnce` registers of 32 rows.
+template <int32_t kAtOnce>
+PAIREC_TARGET_AVX2 inline void add_rows_avx2(const Ranks& ranks, const Ranks::Tree& tree, const uint8_t* columns,
+                                             double* sums) noexcept {
+  const Ranks::Split* split = ranks.splits.data() + tree.split;
+  __m256i label[kAtOnce];
+#pragma GCC unroll 8
+  for (int32_t k = 0; k < kAtOnce; ++k) label[k] = _mm256_setzero_si256();
+  for (int32_t i = 0; i < tree.splits; ++i) {
+    const auto* column = reinterpret_cast<const __m256i*>(columns + size_t(split[i].column) * kBlockRows);
+    const __m256i rank = _mm256_set1_epi8(split[i].rank);
+    const __m256i from = _mm256_set1_epi8(char(split[i].from)), to = _mm256_set1_epi8(char(split[i].to));
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < kAtOnce; ++k) {
+      const __m256i is_above = _mm256_cmpgt_epi8(_mm256_load_si256(column + k), rank);
+      const __m256i moves = _mm256_and_si256(is_above, _mm256_cmpeq_epi8(label[k], from));
+      label[k] = _mm256_blendv_epi8(label[k], to, moves);
+    }
+  }
+  alignas(64) uint8_t labels[32 * kAtOnce];
+#pragma GCC unroll 8
+  for (int32_t k = 0; k < kAtOnce; ++k) _mm256_store_si256(reinterpret_cast<__m256i*>(labels) + k, label[k]);
+  const double* leaf = ranks.leaves.data() + tree.leaf;
+  for (int32_t i = 0; i < 32 * kAtOnce; i += 4) {
+    const uint8_t* at = labels + i;
+    const __m256d leaves = _mm256_set_pd(leaf[at[3]], leaf[at[2]], leaf[at[1]], leaf[at[0]]);
+    _mm256_store_pd(sums + i, _mm256_add_pd(_mm256_load_pd(sums + i), leaves));
+  }
+}
+
+PAIREC_TARGET_AVX2 void add_tree_avx2(const Ranks& ranks, const Ranks::Tree& tree, int32_t groups, uint8_t* columns,
+                                      double* sums) noexcept {
+  spread_memberships(ranks, tree, groups, columns);
+  int32_t group = 0;
+  for (; group + 4 <= groups; group += 4) {
+    add_rows_avx2<8>(ranks, tree, columns + group * kGroupRows, sums + group * kGroupRows);
+  }
+  for (; group < groups; ++group) {
+    add_rows_avx2<2>(ranks, tree, columns + group * kGroupRows, sums + group * kGroupRows);
+  }
+}
+
+// Adds the leaves of 32 labels: each quarter of a double is looked up in a register or two, then they are unpacked to
+// doubles, in the order of the rows thanks to `place`.
+template <bool kIsLong>
+PAIREC_TARGET_AVX512 inline void add_half(const std::uint16_t* quarters, __m256i label, double* sums) noexcept {
+  const __m512i at = _mm512_cvtepu8_epi16(label);
+  __m512i quarter[4];
+#pragma GCC unroll 4
+  for (int32_t k = 0; k < 4; ++k) {
+    if constexpr (kIsLong) {
+      quarter[k] = _mm512_permutex2var_epi16(_mm512_loadu_si512(quarters + 64 * k), at,
+                                             _mm512_loadu_si512(quarters + 64 * k + 32));
+    } else {
+      quarter[k] = _mm512_permutexvar_epi16(at, _mm512_loadu_si512(quarters + 32 * k));
+    }
+  }
+  const __m512i low0 = _mm512_unpacklo_epi16(quarter[0], quarter[1]);
+  const __m512i low1 = _mm512_unpackhi_epi16(quarter[0], quarter[1]);
+  const __m512i high0 = _mm512_unpacklo_epi16(quarter[2], quarter[3]);
+  const __m512i high1 = _mm512_unpackhi_epi16(quarter[2], quarter[3]);
+  const __m512i leaves[4] = {_mm512_unpacklo_epi32(low0, high0), _mm512_unpackhi_epi32(low0, high0),
+                             _mm512_unpacklo_epi32(low1, high1), _mm512_unpackhi_epi32(low1, high1)};
+#pragma GCC unroll 4
+  for (int32_t k = 0; k < 4; ++k) {
+    _mm512_store_pd(sums + 8 * k, _mm512_add_pd(_mm512_load_pd(sums + 8 * k), _mm512_castsi512_pd(leaves[k])));
+  }
+}
+
+template <int32_t kGroups>
+PAIREC_TARGET_AVX512 inline void add_leaves_avx512(const Ranks& ranks, const Ranks::Tree& tree, const __m512i* label,
+                                                   double* sums) noexcept {
+  const std::uint16_t* quarters = ranks.quarters.data() + tree.quarter;
+  if (tree.leaves <= 32) {
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < kGroups; ++k) {
+      add_half<false>(quarters, _mm512_castsi512_si256(label[k]), sums + 64 * k);
+      add_half<false>(quarters, _mm512_extracti64x4_epi64(label[k], 1), sums + 64 * k + 32);
+    }
+  } else if (tree.leaves <= 64) {
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < kGroups; ++k) {
+      add_half<true>(quarters, _mm512_castsi512_si256(label[k]), sums + 64 * k);
+      add_half<true>(quarters, _mm512_extracti64x4_epi64(label[k], 1), sums + 64 * k + 32);
+    }
+  } else {
+    const double* leaf = ranks.leaves.data() + tree.leaf;
+    for (int32_t k = 0; k < kGroups; ++k) {
+      alignas(64) uint8_t labels[kGroupRows];
+      _mm512_store_si512(labels, label[k]);
+      for (int32_t i = 0; i < kGroupRows; ++i) sums[64 * k + i] += leaf[labels[place(Isa::avx512bw, i)]];
+    }
+  }
+}
+
+template <int32_t kGroups>
+PAIREC_TARGET_AVX512 inline void add_groups_avx512bw(const Ranks& ranks, const Ranks::Tree& tree,
+                                                     const uint8_t* columns, double* sums) noexcept {
+  const Ranks::Split* split = ranks.splits.data() + tree.split;
+  __m512i label[kGroups];
+#pragma GCC unroll 8
+  for (int32_t k = 0; k < kGroups; ++k) label[k] = _mm512_setzero_si512();
+  for (int32_t i = 0; i < tree.splits; ++i) {
+    const uint8_t* column = columns + size_t(split[i].column) * kBlockRows;
+    const __m512i rank = _mm512_set1_epi8(split[i].rank);
+    const __m512i from = _mm512_set1_epi8(char(split[i].from)), to = _mm512_set1_epi8(char(split[i].to));
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < kGroups; ++k) {
+      const __mmask64 is_above = _mm512_cmpgt_epi8_mask(_mm512_load_si512(column + 64 * k), rank);
+      label[k] = _mm512_mask_mov_epi8(label[k], _mm512_mask_cmpeq_epi8_mask(is_above, label[k], from), to);
+    }
+  }
+  add_leaves_avx512<kGroups>(ranks, tree, label, sums);
+}
+
+// Up to 64 leaves, a split is a table of labels, all mapped to themselves but one: a look-up under a mask does both the
+// second comparison and the move.
+template <int32_t kGroups>
+PAIREC_TARGET_VBMI inline void add_groups_avx512vbmi(const Ranks& ranks, const Ranks::Tree& tree,
+                                                     const uint8_t* columns, double* sums) noexcept {
+  if (tree.leaves > 64) return add_groups_avx512bw<kGroups>(ranks, tree, columns, sums);
+  alignas(64) static constexpr auto kSame = [] {
+    std::array<uint8_t, 64> same{};
+    for (size_t i = 0; i < 64; ++i) same[i] = uint8_t(i);
+    return same;
+  }();
+  const __m512i same = _mm512_load_si512(kSame.data());
+  const Ranks::Split* split = ranks.splits.data() + tree.split;
+  __m512i label[kGroups];
+#pragma GCC unroll 8
+  for (int32_t k = 0; k < kGroups; ++k) label[k] = _mm512_setzero_si512();
+  for (int32_t i = 0; i < tree.splits; ++i) {
+    const uint8_t* column = columns + size_t(split[i].column) * kBlockRows;
+    const __m512i rank = _mm512_set1_epi8(split[i].rank);
+    const __m512i moved = _mm512_mask_mov_epi8(same, 1ull << split[i].from, _mm512_set1_epi8(char(split[i].to)));
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < kGroups; ++k) {
+      const __mmask64 is_above = _mm512_cmpgt_epi8_mask(_mm512_load_si512(column + 64 * k), rank);
+      label[k] = _mm512_mask_permutexvar_epi8(label[k], is_above, label[k], moved);
+    }
+  }
+  add_leaves_avx512<kGroups>(ranks, tree, label, sums);
+}
+
+#define PAIREC_ADD_TREE(LEVEL, TARGET)                                                                           \
+  TARGET void add_tree_##LEVEL(const Ranks& ranks, const Ranks::Tree& tree, int32_t groups, uint8_t* columns,    \
+                               double* sums) noexcept {                                                          \
+    spread_memberships(ranks, tree, groups, columns);                                                            \
+    const auto pass = [&]<int32_t kGroups>() TARGET {                                                            \
+      add_groups_##LEVEL<kGroups>(ranks, tree, columns, sums);                                                   \
+    };                                                                                                           \
+    switch (groups) {                                                                                            \
+      case 1: return pass.template operator()<1>();                                                              \
+      case 2: return pass.template operator()<2>();                                                              \
+      case 3: return pass.template operator()<3>();                                                              \
+      case 4: return pass.template operator()<4>();                                                              \
+      case 5: return pass.template operator()<5>();                                                              \
+      case 6: return pass.template operator()<6>();                                                              \
+      case 7: return pass.template operator()<7>();                                                              \
+      default: return pass.template operator()<8>();                                                             \
+    }                                                                                                            \
+  }
+
+PAIREC_ADD_TREE(avx512bw, PAIREC_TARGET_AVX512)
+PAIREC_ADD_TREE(avx512vbmi, PAIREC_TARGET_VBMI)
+static_assert(kBlockRows == 8 * kGroupRows);
+#endif
+
 template <typename Value>
 void score(const Forest& forest, const Ranks& ranks, const LabelKernels& kernels, FillColumns<Value> fill,
            void* scratch, const Value* x, ptrdiff_t stride, int32_t count, double* out, ptrdiff_t row_step,
@@ -85,7 +260,16 @@ void score(const Forest& forest, const Ranks& ranks, const LabelKernels& kernels
 }  // namespace
 
 LabelKernels label_kernels() {
-  return {column_kernels(std::min(isa_active(), Isa::avx2)), add_tree_baseline};
+  const Isa level = isa_active();
+  const ColumnKernels columns = column_kernels(level);
+  switch (level) {
+#if defined(__x86_64__)
+    case Isa::avx512vbmi: return {columns, add_tree_avx512vbmi};
+    case Isa::avx512bw: return {columns, add_tree_avx512bw};
+    case Isa::avx2: return {columns, add_tree_avx2};
+#endif
+    default: return {columns, add_tree_baseline};
+  }
 }
 
 size_t scratch_bytes(const Ranks& ranks) noexcept {

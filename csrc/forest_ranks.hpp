@@ -51,7 +51,7 @@ struct Ranks {
     std::uint8_t bit;
   };
   struct Tree {
-    std::size_t split, leaf, membership;  // its first of each
+    std::size_t split, leaf, quarter, membership;  // its first of each
     std::int32_t splits, leaves, memberships;
   };
 
@@ -64,6 +64,8 @@ struct Ranks {
   std::vector<Split> splits;
   std::vector<Membership> memberships;
   std::vector<double> leaves;
+  // Leaves of trees of at most 64: their lowest 16 bits, the next, ...; each [32] up to 32 leaves, else [64].
+  std::vector<std::uint16_t> quarters;
   std::vector<Tree> trees;         // as many as the forest's; splits 0 and leaves 0 where there are too many leaves
   std::uint32_t columns_all = 0;   // with those of sets and memberships
 };
