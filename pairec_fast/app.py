@@ -146,9 +146,9 @@ def _recommend(engine: Engine, body: bytes) -> Answer:
 
 
 def _recall(engine: Engine, body: bytes) -> Answer:
-    reply = engine.recall(_bare(body))
+    reply, after = engine.recall(_bare(body))
     items = [{"item_id": item.item_id, "retrieve_id": item.retrieve_id} for item in reply.items]
-    return 200, JSON, _encode(_without(reply, items) | {"errors": []}), None
+    return 200, JSON, _encode(_without(reply, items) | {"errors": []}), after
 
 
 def _callback(engine: Engine, body: bytes) -> Answer:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pairec_fast.errors import RequestError
+from pairec_fast.config import Config
+from pairec_fast.core import Log
+from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
+from pairec_fast.sink.disk import open_log, ring_directory
 
 # Item properties that are columns of their own in the item record.
 MODEL_TEXTS = ("raw_features", "generate_features", "context_features")
@@ -181,3 +185,43 @@ def _number(text: str) -> str | float:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
+    """Of each disk sink that a scene uses: where its segments and its rings lie.
+
+    Raises:
+        ConfigError: a sink of a kind that is not available here.
+    """
+    places: dict[str, tuple[Path, Path]] = {}
+    for scene, conf in config.call_back_confs.items():
+        source = conf.data_source
+        if source.type != "disk":
+            raise ConfigError(
+                f'CallBackConfs.{scene}.DataSource.Type: "{source.type}" is not available in this version; use "disk"'
+            )
+        segments = config.path(config.disk_confs[source.name].directory)
+        ring = config.log_ring_conf.directory
+        # Several sinks may share one configured folder, so each gets its own in it.
+        places[source.name] = segments, config.path(ring) / source.name if ring else ring_directory(segments)
+    return places
+
+
+def open_logs(config: Config) -> dict[str, Log]:
+    """The log of each disk sink in use, by the sink's name.
+
+    Raises:
+        ConfigError, PairecError, OSError: one cannot be opened; the others are closed again.
+    """
+    conf, logs = config.log_ring_conf, dict[str, Log]()
+    try:
+        for name, (segments, rings) in log_directories(config).items():
+            logs[name] = open_log(
+                segments, rings, ring_bytes=conf.ring_bytes, segment_bytes=conf.segment_bytes,
+                segment_seconds=conf.segment_seconds, sync_seconds=conf.sync_milliseconds / 1000,
+            )  # fmt: skip
+    except BaseException:
+        for log in logs.values():
+            log.close()
+        raise
+    return logs

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.callback import Record, encode, invoked, thinned, with_texts, without_empty
+from pairec_fast.callback import Record, encode, invoked, open_logs, thinned, with_texts, without_empty
 from pairec_fast.config import CallBackConfig, Config
-from pairec_fast.core import Arena, Log
+from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
 from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
@@ -21,7 +21,6 @@ from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, loaded, properties
-from pairec_fast.sink.disk import open_log, ring_directory
 from pairec_fast.snapshot import Column, Snapshot
 
 STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
@@ -36,6 +35,8 @@ class Bound(NamedTuple):
     """All that depends on the snapshot: replaced as one, so that whoever reads it once reads parts that fit."""
 
     snapshot: Snapshot
+    width: int  # of the widest model
+    algos: int  # outputs of the scene with most
     scenes: dict[tuple[str, str], Scene]
     callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
 
@@ -145,8 +146,8 @@ class Engine:
             reply.logs = logs
         return reply, after
 
-    def recall(self, request: RecommendRequest) -> Reply:
-        """Recall and filters only, in recall order: `/api/recall`.
+    def recall(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
+        """Recall and filters only, in recall order: `/api/recall`. With enough items, the automatic callback follows.
 
         Raises:
             RequestError: a field that cannot be used.
@@ -157,6 +158,7 @@ class Engine:
         scene = self._scene(request.scene_id or "default_scene", request.category or "default_category")
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
+        after = _nothing
         if scene is not None:
             query = Query(
                 scene.snapshot, request.uid, min(wanted, self.limits.size_max), {}, history_max=self.limits.history_max
@@ -164,9 +166,12 @@ class Engine:
             arena = self._arena(scene)
             for stage in (*scene.recalls, *scene.filters):
                 stage(query, arena)
+            in_order(arena)
             items = scene.writer.recalled(arena, query.size)
+            if len(items) >= wanted:
+                after = self._automatic(scene, query, request, request_id, arena, items, scored=False)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
-        return Reply(code, msg, request_id, len(items), "", items)
+        return Reply(code, msg, request_id, len(items), "", items), after
 
     def callback(self, request: CallbackRequest | dict[str, Any]) -> bool:
         """Log a callback: `/api/callback`. True unless the log is full; a scene without `CallBackConfs` logs nothing.
@@ -243,8 +248,8 @@ class Engine:
         scenes = bind(self.config, snapshot)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
-        self._width = max(scene.score.width for scene in scenes.values())
-        self._algos = max(1, *(len(scene.score.outputs) for scene in scenes.values()))
+        width = max(scene.score.width for scene in scenes.values())
+        algos = max(max(1, len(scene.score.outputs)) for scene in scenes.values())
         for scene in scenes.values():
             for stage in STAGES:
                 self._laps[scene.name, stage] = self.metrics.histogram(
@@ -259,20 +264,18 @@ class Engine:
             )
             for scene in self.config.call_back_confs
         }
-        self._bound = Bound(snapshot, scenes, callback_columns)
+        self._bound = Bound(snapshot, width, algos, scenes, callback_columns)
 
     def _arena(self, scene: Scene) -> Arena:
         """This thread's own, emptied; made anew when a snapshot outgrew it."""
         arena: Arena | None = getattr(self._threads, "arena", None)
-        items = len(scene.snapshot.items)
-        width, algos = scene.score.width, max(1, len(scene.score.outputs))
+        items, width, algos = len(scene.snapshot.items), self._bound.width, self._bound.algos
+        width, algos = (
+            max(width, scene.score.width),
+            max(algos, len(scene.score.outputs)),
+        )  # of a snapshot on its way out
         if arena is None or arena.items_max < items or arena.width < width or arena.algos < algos:
-            arena = self._threads.arena = Arena(
-                self.limits.candidates_max,
-                items_max=items,
-                width=max(width, self._width),
-                algos=max(algos, self._algos),
-            )
+            arena = self._threads.arena = Arena(self.limits.candidates_max, items_max=items, width=width, algos=algos)
         arena.reset()
         return arena
 
@@ -284,8 +287,9 @@ class Engine:
         self._laps[scene, ""].observe((last - begin) * 1e-9)
 
     def _automatic(
-        self, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena, items: list[Item]
-    ) -> Callable[[], None]:
+        self, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena, items: list[Item],
+        *, scored: bool = True,
+    ) -> Callable[[], None]:  # fmt: skip
         """The automatic callback, with everything it needs taken out of the arena now."""
         conf = self.config.call_back_confs.get(scene.name)
         automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
@@ -300,7 +304,7 @@ class Engine:
         self.metrics.count("log_sampled_out_total", len(items) - len(kept), source="automatic")
         slots = [int(arena.order[place]) for place in kept]
         rows = [int(arena.row[slot]) for slot in slots]
-        algo_scores = [scene.writer.algo_scores(arena, slot) for slot in slots]
+        algo_scores = [scene.writer.algo_scores(arena, slot) if scored else {} for slot in slots]
 
         def after() -> None:
             entries = [
@@ -334,46 +338,6 @@ class Engine:
             name = "log_accepted_total" if accepted else "log_dropped_total"
             self.metrics.count(name, len(record.items), scene=record.scene)
         return accepted
-
-
-def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
-    """Of each disk sink that a scene uses: where its segments and its rings lie.
-
-    Raises:
-        ConfigError: a sink of a kind that is not available here.
-    """
-    places: dict[str, tuple[Path, Path]] = {}
-    for scene, conf in config.call_back_confs.items():
-        source = conf.data_source
-        if source.type != "disk":
-            raise ConfigError(
-                f'CallBackConfs.{scene}.DataSource.Type: "{source.type}" is not available in this version; use "disk"'
-            )
-        segments = config.path(config.disk_confs[source.name].directory)
-        ring = config.log_ring_conf.directory
-        # Several sinks may share one configured folder, so each gets its own in it.
-        places[source.name] = segments, config.path(ring) / source.name if ring else ring_directory(segments)
-    return places
-
-
-def open_logs(config: Config) -> dict[str, Log]:
-    """The log of each disk sink in use, by the sink's name.
-
-    Raises:
-        ConfigError, PairecError, OSError: one cannot be opened; the others are closed again.
-    """
-    conf, logs = config.log_ring_conf, dict[str, Log]()
-    try:
-        for name, (segments, rings) in log_directories(config).items():
-            logs[name] = open_log(
-                segments, rings, ring_bytes=conf.ring_bytes, segment_bytes=conf.segment_bytes,
-                segment_seconds=conf.segment_seconds, sync_seconds=conf.sync_milliseconds / 1000,
-            )  # fmt: skip
-    except BaseException:
-        for log in logs.values():
-            log.close()
-        raise
-    return logs
 
 
 def _debug_logs(request_id: str, scene: Scene, laps: list[int]) -> list[str]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 
+from pairec_fast.callback import log_directories
 from pairec_fast.config import Config
-from pairec_fast.engine import log_directories
 from pairec_fast.errors import ConfigError, PairecError
 from pairec_fast.scene import KINDS, bind
 from pairec_fast.sink.disk import recover_all

@@ -13,7 +13,7 @@ from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, w
 from pairec_fast.errors import RequestError
 from pairec_fast.messages import RecommendRequest
 from tests.test_metrics import parsed
-from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, ask, suite
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
 
 HEAD = ["request_id", "scene", "request_time", "user_id"]
 USER = [*HEAD, "user_features", "request_info", "module"]
@@ -342,3 +342,17 @@ def test_an_automatic_callback_too_large_for_the_log_is_dropped_and_counted(worl
         assert len(engine.recommend(FIRST | {"features": {"x": "y" * 100_000}}).items) == 3
         assert counts(engine) == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
     assert world.records() == []
+
+
+def test_recall_with_enough_items_is_logged_and_one_with_fewer_is_not(world):
+    world.scene["default"] |= {"AutoInvokeCallBack": True}
+    with world.engine() as engine:
+        app = App(engine)
+        for size in (3, 10**6):
+            status, _, _, after = app.handle(RECALL, json.dumps({**FIRST, "size": size}).encode())
+            assert status == 200
+            if after is not None:
+                after()
+    logged = [row for record in world.records() for row in record if row["module"] == "item"]
+    assert len(logged) == 3
+    assert all(json.loads(row["item_features"])["algo_scores"] == {} for row in logged)
