@@ -119,6 +119,8 @@ class _Builder:
         users, items = self.known.vectors_of(spec.name)
         self._array(f"{spec.name}.users", users)
         self._array(f"{spec.name}.items", items)
+        if spec.kind == "none":
+            return
         asking = np.flatnonzero(users.any(axis=1))
         rng = np.random.default_rng(self.world.seed)
         queries = users[np.sort(rng.choice(asking, min(200, len(asking)), replace=False))] if len(asking) else None

@@ -141,9 +141,12 @@ class Table:
 
 
 class Vectors:
-    """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index."""
+    """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index.
 
-    def __init__(self, users: NDArray[np.float32], items: NDArray[np.float32], index: VectorIndex) -> None:
+    `index` None: the vectors feed a feature, and nothing is searched in them.
+    """
+
+    def __init__(self, users: NDArray[np.float32], items: NDArray[np.float32], index: VectorIndex | None) -> None:
         self.users, self.items, self.index = users, items, index
 
 
@@ -279,6 +282,8 @@ class Snapshot:
         return Table(name, ids, columns)
 
     def _vectors(self, name: str) -> Vectors:
+        if f"{name}.index" not in self.manifest.files:
+            return Vectors(self.array(f"{name}.users"), self.array(f"{name}.items"), None)
         index = VectorIndex.load(self.directory / f"{name}.index", verify=False)
         if len(index) != len(self.items):
             raise SnapshotError(

@@ -74,6 +74,8 @@ def rank_score(text, values):
     except ZeroDivisionError:
         return None
     return float(numbers.pop())
+
+
 def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
     """Raw scores of a LightGBM model's text, [n] or [n, classes] float64, a row at a time.
 
@@ -110,6 +112,8 @@ def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
                 node = left[node] if goes_left(x[feature[node]], node) else right[node]
             out[row, number % classes] += value[~node]
     return out if classes > 1 else out[:, 0]
+
+
 # --- index -----------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +144,8 @@ def nearest(
     rows = np.arange(count, dtype=np.int32) if allow is None else np.flatnonzero(allow).astype(np.int32)
     rows = rows[np.lexsort((rows, -score[rows]))][:k]
     return rows, score[rows]
+
+
 # idmap, recall, filter
 
 
@@ -199,10 +205,12 @@ def cross_cell(values, user_group, item_group, user, item):
     return np.float32(np.nan) if line < 0 or column < 0 else values[line, column]
 
 
-def cross_similarity(offset, neighbour, weight, history, item):
+def cross_similarity(offset, neighbour, weight, history, item, newest=0):
+    """Over the whole history the sum; over the newest of it the mean."""
     if len(history) == 0:
         return np.float32(np.nan)
-    return np.float32(similar_sums(offset, neighbour, weight, history).get(int(item), 0.0))
+    used = history[-newest:]
+    return np.float32(similar_sums(offset, neighbour, weight, used).get(int(item), 0.0) / (len(used) if newest else 1))
 
 
 def assemble(rows, same, item_column, item_values, cross):
@@ -270,6 +278,8 @@ def crc32c(data, seed=0):
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
+
+
 def read_segment(data: bytes) -> list[tuple[int, int, bytes]]:
     """Records of one undamaged segment file as (ring_id, position, payload), by the format and nothing else.
 
@@ -291,3 +301,42 @@ def read_segment(data: bytes) -> list[tuple[int, int, bytes]]:
             at, position = at + taken, position + taken
     assert data[at : at + 4] == b"PFOT" and len(data) == at + 64
     return records
+
+
+# what is known before a time: (user, item, time in days) events, in order of time
+
+
+def counted(events, fits, time, half_life=0.0):
+    """How many earlier events fit, each halved every `half_life` days."""
+    past = [day for user, item, day in events if day < time and fits(user, item)]
+    return sum(0.5 ** ((time - day) / half_life) if half_life else 1.0 for day in past)
+
+
+def share(events, fits, time, half_life=0.0):
+    total = counted(events, lambda user, item: True, time, half_life)
+    return counted(events, fits, time, half_life) / total if total else np.nan
+
+
+def lift(events, group_of, group, item, time, prior, half_life=0.0):
+    """The study's words: (C[g,i] + prior q_i) / (N_g + prior) / q_i."""
+    total = counted(events, lambda user, other: True, time, half_life)
+    if not total:
+        return np.nan
+    usual = (counted(events, lambda user, other: other == item, time, half_life) + 1e-3) / total
+    both = counted(events, lambda user, other: group_of[user] == group and other == item, time, half_life)
+    mine = counted(events, lambda user, other: group_of[user] == group, time, half_life)
+    return (both + prior * usual) / (mine + prior) / usual
+
+
+def sequence(events, items, lag, decay, directed, shrink, popularity):
+    """[items, items]: what is chosen up to `lag` places after what, pair by pair."""
+    table = np.zeros((items, items))
+    for user in {user for user, _, _ in events}:
+        mine = [item for who, item, _ in events if who == user]
+        for place, one in enumerate(mine):
+            for distance, other in enumerate(mine[place + 1 : place + 1 + lag], start=1):
+                table[one, other] += distance**-decay
+                if not directed:
+                    table[other, one] += distance**-decay
+    chosen = np.array([sum(item == one for _, item, _ in events) for one in range(items)]) + shrink
+    return table / chosen[:, None] / chosen[None, :] ** popularity

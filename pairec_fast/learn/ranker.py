@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from pairec_fast.core import aggregate
 from pairec_fast.errors import ConfigError
 from pairec_fast.learn.dataset import Dataset, Rows
 from pairec_fast.learn.derive import Known
-from pairec_fast.learn.frame import TextColumn
 from pairec_fast.learn.measure import auc, ndcg
 from pairec_fast.learn.sources import Events, Sources
 from pairec_fast.learn.spec import ModelSpec, World
@@ -86,14 +84,8 @@ def _requests(events: Events, part: NDArray[np.int64]) -> tuple[Rows, NDArray[np
     # A request has one time: when its first row was shown.
     begin = np.cumsum(sizes) - sizes
     time = np.repeat(np.minimum.reduceat(events.time[part], begin), sizes)
-    context: dict[str, Any] = {name: _taken(events.frame.column(name), part) for name in events.frame.names}
-    return Rows(events.user[part], events.item[part], time, group, context), events.positive[part].astype(float), sizes
-
-
-def _taken(column: Any, part: NDArray[np.int64]) -> Any:
-    if isinstance(column, TextColumn):
-        return TextColumn(column.codes[part], column.vocabulary)
-    return column[part] if isinstance(column, np.ndarray) else None
+    rows = Rows(events.user[part], events.item[part], time, group, events.columns(part))
+    return rows, events.positive[part].astype(float), sizes
 
 
 def _popularity(sources: Sources, rows: Rows) -> NDArray[np.float64]:
