@@ -66,6 +66,15 @@ def test_neighbours_are_cut_after_the_best(tmp_path):
         assert (np.diff(whole[2][begin:end]) <= 0).all()
 
 
+def test_a_history_keeps_its_order_whatever_is_made_of_it(tmp_path):
+    """The matrix of who chose what sorts its columns; the history it is made from goes by time."""
+    world, sources = write_world(tmp_path, [(0, 5, 1.0), (0, 2, 2.0), (0, 9, 3.0), (0, 1, 4.0)], USERS, ITEMS)
+    known = Known(world, tmp_path, sources, np.inf)
+    assert known.history[1].tolist() == [5, 2, 9, 1]
+    assert known.matrix.indices.tolist() == [1, 2, 5, 9]
+    assert known.history[1].tolist() == [5, 2, 9, 1]
+
+
 @pytest.mark.parametrize("count", [3, 11, 12, 100])
 def test_ease_is_cut_after_the_best_and_never_names_itself(tmp_path, count):
     spec = {"name": "ease", "method": "ease", "count": count, "regularization": 2.0}

@@ -60,14 +60,14 @@ class Aggregate:
             if function == "age":
                 return self._age(key, time).astype(np.float32)
             number, total, last = self._counted(lambda key: key, key, time)
-            values = {
+            answers: dict[str, Callable[[], NDArray[np.float64]]] = {
                 "count": lambda: number,
                 "sum": lambda: total,
                 "mean": lambda: np.where(number > 0, total / number, np.nan),
                 "recency": lambda: (time - last) / DAY,
                 "share": lambda: number / self._counted(np.zeros_like, key, time)[0],
-            }[function]()
-        return values.astype(np.float32)
+            }
+            return answers[function]().astype(np.float32)
 
     def _counted(
         self, coarser: Callable[[NDArray[np.int64]], NDArray[np.int64]], key: NDArray[Any], time: NDArray[np.float64]

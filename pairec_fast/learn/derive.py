@@ -45,7 +45,8 @@ class Known:
 
         offset, rows = self.history
         shape = (len(self.sources.users), len(self.sources.items))
-        matrix = csr_matrix((np.ones(len(rows), np.float32), rows, offset), shape=shape)
+        # A copy: sorting would put the history itself in order of row (test_derive.py, "keeps its order").
+        matrix = csr_matrix((np.ones(len(rows), np.float32), rows, offset), shape=shape, copy=True)
         matrix.sort_indices()
         return matrix
 

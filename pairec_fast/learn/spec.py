@@ -129,8 +129,16 @@ class FeatureSpec(_Spec, frozen=True):
 class ModelSpec(_Spec, frozen=True):
     """A LightGBM model: a `file` (its features.json beside it), or `features` to train one on.
 
-    Training rows are the interactions of the last `train_share` of the time; what they read (vectors, neighbours,
-    aggregates, histories) is what was known before. The last `holdout_share` is held out and measured.
+    With labels, training rows are the interactions of the last `train_share` of the time; what they read (vectors,
+    neighbours, aggregates, histories) is what was known before. The last `holdout_share` is held out and measured.
+
+    Without, every interaction is a positive and requests are made up: at each of `cutoffs`, quantiles of the time, or
+    once, before the last `hold_last` of each user's interactions, the world is made anew from what came before. Who
+    chose something within `horizon_days` asks (with `hold_last`, whenever). `candidates` says what is recalled, and how
+    many: vectors, a list, or neighbours of the history, "table:N" of its newest N. Training rows are those that were
+    chosen, and a share `negatives` of the others.
+
+    `params` are LightGBM's, by their own names.
     """
 
     name: Name
@@ -140,8 +148,12 @@ class ModelSpec(_Spec, frozen=True):
     train_share: Annotated[float, Meta(gt=0, lt=1)] = 0.4
     holdout_share: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     rounds: Count = 300
-    leaves: Count = 31
-    learning_rate: float = 0.05
+    params: dict[str, bool | int | float | str] = {}
+    cutoffs: list[Annotated[float, Meta(gt=0, lt=1)]] = []
+    hold_last: Annotated[float, Meta(ge=0, lt=1)] = 0
+    horizon_days: Annotated[float, Meta(gt=0)] = 45.0
+    negatives: Annotated[float, Meta(gt=0, le=1)] = 0.15
+    candidates: dict[str, Count] = {}
 
 
 class World(_Spec, frozen=True):
@@ -219,3 +231,11 @@ def check_world(world: World) -> None:
     for model in world.models:
         if bool(model.file) == bool(model.features):
             raise ConfigError(f"models.{model.name}: give file, a LightGBM model, or features to train one on")
+        made_up = bool(model.cutoffs) + bool(model.hold_last) + bool(model.candidates)
+        labelled = bool(world.interactions.label and world.interactions.group)
+        if model.features and (made_up if labelled else not (model.candidates and made_up == 2)):
+            raise ConfigError(
+                f"models.{model.name}.features: to train a model, interactions needs label (1 chosen, 0 shown in vain) "
+                "and group (what was shown together); or, without them, the model needs candidates, and cutoffs or "
+                "hold_last"
+            )
