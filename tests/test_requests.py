@@ -210,6 +210,15 @@ def test_a_ranker_is_trained_and_says_how_good_it_is(tmp_path, cut, objective):
     assert "num_leaves=5" not in rankers[0].text
 
 
+@pytest.mark.parametrize("users", [1, 2])
+def test_too_few_to_train_and_to_measure_on_are_refused(tmp_path, users):
+    """One who asks is measured, so nobody is left to train on; of users with one event each, none asks."""
+    events = [(user, item, 1.0 + item) for user in range(users) for item in range(5 if users == 1 else 1)]
+    world, sources, spec = world_of(tmp_path, events=events, hold_last=0.2)
+    with pytest.raises(ConfigError, match=r"models\.ranker: no request to train on"):
+        train_ranker(world, tmp_path, sources, spec)
+
+
 @pytest.mark.parametrize("candidates", [{"group_hot": 15}, {"genre": 25}, {"seq": 25}])
 def test_every_kind_of_source_brings_candidates(tmp_path, candidates):
     world, sources, spec = world_of(tmp_path, cutoffs=[0.5], candidates=candidates)

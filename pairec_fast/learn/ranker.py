@@ -73,15 +73,17 @@ def _train_labelled(world: World, folder: Path, sources: Sources, spec: ModelSpe
 def _train_positives(world: World, folder: Path, sources: Sources, spec: ModelSpec, progress: Progress) -> Ranker:
     """The latest requests are held out and measured by a model of the others; then one is trained on all."""
     rng = np.random.default_rng(world.seed)
-    cuts = moments(sources, spec)
+    cuts = [(past, next_) for past, next_ in moments(sources, spec) if len(next_)]
+    if not cuts:
+        raise ConfigError(f"models.{spec.name}: no request to train on; nobody chose anything after a cutoff")
     total = len(cuts) + 2 * spec.rounds
     parts: list[Requests] = []
     for place, (past, next_) in enumerate(cuts):
         moment = Moment(world, folder, sources, spec, past, next_)
         asking = np.unique(moment.user)
-        last = np.ones(len(asking), bool) if place + 1 == len(cuts) else np.zeros(len(asking), bool)
+        last = np.full(len(asking), place + 1 == len(cuts))
         if len(cuts) == 1:
-            last = rng.random(len(asking)) < HELD_SHARE
+            last = rng.permutation(len(asking)) < max(1.0, HELD_SHARE * len(asking))
         if not last.all():
             parts.append(ask(moment, asking[~last], spec.negatives, rng))
         if last.any():
