@@ -75,11 +75,13 @@ void assemble(Arena& arena, const Plan& plan, const float* same, std::int32_t us
     const Cross& cross = plan.cross[i];
     float* column = arena.features + cross.column;
     if (cross.kind == Cross::Kind::similarity) {
-      accumulate(arena, cross.table, history, history_count);
+      const std::int32_t count = used(cross, history_count);
+      const double share = cross.newest > 0 ? static_cast<double>(count) : 1.0;
+      accumulate(arena, cross.table, history + (history_count - count), count);
       for (std::int32_t slot = 0; slot < arena.count; ++slot) {
         const std::int32_t item = arena.row[slot];
         const double sum = arena.mark.contains(item) ? arena.sum[item] : 0.0;
-        column[static_cast<std::int64_t>(slot) * arena.width] = history_count ? static_cast<float>(sum) : missing;
+        column[static_cast<std::int64_t>(slot) * arena.width] = count ? static_cast<float>(sum / share) : missing;
       }
       continue;
     }

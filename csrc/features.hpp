@@ -9,7 +9,7 @@ struct Cross {
   enum class Kind : std::int32_t {
     dot,         // left vector of the user . right vector of the item, summed in double, in order of dimension
     cell,        // left[group of the user][group of the item]
-    similarity,  // sum of the weights between the user's history and the item
+    similarity,  // sum of the weights between the user's history and the item; with `newest`, mean over the newest
   };
   Kind kind;
   std::int32_t column;             // which feature
@@ -19,6 +19,7 @@ struct Cross {
   const std::int32_t* user_group;  // cell: [users], -1 none; null: the user's row
   const std::int32_t* item_group;  // cell: [items], -1 none; null: the item's row
   Neighbours table;                // similarity
+  std::int32_t newest;             // similarity: how much of the end of the history is used; 0: all, and no division
 };
 
 struct Plan {
@@ -35,6 +36,11 @@ struct Plan {
 // user's row are NaN. Uses arena.mark, sum and touched.
 void assemble(Arena& arena, const Plan& plan, const float* same, std::int32_t user, const std::int32_t* history,
               std::int32_t history_count) noexcept;
+
+// How many of `history_count` a similarity looks at: the newest, which are the last.
+inline std::int32_t used(const Cross& cross, std::int32_t history_count) noexcept {
+  return cross.newest > 0 && cross.newest < history_count ? cross.newest : history_count;
+}
 
 // One cross feature for `count` pairs that need no arena: out[i] for users[i] (or -1) and items[i]. Dot and cell only.
 void cross_pairs(const Cross& cross, const std::int32_t* users, const std::int32_t* items, std::int64_t count,

@@ -119,14 +119,16 @@ class _Builder:
         users, items = self.known.vectors_of(spec.name)
         self._array(f"{spec.name}.users", users)
         self._array(f"{spec.name}.items", items)
+        # An item nobody chose has no direction yet. Left in, a million of them would be one knot in the graph.
+        rows = np.flatnonzero(items.any(axis=1)).astype(np.int32)
+        self._array(f"{spec.name}.rows", rows)
+        if spec.kind == "none":
+            return
+        if len(rows) == 0:
+            raise SnapshotError(f"vectors.{spec.name}: every item vector is zero")
         asking = np.flatnonzero(users.any(axis=1))
         rng = np.random.default_rng(self.world.seed)
         queries = users[np.sort(rng.choice(asking, min(200, len(asking)), replace=False))] if len(asking) else None
-        # An item nobody chose has no direction yet. Left in, a million of them would be one knot in the graph.
-        rows = np.flatnonzero(items.any(axis=1)).astype(np.int32)
-        if len(rows) == 0:
-            raise SnapshotError(f"vectors.{spec.name}: every item vector is zero")
-        self._array(f"{spec.name}.rows", rows)
         try:
             VectorIndex.build(
                 items[rows], self.target / f"{spec.name}.index", metric=spec.metric, kind=spec.kind, k=spec.k,

@@ -30,6 +30,7 @@ class FeaturePlan:
         aggregate:name                                 an aggregate, by user, by item, or by both
         dot:vectors                                    user vector . item vector
         similarity:table                               sum of item-to-item weights over the user's history
+        similarity:table:N                             their mean over the newest N of the history
 
     or a bare name: the item column, else the user column, else the context value of that name.
     All values are float32; text becomes its place in the feature's `categories`; what is missing or unseen is NaN.
@@ -111,7 +112,9 @@ class FeaturePlan:
             vectors = _known(snapshot.vectors, name, "vectors")
             self.cross.append((place, Cross.dot(vectors.users, vectors.items)))
         else:
-            self.cross.append((place, Cross.similarity(_known(snapshot.neighbours, name, "item-to-item table"))))
+            name, newest = table_and_newest(name)
+            table = _known(snapshot.neighbours, name, "item-to-item table")
+            self.cross.append((place, Cross.similarity(table, newest)))
 
     def _aggregate(self, place: int, name: str) -> None:
         snapshot = self._snapshot
@@ -134,6 +137,14 @@ def split(source: str) -> tuple[str, str]:
     if kind not in KINDS or not name:
         raise SnapshotError(f"source {source!r}: the part before the colon is one of {', '.join(KINDS)}")
     return kind, name
+
+
+def table_and_newest(name: str) -> tuple[str, int]:
+    """`table:N` apart; a bare table has 0. Raises SnapshotError when N is no positive whole number."""
+    table, colon, newest = name.partition(":")
+    if colon and not (newest.isascii() and newest.isdigit() and 0 < int(newest) < 1 << 31):
+        raise SnapshotError(f'"{name}": after the colon is how much of the history is used, such as "{table}:10"')
+    return table, int(newest or 0)
 
 
 def number(value: Any, codes: dict[str, int] | None) -> Any:

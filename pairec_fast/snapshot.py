@@ -143,11 +143,16 @@ class Table:
 class Vectors:
     """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index.
 
-    The index holds the items that have a vector; `rows` [index.count] int32 says which, ascending.
+    The index holds the items that have a vector; `rows` [index.count] int32 says which, ascending. `index` None: the
+    vectors feed a feature, and nothing is searched in them.
     """
 
     def __init__(
-        self, users: NDArray[np.float32], items: NDArray[np.float32], index: VectorIndex, rows: NDArray[np.int32]
+        self,
+        users: NDArray[np.float32],
+        items: NDArray[np.float32],
+        index: VectorIndex | None,
+        rows: NDArray[np.int32],
     ) -> None:
         self.users, self.items, self.index, self.rows = users, items, index, rows
 
@@ -284,11 +289,13 @@ class Snapshot:
         return Table(name, ids, columns)
 
     def _vectors(self, name: str) -> Vectors:
-        index, rows = VectorIndex.load(self.directory / f"{name}.index", verify=False), self.array(f"{name}.rows")
-        users, items = self.array(f"{name}.users"), self.array(f"{name}.items")
-        if len(rows) != len(index) or len(items) != len(self.items) or len(users) != len(self.users):
+        users, items, rows = (self.array(f"{name}.{part}") for part in ("users", "items", "rows"))
+        searched = f"{name}.index" in self.manifest.files
+        index = VectorIndex.load(self.directory / f"{name}.index", verify=False) if searched else None
+        held = len(index) if index is not None else len(rows)
+        if len(rows) != held or len(items) != len(self.items) or len(users) != len(self.users):
             raise SnapshotError(
-                f"{self.directory / name}: {len(index):,} vectors for {len(rows):,} rows; {len(users):,} users and "
+                f"{self.directory / name}: {held:,} vectors for {len(rows):,} rows; {len(users):,} users and "
                 f"{len(items):,} items where the tables have {len(self.users):,} and {len(self.items):,}"
             )
         return Vectors(users, items, index, rows)

@@ -205,10 +205,12 @@ def cross_cell(values, user_group, item_group, user, item):
     return np.float32(np.nan) if line < 0 or column < 0 else values[line, column]
 
 
-def cross_similarity(offset, neighbour, weight, history, item):
+def cross_similarity(offset, neighbour, weight, history, item, newest=0):
+    """Over the whole history the sum; over the newest of it the mean."""
     if len(history) == 0:
         return np.float32(np.nan)
-    return np.float32(similar_sums(offset, neighbour, weight, history).get(int(item), 0.0))
+    used = history[-newest:]
+    return np.float32(similar_sums(offset, neighbour, weight, used).get(int(item), 0.0) / (len(used) if newest else 1))
 
 
 def assemble(rows, same, item_column, item_values, cross):
@@ -313,3 +315,42 @@ def aggregate(keys, times, values, at_keys, at_times, window=0.0, half_life=0.0)
         number.append(weight.sum())
         total.append((weight * values[past]).sum())
     return np.array(number), np.array(total), np.array(last)
+
+
+# what is known before a time: (user, item, time in days) events, in order of time
+
+
+def counted(events, fits, time, half_life=0.0):
+    """How many earlier events fit, each halved every `half_life` days."""
+    past = [day for user, item, day in events if day < time and fits(user, item)]
+    return sum(0.5 ** ((time - day) / half_life) if half_life else 1.0 for day in past)
+
+
+def share(events, fits, time, half_life=0.0):
+    total = counted(events, lambda user, item: True, time, half_life)
+    return counted(events, fits, time, half_life) / total if total else np.nan
+
+
+def lift(events, group_of, group, item, time, prior, half_life=0.0):
+    """The study's words: (C[g,i] + prior q_i) / (N_g + prior) / q_i."""
+    total = counted(events, lambda user, other: True, time, half_life)
+    if not total:
+        return np.nan
+    usual = (counted(events, lambda user, other: other == item, time, half_life) + 1e-3) / total
+    both = counted(events, lambda user, other: group_of[user] == group and other == item, time, half_life)
+    mine = counted(events, lambda user, other: group_of[user] == group, time, half_life)
+    return (both + prior * usual) / (mine + prior) / usual
+
+
+def sequence(events, items, lag, decay, directed, shrink, popularity):
+    """[items, items]: what is chosen up to `lag` places after what, pair by pair."""
+    table = np.zeros((items, items))
+    for user in {user for user, _, _ in events}:
+        mine = [item for who, item, _ in events if who == user]
+        for place, one in enumerate(mine):
+            for distance, other in enumerate(mine[place + 1 : place + 1 + lag], start=1):
+                table[one, other] += distance**-decay
+                if not directed:
+                    table[other, one] += distance**-decay
+    chosen = np.array([sum(item == one for _, item, _ in events) for one in range(items)]) + shrink
+    return table / chosen[:, None] / chosen[None, :] ** popularity

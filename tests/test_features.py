@@ -10,6 +10,8 @@ import pytest
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.features import Cross, Plan
 from pairec_fast.core.recall import Neighbours, add
+from pairec_fast.errors import SnapshotError
+from pairec_fast.features import table_and_newest
 from tests import reference
 
 NAN = np.nan
@@ -53,6 +55,11 @@ def test_dot_cell_and_similarity_by_hand():
     offset, history = np.array([0, 2, 2, 4]), rows(0, 1, 0, 0)
     group, items = rows(0, 0, 0, 1, 2, 2), rows(2, 1, 0, 1, 1, 0)
     same_bits(similarity.histories(Arena(1, items_max=3), offset, history, group, items), [0.75, 0.5, 0, NAN, 1.0, 0])
+    table = Neighbours(np.array([0, 2, 3, 3]), rows(1, 2, 2), floats(0.5, 0.25, 0.5))
+    newest = Cross.similarity(table, 1).histories(Arena(1, items_max=3), offset, history, group, items)
+    same_bits(newest, [0.5, 0, 0, NAN, 0.5, 0])
+    mean = Cross.similarity(table, 5).histories(Arena(1, items_max=3), offset, history, group, items)
+    same_bits(mean, [0.375, 0.25, 0, NAN, 0.5, 0])  # a history shorter than 5 is divided by its own length
 
 
 def test_a_matrix_by_hand():
@@ -91,17 +98,18 @@ def test_cell_agrees_with_reference(grouped, count):
     same_bits(Cross.cell(values, user_group, item_group).pairs(user, item), expected)
 
 
-def test_histories_agree_with_reference_also_where_groups_come_and_go():
+@pytest.mark.parametrize("newest", [0, 1, 2, 29, 30, 1000])
+def test_histories_agree_with_reference_also_where_groups_come_and_go(newest):
     rng = np.random.default_rng(5)
     table = random_table(rng, 60)
     offset = np.array([0, 0, 1, 30, 30, 90], np.int64)  # two empty histories, one of a single row, long ones
     history = rng.integers(0, 60, 90).astype(np.int32)
     group, items = rng.integers(0, 5, 400).astype(np.int32), rng.integers(0, 60, 400).astype(np.int32)
     expected = [
-        reference.cross_similarity(*table, history[offset[one] : offset[one + 1]], item)
+        reference.cross_similarity(*table, history[offset[one] : offset[one + 1]], item, newest)
         for one, item in zip(group, items, strict=True)
     ]
-    cross = Cross.similarity(Neighbours(*table))
+    cross = Cross.similarity(Neighbours(*table), newest)
     same_bits(cross.histories(Arena(1, items_max=60), offset, history, group, items), expected)
     assert cross.histories(Arena(1, items_max=60), np.zeros(1, np.int64), NONE, NONE, NONE).shape == (0,)
     same_bits(cross.histories(Arena(1, items_max=60), np.zeros(2, np.int64), NONE, rows(0), rows(1)), [NAN])
@@ -125,24 +133,25 @@ def test_assemble_agrees_with_reference(count, user, history_count):
         (1, Cross.similarity(Neighbours(*one))),
         (2, Cross.dot(users, vectors)),
         (8, Cross.cell(cells, None, item_group)),
-        (5, Cross.similarity(Neighbours(*other))),  # the second must not see the sums of the first
+        (5, Cross.similarity(Neighbours(*other), 3)),  # the second must not see the sums of the first
     ]
     Plan(10, item_column, item_values, cross).assemble(arena, same, user, history)
     twins = [
         (1, lambda item: reference.cross_similarity(*one, history, item)),
         (2, lambda item: reference.cross_dot(users, vectors, user, item)),
         (8, lambda item: reference.cross_cell(cells, None, item_group, user, item)),
-        (5, lambda item: reference.cross_similarity(*other, history, item)),
+        (5, lambda item: reference.cross_similarity(*other, history, item, 3)),
     ]
     same_bits(arena.features[:count, :10], reference.assemble(row, same, item_column, item_values, twins))
     assert not arena.features[:count, 10:].any(), "columns beyond the plan are left alone"
 
 
-def test_a_served_row_equals_the_training_row():
+@pytest.mark.parametrize("newest", [0, 7, 25, 26])
+def test_a_served_row_equals_the_training_row(newest):
     """`pairs` and `histories` make the training set, `assemble` the request: one feature, the same bits."""
     rng = np.random.default_rng(8)
     users, vectors = rng.normal(size=(3, 17)).astype(np.float32), rng.normal(size=(40, 17)).astype(np.float32)
-    similarity, dot = Cross.similarity(Neighbours(*random_table(rng, 40))), Cross.dot(users, vectors)
+    similarity, dot = Cross.similarity(Neighbours(*random_table(rng, 40)), newest), Cross.dot(users, vectors)
     history, items = rng.integers(0, 40, 25).astype(np.int32), np.arange(40, dtype=np.int32)
     arena = arena_of(items, 40, 2)
     plan = Plan(2, NONE, np.empty((0, 0), np.float32), [(0, similarity), (1, dot)])
@@ -278,6 +287,17 @@ def test_similarity_needs_histories_and_an_arena_of_its_size():
         Cross.similarity(table).histories(Arena(1, items_max=2), np.array([0, 1]), rows(0), rows(0), rows(0))
     with pytest.raises(ValueError, match="only similarity reads histories"):
         Cross.cell(floats([1]), None, None).histories(Arena(1), np.array([0, 1]), rows(0), rows(0), rows(0))
+
+
+def test_a_negative_newest_is_refused():
+    with pytest.raises(ValueError, match="newest must not be negative, got -1"):
+        Cross.similarity(Neighbours(np.array([0, 0]), NONE, floats()), -1)
+
+
+@pytest.mark.parametrize("name", ["i2i:", "i2i:0", "i2i:-1", "i2i:x", "i2i:1:2", "i2i:99999999999"])
+def test_a_newest_that_is_no_count_is_refused(name):
+    with pytest.raises(SnapshotError, match='such as "i2i:10"'):
+        table_and_newest(name)
 
 
 def test_wrong_dtypes_are_refused():

@@ -24,6 +24,7 @@ cdef extern from "features.hpp" namespace "pairec" nogil:
         const int32_t* user_group
         const int32_t* item_group
         c_Neighbours table
+        int32_t newest
     ctypedef struct c_Plan "pairec::Plan":
         int32_t width
         int32_t item_count
@@ -33,6 +34,7 @@ cdef extern from "features.hpp" namespace "pairec" nogil:
         const c_Cross* cross
     void c_assemble "pairec::assemble"(c_Arena&, const c_Plan&, const float*, int32_t, const int32_t*,
                                        int32_t) noexcept
+    int32_t c_used "pairec::used"(const c_Cross&, int32_t) noexcept
     void c_cross_pairs "pairec::cross_pairs"(const c_Cross&, const int32_t*, const int32_t*, int64_t,
                                              float*) noexcept
 
@@ -97,11 +99,20 @@ cdef class Cross:
         return self
 
     @staticmethod
-    def similarity(Neighbours table not None) -> Cross:
-        """Sum of the weights between the user's history and the item; 0 without a neighbour, NaN without a history."""
+    def similarity(Neighbours table not None, int32_t newest=0) -> Cross:
+        """Sum of the weights between the user's history and the item; 0 without a neighbour, NaN without a history.
+
+        With `newest`, only over that many at the end of the history, and divided by how many there were.
+
+        Raises:
+            ValueError: `newest` is negative.
+        """
+        if newest < 0:
+            raise ValueError(f"newest must not be negative, got {newest}")
         cdef Cross self = Cross.__new__(Cross)
         self.c.kind = Kind.similarity
         self.c.table = table.c
+        self.c.newest = newest
         self.users, self.items = 0x7FFFFFFF, table.items
         self.arrays = (table,)
         return self
@@ -152,16 +163,18 @@ cdef class Cross:
         cdef float[::1] view = out
         cdef int64_t i
         cdef int32_t last = -1, length = 0
+        cdef double share = 1.0
         with nogil:
             for i in range(items.shape[0]):
                 if group[i] != last:
                     last = group[i]
-                    length = <int32_t> (offset[last + 1] - offset[last])
-                    c_accumulate(arena.c, self.c.table, &history[0] + offset[last], length)
+                    length = c_used(self.c, <int32_t> (offset[last + 1] - offset[last]))
+                    share = length if self.c.newest > 0 else 1.0
+                    c_accumulate(arena.c, self.c.table, &history[0] + offset[last + 1] - length, length)
                 if length == 0:
                     view[i] = NAN
                 elif arena.c.mark.contains(items[i]):
-                    view[i] = <float> arena.c.sum[items[i]]
+                    view[i] = <float> (arena.c.sum[items[i]] / share)
                 else:
                     view[i] = 0.0
         return out

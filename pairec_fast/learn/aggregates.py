@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from pairec_fast.learn.derive import DAY
 from pairec_fast.learn.sources import Sources
 from pairec_fast.learn.spec import AggregateSpec
 from pairec_fast.snapshot import AggregateInfo, Table
+
+LIFT_FLOOR = 1e-3  # events an item nobody chose is taken to have, so that its share is no zero to divide by
 
 
 class Aggregate:
@@ -50,18 +53,43 @@ class Aggregate:
         return values.reshape(self._user_groups, self._item_groups) if both else values
 
     def _answer(self, key: NDArray[Any], time: NDArray[np.float64]) -> NDArray[np.float32]:
-        spec = self.spec
-        number, total, last = aggregate(
-            *self._past, key, time, window=spec.window_days * DAY, half_life=spec.half_life_days * DAY
-        )
+        function = self.spec.function
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = {
+            if function == "lift":
+                return self._lift(key, time).astype(np.float32)
+            if function == "age":
+                return self._age(key, time).astype(np.float32)
+            number, total, last = self._counted(lambda key: key, key, time)
+            answers: dict[str, Callable[[], NDArray[np.float64]]] = {
                 "count": lambda: number,
                 "sum": lambda: total,
                 "mean": lambda: np.where(number > 0, total / number, np.nan),
                 "recency": lambda: (time - last) / DAY,
-            }[spec.function]()
-        return values.astype(np.float32)
+                "share": lambda: number / self._counted(np.zeros_like, key, time)[0],
+            }
+            return answers[function]().astype(np.float32)
+
+    def _counted(
+        self, coarser: Callable[[NDArray[np.int64]], NDArray[np.int64]], key: NDArray[Any], time: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """(number, sum, last) of the events whose key is the question's, once `coarser` has mapped both."""
+        keys, times, values = self._past
+        window, half_life = self.spec.window_days * DAY, self.spec.half_life_days * DAY
+        return aggregate(coarser(keys), times, values, coarser(key), time, window=window, half_life=half_life)
+
+    def _lift(self, key: NDArray[Any], time: NDArray[np.float64]) -> NDArray[np.float64]:
+        prior, width = self.spec.prior, self._item_groups
+        pair, user, item, everything = (
+            self._counted(coarser, key, time)[0]
+            for coarser in (lambda key: key, lambda key: key // width, lambda key: key % width, np.zeros_like)
+        )
+        usual = (item + LIFT_FLOOR) / everything
+        return np.where(everything > 0, (pair + prior * usual) / (user + prior) / usual, np.nan)
+
+    def _age(self, key: NDArray[Any], time: NDArray[np.float64]) -> NDArray[np.float64]:
+        first = np.full(self._user_groups * self._item_groups, np.inf)
+        np.minimum.at(first, self._past[0], self._past[1])
+        return np.where(first[key] < time, (time - first[key]) / DAY, np.nan)
 
     def _keys(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.int64]:
         """The group of each pair, -1 where a side has none."""

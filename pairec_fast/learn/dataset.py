@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pairec_fast.core import Arena, Cross, Neighbours
 from pairec_fast.errors import ConfigError
-from pairec_fast.features import MISSING, model_values, split
+from pairec_fast.features import MISSING, model_values, split, table_and_newest
 from pairec_fast.learn.aggregates import Aggregate
 from pairec_fast.learn.derive import Known
 from pairec_fast.learn.frame import TextColumn
@@ -75,9 +75,10 @@ class Dataset:
             return self._aggregate(name).at(rows.user, rows.item, rows.time)
         if kind == "dot":
             return Cross.dot(*known.vectors_of(name)).pairs(rows.user, rows.item)
-        return self._similarity(known.neighbours_of(name), rows)
+        name, newest = table_and_newest(name)
+        return self._similarity(known.neighbours_of(name), newest, rows)
 
-    def _similarity(self, table: tuple[Any, Any, Any], rows: Rows) -> NDArray[np.float32]:
+    def _similarity(self, table: tuple[Any, Any, Any], newest: int, rows: Rows) -> NDArray[np.float32]:
         """Histories as of each request's time: what the user chose strictly before."""
         sources = self._sources
         whole = Known(self._world, self._folder, sources, np.inf)
@@ -98,7 +99,7 @@ class Dataset:
             return np.full(len(rows), MISSING)
         arena = Arena(1, items_max=len(sources.items))
         assert len(groups) == len(first), "rows of one group lie together"
-        return Cross.similarity(Neighbours(*table)).histories(arena, offset, history, number, rows.item)
+        return Cross.similarity(Neighbours(*table), newest).histories(arena, offset, history, number, rows.item)
 
     def _aggregate(self, name: str) -> Aggregate:
         if name not in self._aggregates:
@@ -135,7 +136,7 @@ class Dataset:
             column = sources.events.frame.column(name)
         elif kind in ("dot", "similarity"):
             known = {"dot": self._world.vectors, "similarity": self._world.neighbours}[kind]
-            if name not in [one.name for one in known]:
+            if (table_and_newest(name)[0] if kind == "similarity" else name) not in [one.name for one in known]:
                 raise ConfigError(f'features.{spec.name}: source "{spec.source}" names nothing in this world')
         elif kind == "aggregate":
             self._aggregate(name)

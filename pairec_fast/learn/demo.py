@@ -12,7 +12,7 @@ from pairec_fast.errors import PairecError
 from pairec_fast.learn.movielens import movielens_100k
 from pairec_fast.learn.world import generate
 
-FORMAT = 1  # of what a demo folder holds; another one is made anew
+FORMAT = 2  # of what a demo folder holds; another one is made anew
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -66,9 +66,11 @@ class Demo:
             )  # fmt: skip
         else:
             movielens_100k(world)
-        (world / "world.toml").write_text(WORLD if self._made.data == "world" else FILMS)
+        (world / "world.toml").write_text(world_text(self._made.data))
         build(world / "world.toml", self.directory / "snapshots", say=say, progress=progress)
-        self.config.write_bytes(msgspec.json.format(msgspec.json.encode(self._engine()), indent=2) + b"\n")
+        self.config.write_bytes(
+            msgspec.json.format(msgspec.json.encode(engine_config(self._made.data, self.port)), indent=2) + b"\n"
+        )
         (self.directory / "demo.json").write_bytes(msgspec.json.encode(self._made))
 
     def what_to_try(self) -> str:
@@ -91,226 +93,111 @@ class Demo:
             )
         )
 
-    def _engine(self) -> dict[str, Any]:
-        films = self._made.data != "world"
-        group = "age_band" if films else "gender"
-        recalls = ["vectors", "similar", "hot", "group_hot"]
-        return {
-            "ListenConf": {"HttpAddr": "127.0.0.1", "HttpPort": self.port},
-            "SnapshotConf": {"Directory": "snapshots"},
-            "SceneConfs": {
-                "home_feed": {
-                    "default": {"RecallNames": recalls, "AutoInvokeCallBack": True, "AutoInvokeCallBackRate": 10},
-                    "default_category": {"RecallNames": recalls},
-                }
-            },
-            "RecallConfs": [
-                {"Name": "vectors", "RecallType": "HnswRecall", "RecallCount": 500, "HnswConf": {"Index": "als"}},
-                {
-                    "Name": "similar",
-                    "RecallType": "UserCollaborativeFilterRecall",
-                    "RecallCount": 200,
-                    "UserCollaborativeDaoConf": {
-                        "AdapterType": "local",
-                        "User2ItemTable": "history",
-                        "Item2ItemTable": "i2i",
-                    },
-                },
-                {
-                    "Name": "hot",
-                    "RecallType": "UserGlobalHotRecall",
-                    "RecallCount": 500 if films else 200,
-                    "DaoConf": {"AdapterType": "local", "TableName": "hot"},
-                },
-                {
-                    "Name": "group_hot",
-                    "RecallType": "UserGroupHotRecall",
-                    "RecallCount": 200,
-                    "Triggers": [{"TriggerKey": group}],
-                    "DaoConf": {"AdapterType": "local", "TableName": "hot_by_group"},
-                },
-            ],
-            "FilterConfs": [
-                {
-                    "Name": "shown",
-                    "FilterType": "User2ItemExposureFilter",
-                    "DaoConf": {"AdapterType": "local", "TableName": "history" if films else ""},
-                },
-                *(
-                    []
-                    if films
-                    else [
-                        {
-                            "Name": "in_stock",
-                            "FilterType": "ItemStateFilter",
-                            "ItemStateDaoConf": {"AdapterType": "local", "TableName": "items"},
-                            "FilterParams": [{"Name": "in_stock", "Operator": "equal", "Type": "int", "Value": 1}],
-                        }
-                    ]
-                ),
-            ],
-            "FilterNames": {"default": ["UniqueFilter", "shown", *([] if films else ["in_stock"])]},
-            "AlgoConfs": [{"Name": "ranker", "Type": "LIGHTGBM", "LightGBMConf": {"Model": "ranker"}}],
-            "RankConf": {"home_feed": {"RankAlgoList": ["ranker"], "RankScore": "${ranker}"}},
-            "SortConfs": [
-                {
-                    "Name": "spread",
-                    "SortType": "DiversityRuleSort",
-                    "DiversityRules": [{"Dimensions": ["category"], "WindowSize": 5, "FrequencySize": 3}],
-                }
-            ]
-            if not films
-            else [],
-            "SortNames": {"default": ["ItemRankScore", *([] if films else ["spread"])]},
-            "FeatureConfs": {
-                "home_feed": {"FeatureLoadConfs": [_load("item", "items", "item:id", "ItemSelectFields")]}
-            },
-            "UserFeatureConfs": {
-                "home_feed": {"FeatureLoadConfs": [_load("user", "users", "user:uid", "UserSelectFields")]}
-            },
-            "CallBackConfs": {
-                "home_feed": {"DataSource": {"Name": "log", "Type": "disk"}, "ItemSize": 20, "UseUserFeatures": True}
-            },
-            "DiskConfs": {"log": {"Directory": "log"}},
-            "LogRingConf": {"Directory": "ring"},
-            "PrometheusConfig": {"Enable": True},
+
+def engine_config(data: str, port: int) -> dict[str, Any]:
+    """The configuration of a demo, "world" or "ml-100k", over a folder `snapshots` beside it."""
+    films = data != "world"
+    recalls = _film_recalls() if films else _shop_recalls()
+    names = [recall["Name"] for recall in recalls]
+    filters: list[dict[str, Any]] = [
+        {
+            "Name": "shown",
+            "FilterType": "User2ItemExposureFilter",
+            "DaoConf": {"AdapterType": "local", "TableName": "history" if films else ""},
         }
+    ]
+    sorts: list[dict[str, Any]] = []
+    if not films:
+        filters.append(
+            {
+                "Name": "in_stock",
+                "FilterType": "ItemStateFilter",
+                "ItemStateDaoConf": {"AdapterType": "local", "TableName": "items"},
+                "FilterParams": [{"Name": "in_stock", "Operator": "equal", "Type": "int", "Value": 1}],
+            }
+        )
+        sorts.append(
+            {
+                "Name": "spread",
+                "SortType": "DiversityRuleSort",
+                "DiversityRules": [{"Dimensions": ["category"], "WindowSize": 5, "FrequencySize": 3}],
+            }
+        )
+    return {
+        "ListenConf": {"HttpAddr": "127.0.0.1", "HttpPort": port},
+        "SnapshotConf": {"Directory": "snapshots"},
+        "SceneConfs": {
+            "home_feed": {
+                "default": {"RecallNames": names, "AutoInvokeCallBack": True, "AutoInvokeCallBackRate": 10},
+                "default_category": {"RecallNames": names},
+            }
+        },
+        "RecallConfs": recalls,
+        "FilterConfs": filters,
+        "FilterNames": {"default": ["UniqueFilter", *(filter_["Name"] for filter_ in filters)]},
+        "AlgoConfs": [{"Name": "ranker", "Type": "LIGHTGBM", "LightGBMConf": {"Model": "ranker"}}],
+        "RankConf": {"home_feed": {"RankAlgoList": ["ranker"], "RankScore": "${ranker}"}},
+        "SortConfs": sorts,
+        "SortNames": {"default": ["ItemRankScore", *(sort["Name"] for sort in sorts)]},
+        "FeatureConfs": {"home_feed": {"FeatureLoadConfs": [_load("item", "items", "item:id", "ItemSelectFields")]}},
+        "UserFeatureConfs": {
+            "home_feed": {"FeatureLoadConfs": [_load("user", "users", "user:uid", "UserSelectFields")]}
+        },
+        "CallBackConfs": {
+            "home_feed": {"DataSource": {"Name": "log", "Type": "disk"}, "ItemSize": 20, "UseUserFeatures": True}
+        },
+        "DiskConfs": {"log": {"Directory": "log"}},
+        "LogRingConf": {"Directory": "ring"},
+        "PrometheusConfig": {"Enable": True},
+    }
+
+
+def _shop_recalls() -> list[dict[str, Any]]:
+    return [
+        {"Name": "vectors", "RecallType": "HnswRecall", "RecallCount": 500, "HnswConf": {"Index": "als"}},
+        _similar("i2i", 200),
+        _hot("hot", 200),
+        {
+            "Name": "group_hot",
+            "RecallType": "UserGroupHotRecall",
+            "RecallCount": 200,
+            "Triggers": [{"TriggerKey": "gender"}],
+            "DaoConf": {"AdapterType": "local", "TableName": "hot_by_group"},
+        },
+    ]
+
+
+def _film_recalls() -> list[dict[str, Any]]:
+    """What the model was trained on: `candidates` in films.toml."""
+    return [
+        {"Name": "vectors", "RecallType": "HnswRecall", "RecallCount": 400, "HnswConf": {"Index": "als"}},
+        _similar("seq_b", 500) | {"TriggerCount": 10},
+        _hot("hot", 500),
+        _hot("hot_recent", 500),
+    ]
+
+
+def _similar(table: str, count: int) -> dict[str, Any]:
+    dao = {"AdapterType": "local", "User2ItemTable": "history", "Item2ItemTable": table}
+    return {
+        "Name": "similar",
+        "RecallType": "UserCollaborativeFilterRecall",
+        "RecallCount": count,
+        "UserCollaborativeDaoConf": dao,
+    }
+
+
+def _hot(table: str, count: int) -> dict[str, Any]:
+    dao = {"AdapterType": "local", "TableName": table}
+    return {"Name": table, "RecallType": "UserGlobalHotRecall", "RecallCount": count, "DaoConf": dao}
+
+
+def world_text(data: str) -> str:
+    """The world file of a demo: "world", the demo shop, or "ml-100k"."""
+    name = "world.toml" if data == "world" else "films.toml"
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _load(side: str, table: str, key: str, select: str) -> dict[str, Any]:
     dao = {"AdapterType": "local", "FeatureStore": side, "FeatureKey": key, "TableName": table, select: "*"}
     return {"FeatureDaoConf": dao}
-
-
-WORLD = """\
-# The demo shop. `pairec-fast build world.toml -o snapshots` makes a snapshot of it.
-seed = 1
-
-[items]
-file = "items.parquet"
-id = "item_id"
-
-[users]
-file = "users.parquet"
-id = "user_id"
-
-[interactions]
-file = "impressions.parquet"
-label = "clicked"
-group = "request_id"
-
-[[vectors]]
-name = "als"
-method = "als"
-factors = 64
-
-[[neighbours]]
-name = "i2i"
-method = "cosine"
-count = 50
-
-[[lists]]
-name = "hot"
-count = 1000
-half_life_days = 7
-
-[[lists]]
-name = "hot_by_group"
-by = "gender"
-half_life_days = 7
-
-[[aggregates]]
-name = "item_shown_3d"
-function = "count"
-by = ["item"]
-window_days = 3
-
-[[aggregates]]
-name = "item_ctr"
-function = "mean"
-of = "clicked"
-by = ["item"]
-
-[[aggregates]]
-name = "item_ctr_3d"
-function = "mean"
-of = "clicked"
-by = ["item"]
-window_days = 3
-
-[[aggregates]]
-name = "item_clicks_recent"
-function = "count"
-positives = true
-by = ["item"]
-half_life_days = 3
-
-[[aggregates]]
-name = "item_last_click_days"
-function = "recency"
-positives = true
-by = ["item"]
-
-[[aggregates]]
-name = "category_ctr"
-function = "mean"
-of = "clicked"
-by = ["item.category"]
-
-[[aggregates]]
-name = "user_ctr"
-function = "mean"
-of = "clicked"
-by = ["user"]
-
-[[aggregates]]
-name = "user_clicks"
-function = "count"
-positives = true
-by = ["user"]
-
-[[aggregates]]
-name = "user_category_ctr"
-function = "mean"
-of = "clicked"
-by = ["user", "item.category"]
-
-[[aggregates]]
-name = "user_category_clicks"
-function = "count"
-positives = true
-by = ["user", "item.category"]
-
-[[aggregates]]
-name = "gender_category_ctr"
-function = "mean"
-of = "clicked"
-by = ["user.gender", "item.category"]
-
-[[models]]
-name = "ranker"
-objective = "binary"
-features = [
-  { name = "price", source = "item:price" },
-  { name = "category", source = "item:category" },
-  { name = "age_days", source = "item:age_days" },
-  { name = "user_age", source = "user:age" },
-  { name = "gender", source = "user:gender" },
-  { name = "hour", source = "context:hour" },
-  { name = "device", source = "context:device" },
-  { name = "item_shown_3d", source = "aggregate:item_shown_3d" },
-  { name = "item_ctr", source = "aggregate:item_ctr" },
-  { name = "item_ctr_3d", source = "aggregate:item_ctr_3d" },
-  { name = "item_clicks_recent", source = "aggregate:item_clicks_recent" },
-  { name = "item_last_click_days", source = "aggregate:item_last_click_days" },
-  { name = "category_ctr", source = "aggregate:category_ctr" },
-  { name = "user_ctr", source = "aggregate:user_ctr" },
-  { name = "user_clicks", source = "aggregate:user_clicks" },
-  { name = "user_category_ctr", source = "aggregate:user_category_ctr" },
-  { name = "user_category_clicks", source = "aggregate:user_category_clicks" },
-  { name = "gender_category_ctr", source = "aggregate:gender_category_ctr" },
-  { name = "als", source = "dot:als" },
-  { name = "i2i", source = "similarity:i2i" },
-]
-"""
-FILMS = ""

@@ -45,7 +45,8 @@ class Known:
 
         offset, rows = self.history
         shape = (len(self.sources.users), len(self.sources.items))
-        matrix = csr_matrix((np.ones(len(rows), np.float32), rows, offset), shape=shape)
+        # A copy: sorting would put the history itself in order of row (test_derive.py, "keeps its order").
+        matrix = csr_matrix((np.ones(len(rows), np.float32), rows, offset), shape=shape, copy=True)
         matrix.sort_indices()
         return matrix
 
@@ -87,12 +88,13 @@ class Known:
 
     def neighbours(self, spec: NeighboursSpec) -> Ragged:
         """offset [items + 1], neighbour, weight: best first."""
-        make = {"cosine": self._cosine, "ease": self._ease}[spec.method]
+        make = {"cosine": self._cosine, "ease": self._ease, "sequence": self._sequence}[spec.method]
         return make(spec)
 
     def vectors(self, spec: VectorsSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(users [users, dim], items [items, dim]) float32."""
-        return self._als(spec) if spec.method else self._files(spec)
+        make = {"": self._files, "als": self._als, "profile": self._profile}[spec.method]
+        return make(spec)
 
     def _files(self, spec: VectorsSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         users, items = read_array(self.folder / spec.users), read_array(self.folder / spec.items)
@@ -125,6 +127,22 @@ class Known:
             model.item_factors, np.float32
         )
 
+    def _profile(self, spec: VectorsSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        columns = {name: one for name, one in self.sources.items.columns.items() if one.kind == "vector"}
+        if spec.column not in columns:
+            raise ConfigError(
+                f'vectors.{spec.name}.column: the items table has no vector column "{spec.column}"; it has '
+                f"{', '.join(columns) or 'none'}"
+            )
+        values = columns[spec.column].values.astype(np.float64)
+        total = values.sum(axis=1, keepdims=True)
+        items = np.divide(values, total, out=np.zeros_like(values), where=total != 0)
+        length = np.diff(self.history[0])[:, None]
+        users = (self.matrix @ items) / np.maximum(length, 1)
+        usual = users.sum(axis=0) / max(1, np.count_nonzero(length))
+        users = np.divide(users, usual, out=np.zeros_like(users), where=usual != 0)
+        return np.ascontiguousarray(users, np.float32), np.ascontiguousarray(items, np.float32)
+
     def _cosine(self, spec: NeighboursSpec) -> Ragged:
         from scipy.sparse import csr_matrix, diags
 
@@ -149,8 +167,28 @@ class Known:
         gram[np.diag_indices(count)] += spec.regularization
         inverse = np.linalg.inv(gram)
         weight = -inverse / np.diag(inverse)
-        rows, columns = np.divmod(np.arange(count * count), count)
-        return _ragged([_best(rows, columns, weight.ravel(), spec.count)], count)
+        np.fill_diagonal(weight, -np.inf)  # last in its row, and cut off
+        best = np.argsort(-weight, axis=1, kind="stable")[:, : min(spec.count, count - 1)]
+        rows = np.repeat(np.arange(count), best.shape[1])
+        return _ragged([(rows, best.ravel(), np.take_along_axis(weight, best, axis=1).ravel())], count)
+
+    def _sequence(self, spec: NeighboursSpec) -> Ragged:
+        from scipy.sparse import csr_matrix, diags
+
+        count = len(self.sources.items)
+        by_user = np.argsort(self.user, kind="stable")
+        user, item = self.user[by_user], self.item[by_user]
+        follows = csr_matrix((count, count))
+        for lag in range(1, spec.lag + 1):
+            mine = user[lag:] == user[:-lag]
+            weight = np.full(int(mine.sum()), lag**-spec.decay)
+            follows = follows + csr_matrix((weight, (item[:-lag][mine], item[lag:][mine])), shape=(count, count))
+        if not spec.directed:
+            follows = follows + follows.T
+        chosen = np.bincount(item, minlength=count) + spec.shrink
+        follows = csr_matrix(diags(1.0 / chosen) @ follows @ diags(chosen**-spec.popularity))
+        rows = np.repeat(np.arange(count), np.diff(follows.indptr))
+        return _ragged([_best(rows, follows.indices, follows.data, spec.count)], count)
 
 
 def histories(

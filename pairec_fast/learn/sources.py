@@ -40,6 +40,17 @@ class Events:
     def __len__(self) -> int:
         return len(self.user)
 
+    def taken(self, part: NDArray[np.int64]) -> Events:
+        """The events of `part` [n], in its order."""
+        frame = Frame(
+            self.frame.path, {name: column for name, column in self.columns(part).items() if column is not None}
+        )
+        return Events(self.user[part], self.item[part], self.time[part], self.positive[part], self.group[part], frame)
+
+    def columns(self, part: NDArray[np.int64]) -> dict[str, Any]:
+        """The columns of `part`, name -> array or TextColumn; None for lists of text, which nothing reads."""
+        return {name: _taken(self.frame.column(name), part) for name in self.frame.names}
+
 
 class Sources:
     """Everything a world is built from. `now` is the clock of the snapshot: one second after the last event."""
@@ -129,6 +140,12 @@ def _rows(frame: Frame, name: str, table: Table) -> NDArray[np.int32]:
 def _no_nulls(frame: Frame, name: str, texts: TextColumn) -> None:
     if (empty := np.flatnonzero(texts.codes < 0)).size:
         raise SnapshotError(f"{frame.path}: {frame.place(int(empty[0]))}: {name} is empty; every row needs one")
+
+
+def _taken(column: Any, part: NDArray[np.int64]) -> Any:
+    if isinstance(column, TextColumn):
+        return TextColumn(column.codes[part], column.vocabulary)
+    return column[part] if isinstance(column, np.ndarray) else None
 
 
 def _finite(frame: Frame, name: str) -> NDArray[np.float64]:

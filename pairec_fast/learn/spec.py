@@ -44,37 +44,49 @@ class InteractionsSpec(_Spec, frozen=True):
 class AggregateSpec(_Spec, frozen=True):
     """A value of past events, strictly before a time. `by`: user, item, user.column, item.column, or one of each side.
 
-    `of` is a column of the interactions for sum and mean; count and recency (days since the last event) have none.
+    count, sum, mean   of the group's events; sum and mean are of a column of the interactions, `of`
+    recency, age       days since the group's last, or first, event
+    share              the group's count over the count of all events
+    lift               by one of each side: how much more the user's group chooses the item's than all do. The group's
+                       share, drawn towards that of all by `prior` events, over the share of all
+
     With `positives`, only rows with label 1 count. `window_days` or `half_life_days` forget; 0 does not.
     """
 
     name: Name
-    function: Literal["count", "sum", "mean", "recency"]
+    function: Literal["count", "sum", "mean", "recency", "age", "share", "lift"]
     by: Annotated[list[str], Meta(min_length=1, max_length=2)]
     of: str = ""
     positives: bool = False
     window_days: Days = 0
     half_life_days: Days = 0
+    prior: Annotated[float, Meta(gt=0)] = 1000.0
 
 
 class VectorsSpec(_Spec, frozen=True):
     """User and item vectors in one space: two NPY files [rows, dim] float32 in the order of the tables, or trained.
 
-    `method` "als" trains implicit ALS on the positives.
+    `method` "als" trains implicit ALS on the positives. "profile" takes `column`, a vector column of the items, in
+    shares of its row's sum; a user is the mean over what they chose, relative to the mean user.
+    `kind` "none": for features only, no index is built.
     """
 
     name: Name
     users: str = ""
     items: str = ""
     metric: Literal["ip", "cosine", "l2"] = "ip"
-    method: Literal["", "als"] = ""
+    method: Literal["", "als", "profile"] = ""
+    column: str = ""
     factors: Count = 64
     regularization: float = 0.05
     alpha: float = 5.0
     iterations: Count = 10
-    kind: Literal["auto", "flat", "hnsw"] = "hnsw"
+    kind: Literal["auto", "flat", "hnsw", "none"] = "hnsw"
     k: Count = 500
     recall: float = 0.95
+
+
+_SIDES = {"share": 1, "lift": 2}  # how many entries `by` must have
 
 
 class ListSpec(_Spec, frozen=True):
@@ -87,12 +99,24 @@ class ListSpec(_Spec, frozen=True):
 
 
 class NeighboursSpec(_Spec, frozen=True):
-    """For each item the `count` items that go with it: "cosine" of who chose them, or "ease" (up to 20,000 items)."""
+    """For each item the `count` items that go with it.
+
+    "cosine"    of who chose them
+    "ease"      the item-to-item regression of that name, with `regularization`; up to 20,000 items
+    "sequence"  what is chosen soon after it: the sum over users and places 1 to `lag` of place ** -decay, in both
+                directions unless `directed`, over (choices of the item + shrink) * (choices of the other + shrink) **
+                popularity
+    """
 
     name: Name
-    method: Literal["cosine", "ease"] = "cosine"
+    method: Literal["cosine", "ease", "sequence"] = "cosine"
     count: Count = 50
     regularization: float = 200.0
+    lag: Count = 20
+    decay: Annotated[float, Meta(ge=0)] = 1.0
+    directed: bool = False
+    shrink: Annotated[float, Meta(gt=0)] = 5.0
+    popularity: Annotated[float, Meta(ge=0)] = 0.5
 
 
 class FeatureSpec(_Spec, frozen=True):
@@ -105,8 +129,16 @@ class FeatureSpec(_Spec, frozen=True):
 class ModelSpec(_Spec, frozen=True):
     """A LightGBM model: a `file` (its features.json beside it), or `features` to train one on.
 
-    Training rows are the interactions of the last `train_share` of the time; what they read (vectors, neighbours,
-    aggregates, histories) is what was known before. The last `holdout_share` is held out and measured.
+    With labels, training rows are the interactions of the last `train_share` of the time; what they read (vectors,
+    neighbours, aggregates, histories) is what was known before. The last `holdout_share` is held out and measured.
+
+    Without, every interaction is a positive and requests are made up: at each of `cutoffs`, quantiles of the time, or
+    once, before the last `hold_last` of each user's interactions, the world is made anew from what came before. Who
+    chose something within `horizon_days` asks (with `hold_last`, whenever). `candidates` says what is recalled, and how
+    many: vectors, a list, or neighbours of the history, "table:N" of its newest N. Training rows are those that were
+    chosen, and a share `negatives` of the others.
+
+    `params` are LightGBM's, by their own names.
     """
 
     name: Name
@@ -116,8 +148,12 @@ class ModelSpec(_Spec, frozen=True):
     train_share: Annotated[float, Meta(gt=0, lt=1)] = 0.4
     holdout_share: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     rounds: Count = 300
-    leaves: Count = 31
-    learning_rate: float = 0.05
+    params: dict[str, bool | int | float | str] = {}
+    cutoffs: list[Annotated[float, Meta(gt=0, lt=1)]] = []
+    hold_last: Annotated[float, Meta(ge=0, lt=1)] = 0
+    horizon_days: Annotated[float, Meta(gt=0)] = 45.0
+    negatives: Annotated[float, Meta(gt=0, le=1)] = 0.15
+    candidates: dict[str, Count] = {}
 
 
 class World(_Spec, frozen=True):
@@ -178,13 +214,28 @@ def check_world(world: World) -> None:
             )
         if one.window_days and one.half_life_days:
             raise ConfigError(f"aggregates.{one.name}: window_days or half_life_days, not both")
-        if one.function == "recency" and (one.window_days or one.half_life_days):
+        if one.function in ("recency", "age") and (one.window_days or one.half_life_days):
             raise ConfigError(
-                f"aggregates.{one.name}: recency forgets nothing; leave window_days and half_life_days out"
+                f"aggregates.{one.name}: {one.function} forgets nothing; leave window_days and half_life_days out"
+            )
+        if one.function in _SIDES and len(one.by) != _SIDES[one.function]:
+            raise ConfigError(
+                f"aggregates.{one.name}.by is {one.by}; {one.function} is by "
+                f"{'one of each side' if one.function == 'lift' else 'one side'}"
             )
     for vectors in world.vectors:
         if bool(vectors.method) == bool(vectors.users or vectors.items) or bool(vectors.users) != bool(vectors.items):
-            raise ConfigError(f'vectors.{vectors.name}: give users and items, two NPY files, or method = "als"')
+            raise ConfigError(f"vectors.{vectors.name}: give users and items, two NPY files, or a method")
+        if (vectors.method == "profile") != bool(vectors.column):
+            raise ConfigError(f'vectors.{vectors.name}.column: method = "profile" needs one, the others have none')
     for model in world.models:
         if bool(model.file) == bool(model.features):
             raise ConfigError(f"models.{model.name}: give file, a LightGBM model, or features to train one on")
+        made_up = bool(model.cutoffs) + bool(model.hold_last) + bool(model.candidates)
+        labelled = bool(world.interactions.label and world.interactions.group)
+        if model.features and (made_up if labelled else not (model.candidates and made_up == 2)):
+            raise ConfigError(
+                f"models.{model.name}.features: to train a model, interactions needs label (1 chosen, 0 shown in vain) "
+                "and group (what was shown together); or, without them, the model needs candidates, and cutoffs or "
+                "hold_last"
+            )

@@ -30,9 +30,11 @@ class HnswRecall(msgspec.Struct, frozen=True, rename="pascal"):
     recall_count: int = 500
 
     def bind(self, snapshot: Snapshot, source: int) -> Recall:
-        """Raises ConfigError: the snapshot has no such vectors, or spaces do not fit."""
+        """Raises ConfigError: the snapshot has no such vectors, they have no index, or spaces do not fit."""
         where, conf = f"RecallConfs.{self.name}.HnswConf", self.hnsw_conf
         target: Vectors = pick(snapshot.vectors, conf.index, f"{where}.Index")
+        if target.index is None:
+            raise ConfigError(f'{where}.Index: "{conf.index}" has kind = "none": it was built without an index')
         asking: Vectors = pick(snapshot.vectors, conf.user_vector or conf.index, f"{where}.UserVector")
         if asking.users.shape[1] != target.index.dim:
             raise ConfigError(

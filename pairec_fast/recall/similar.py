@@ -16,15 +16,17 @@ class UserCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"
     """The user's history through an item-to-item table: score = sum of weights, divided by the largest.
 
     `UserCollaborativeDaoConf`: `User2ItemTable` is "history", `Item2ItemTable` an item-to-item table.
+    `TriggerCount`, ours: only that many of the newest items of the history are used; 0 uses all.
     *Source*: PAI-Rec, `UserCollaborativeFilterRecall`, with a preference of 1 for each item of the history.
     """
 
     name: str
     user_collaborative_dao_conf: Dao
     recall_count: int = 200
+    trigger_count: int = 0
 
     def bind(self, snapshot: Snapshot, source: int) -> Recall:
-        """Raises ConfigError: no such table."""
+        """Raises ConfigError: no such table, or a count that is none."""
         where = f"RecallConfs.{self.name}"
         dao = self.user_collaborative_dao_conf.local(f"{where}.UserCollaborativeDaoConf")
         if dao.user2_item_table != "history":
@@ -34,11 +36,13 @@ class UserCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"
         table: Neighbours = pick(
             snapshot.neighbours, dao.item2_item_table, f"{where}.UserCollaborativeDaoConf.Item2ItemTable"
         )
-        count = positive(self.recall_count, where)
+        count, newest = positive(self.recall_count, where), self.trigger_count
+        if newest < 0:
+            raise ConfigError(f"{where}.TriggerCount must not be negative, got {newest}")
 
         def recall(query: Query, arena: Arena) -> None:
             before = arena.count
-            if table.add_similar(arena, query.history, count, source):
+            if table.add_similar(arena, query.history[-newest:], count, source):  # -0: all
                 scores = arena.recall_score[before : arena.count]
                 if (largest := scores[0]) > 0:  # best first
                     scores /= largest
