@@ -54,6 +54,31 @@ inline uint32_t category(Value value) noexcept {
   return value > Value(-1.0) && value < Value(2147483648.0) ? uint32_t(int32_t(value)) : UINT32_MAX;
 }
 
+typedef uint8_t Bytes __attribute__((vector_size(16), may_alias));
+
+// Writes 16 rows of the columns of `sets`: looks up 16 bytes for each and transposes them, as a matrix of 16 x 16: four
+// times, the upper half of the rows is interleaved with the lower.
+[[gnu::always_inline]] inline void look_up_16(const Ranks::Sets& sets, const uint8_t* outside, const uint32_t* which,
+                                              uint8_t* out) noexcept {
+  Bytes row[16], next[16];
+#pragma GCC unroll 16
+  for (int32_t i = 0; i < 16; ++i) {
+    std::memcpy(&row[i], outside + size_t(std::min(which[i], sets.size)) * 16, sizeof row[i]);
+  }
+#pragma GCC unroll 4
+  for (int32_t step = 0; step < 4; ++step) {
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < 8; ++i) {
+      next[2 * i] = __builtin_shufflevector(row[i], row[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      next[2 * i + 1] =
+          __builtin_shufflevector(row[i], row[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < 16; ++i) row[i] = next[i];
+  }
+  for (uint32_t i = 0; i < sets.columns; ++i) std::memcpy(out + size_t(i) * kBlockRows, &row[i], sizeof row[i]);
+}
+
 template <Isa kLevel, typename Value>
 [[gnu::always_inline]] inline void fill(const Ranks& ranks, const Value* x, ptrdiff_t stride, int32_t count,
                                         uint8_t* columns, const Value* thresholds,
@@ -85,15 +110,18 @@ template <Isa kLevel, typename Value>
     }
     uint32_t which[kGroupRows];
     int32_t feature = -1;
-    uint8_t* out = bytes + ranks.columns.size() * kBlockRows;
     for (const Ranks::Sets& sets : ranks.sets) {
       if (sets.feature != feature) {
         feature = sets.feature;
         for (int32_t i = 0; i < kGroupRows; ++i) which[i] = category(row[i][feature]);
       }
       const uint8_t* outside = ranks.outside.data() + sets.begin;
-      for (int32_t i = 0; i < kGroupRows; ++i) out[i] = outside[std::min(which[i], sets.size)];
-      out += kBlockRows;
+      uint8_t* out = bytes + size_t(sets.column) * kBlockRows;
+      if (sets.bytes == 1) {
+        for (int32_t i = 0; i < kGroupRows; ++i) out[i] = outside[std::min(which[i], sets.size)];
+        continue;
+      }
+      for (int32_t i = 0; i < kGroupRows; i += 16) look_up_16(sets, outside, which + i, out + i);
     }
   }
 }

@@ -18,7 +18,6 @@ using std::ptrdiff_t;
 using std::size_t;
 using std::uint8_t;
 
-constexpr int32_t kRowsMin = 16;  // below, walking the trees is faster than filling a group's columns
 
 // Bytes that compare as signed ones.
 typedef signed char Bytes __attribute__((vector_size(16), may_alias));
@@ -29,7 +28,7 @@ Bytes all(int byte) noexcept { return Bytes{} + static_cast<signed char>(byte); 
 [[gnu::always_inline]] inline void spread_memberships(const Ranks& ranks, const Ranks::Tree& tree, int32_t groups,
                                                       uint8_t* columns) noexcept {
   const Ranks::Membership* membership = ranks.memberships.data() + tree.membership;
-  uint8_t* out = columns + (ranks.columns.size() + ranks.sets.size()) * kBlockRows;
+  uint8_t* out = columns + size_t(ranks.membership_column) * kBlockRows;
   for (int32_t i = 0; i < tree.memberships; ++i, out += kBlockRows) {
     const uint8_t* from = columns + size_t(membership[i].column) * kBlockRows;
     const uint8_t bit = membership[i].bit;
@@ -234,7 +233,7 @@ template <typename Value>
 void score(const Forest& forest, const Ranks& ranks, const LabelKernels& kernels, FillColumns<Value> fill,
            void* scratch, const Value* x, ptrdiff_t stride, int32_t count, double* out, ptrdiff_t row_step,
            ptrdiff_t class_step) noexcept {
-  if (count < kRowsMin) return forest_score(forest, x, stride, count, out, row_step, class_step);
+  if (count < kernels.rows_min) return forest_score(forest, x, stride, count, out, row_step, class_step);
   auto* sums = static_cast<double*>(scratch);
   auto* columns = static_cast<uint8_t*>(scratch) + sizeof(double) * kBlockRows;
   for (ptrdiff_t begin = 0; begin < count; begin += kBlockRows) {
@@ -264,11 +263,11 @@ LabelKernels label_kernels() {
   const ColumnKernels columns = column_kernels(level);
   switch (level) {
 #if defined(__x86_64__)
-    case Isa::avx512vbmi: return {columns, add_tree_avx512vbmi};
-    case Isa::avx512bw: return {columns, add_tree_avx512bw};
-    case Isa::avx2: return {columns, add_tree_avx2};
+    case Isa::avx512vbmi: return {columns, add_tree_avx512vbmi, 2};
+    case Isa::avx512bw: return {columns, add_tree_avx512bw, 2};
+    case Isa::avx2: return {columns, add_tree_avx2, 2};
 #endif
-    default: return {columns, add_tree_baseline};
+    default: return {columns, add_tree_baseline, 9};
   }
 }
 

@@ -20,6 +20,7 @@ using AddTree = void (*)(const Ranks& ranks, const Ranks::Tree& tree, std::int32
 struct LabelKernels {
   ColumnKernels columns;
   AddTree add_tree;
+  std::int32_t rows_min;  // with fewer, walking the trees is faster than filling a group of rows
 };
 
 // The kernels of the active level of SIMD. Throws std::invalid_argument for a PAIREC_ISA that cannot be had.

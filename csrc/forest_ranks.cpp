@@ -16,7 +16,7 @@ using std::uint32_t;
 
 constexpr int32_t kPiece = 255;       // thresholds of a column
 constexpr int32_t kLeavesMax = 256;   // labels of a byte
-constexpr int32_t kSetsOfByte = 8;
+constexpr size_t kSetsOfByte = 8;
 
 struct Compared {  // a numeric split, while its threshold looks for its rank
   int32_t feature;
@@ -106,37 +106,61 @@ void add_quarters(Ranks& ranks, const double* leaves, int32_t count) {
   }
 }
 
-// Longest sets first, so that the tables of all groups of eight together are in proportion to the sets.
+// Longest sets first, so that the tables of all sets together are in proportion to the sets.
 bool is_before(const Tested& a, const Tested& b) {
   if (a.feature != b.feature) return a.feature < b.feature;
   if (a.count != b.count) return a.count > b.count;
   return std::lexicographical_compare(a.words, a.words + a.count, b.words, b.words + b.count);
 }
 
+// The table of the sets [begin, end) of a feature, the first of them the longest.
+void add_table(Ranks& ranks, const Tested* const* begin, const Tested* const* end, uint32_t column, uint32_t bytes) {
+  const auto size = static_cast<uint32_t>(std::min<size_t>((*begin)->count, 1u << 26) * 32);  // a category is an int32
+  const auto columns = static_cast<uint32_t>((end - begin + kSetsOfByte - 1) / kSetsOfByte);
+  ranks.sets.push_back({(*begin)->feature, size, ranks.outside.size(), column, columns, bytes});
+  ranks.outside.resize(ranks.outside.size() + (size_t(size) + 1) * bytes, 0xFF);
+  std::uint8_t* outside = ranks.outside.data() + ranks.sets.back().begin;
+  for (auto it = begin; it < end; ++it) {
+    const auto number = static_cast<size_t>(it - begin);
+    const auto within = std::uint8_t(~(1u << number % kSetsOfByte));
+    const auto categories = static_cast<uint32_t>(std::min<size_t>((*it)->count * 32, size));
+    for (uint32_t category = 0; category < categories; ++category) {
+      const bool is_in = (*it)->words[category / 32] >> (category % 32) & 1;
+      if (is_in) outside[size_t(category) * bytes + number / kSetsOfByte] &= within;
+    }
+  }
+}
+
+// Until all trees are counted, a split by category holds which of its tree's memberships it reads; at last, its column.
 void add_sets(Ranks& ranks, std::vector<Tested>& tested) {
   std::sort(tested.begin(), tested.end(), is_before);
-  int32_t bits = 0;  // taken of the last group
+  std::vector<const Tested*> distinct;
+  std::vector<Ranks::Membership> membership;  // of each distinct set
   for (size_t i = 0; i < tested.size(); ++i) {
-    const Tested& it = tested[i];
-    if (i == 0 || is_before(tested[i - 1], it)) {
-      if (i == 0 || tested[i - 1].feature != it.feature || bits == kSetsOfByte) {
-        bits = 0;
-        const auto size = static_cast<uint32_t>(std::min<size_t>(it.count, 1u << 26) * 32);  // a category is an int32
-        ranks.sets.push_back({it.feature, size, ranks.outside.size()});
-        ranks.outside.resize(ranks.outside.size() + size_t(size) + 1, 0xFF);
-      }
-      std::uint8_t* outside = ranks.outside.data() + ranks.sets.back().begin;
-      const auto categories = static_cast<uint32_t>(std::min<size_t>(it.count * 32, ranks.sets.back().size));
-      for (uint32_t category = 0; category < categories; ++category) {
-        if (it.words[category / 32] >> (category % 32) & 1) outside[category] &= std::uint8_t(~(1u << bits));
-      }
-      ++bits;
+    if (i == 0 || is_before(tested[i - 1], tested[i])) distinct.push_back(&tested[i]);
+  }
+  auto column = static_cast<uint32_t>(ranks.columns.size());
+  for (size_t begin = 0, end = 0; begin < distinct.size(); begin = end) {
+    size_t words = 0;
+    const size_t most = std::min(distinct.size(), begin + 16 * kSetsOfByte);
+    while (end < most && distinct[end]->feature == distinct[begin]->feature) words += distinct[end++]->count;
+    // 16 bytes a category are worth it for many sets, unless one of them is so long that most of them are in vain.
+    const bool is_wide = end - begin > kSetsOfByte && 16 * distinct[begin]->count <= words + 64;
+    if (!is_wide) end = std::min(end, begin + kSetsOfByte);
+    add_table(ranks, distinct.data() + begin, distinct.data() + end, column, is_wide ? 16 : 1);
+    for (size_t i = 0; i < end - begin; ++i) {
+      membership.push_back({column + uint32_t(i / kSetsOfByte), std::uint8_t(1u << i % kSetsOfByte)});
     }
-    Ranks::Tree& tree = ranks.trees[it.tree];
-    // Until all trees are counted, a split holds which of its tree's memberships it reads.
-    ranks.splits[it.split].rank = -1;
-    ranks.memberships[tree.membership + ranks.splits[it.split].column] = {
-        uint32_t(ranks.columns.size() + ranks.sets.size()) - 1, std::uint8_t(1u << (bits - 1))};
+    column += ranks.sets.back().columns;
+  }
+  ranks.membership_column = column;
+  size_t number = 0;
+  for (const Tested& it : tested) {
+    if (number + 1 < distinct.size() && &it == distinct[number + 1]) ++number;
+    Ranks::Split& split = ranks.splits[it.split];
+    ranks.memberships[ranks.trees[it.tree].membership + split.column] = membership[number];
+    split.rank = -1;
+    split.column += column;
   }
 }
 
@@ -205,9 +229,7 @@ void forest_rank(const Forest& forest, Ranks& out) {
   for (const double threshold : ranks.threshold) ranks.threshold32.push_back(round_down(threshold));
   ranks.threshold32.resize(ranks.threshold32.size() + 16);  // the last tree may be read as a whole register
   add_sets(ranks, tested);
-  const auto membership_column = static_cast<uint32_t>(ranks.columns.size() + ranks.sets.size());
-  for (const Tested& it : tested) ranks.splits[it.split].column += membership_column;
-  ranks.columns_all = membership_column + uint32_t(memberships_max);
+  ranks.columns_all = ranks.membership_column + uint32_t(memberships_max);
   out = std::move(ranks);
 }
 

@@ -4,7 +4,8 @@
 // exactly when rank > k, and a split compares two bytes. Ranks above 255 are cut into pieces of 255 thresholds, a
 // column of bytes each. Splits that send NaN, or zeros, elsewhere read a column in which those have another rank.
 //
-// A set of categories is one bit of a byte looked up by category, so eight sets that split a feature share a look-up.
+// A set of categories is one bit of a byte looked up by category, so eight sets that split a feature share a byte, and
+// many of them a look-up of 16 bytes.
 //
 // A tree's leaves are numbered from left to right, and a row's label is the first leaf below the node it has reached.
 // A split thus moves rows from label `from` to label `to`; parents come before children. After the last split the label
@@ -35,11 +36,13 @@ struct Ranks {
     std::int8_t nan, zero;
     bool is_zero_apart;  // what LightGBM takes for zero reads `zero`, not its rank
   };
-  // Eight sets of one feature: categories [0, size), then one entry for all others. Bit set: goes right.
+  // Sets of one feature, eight a byte: `bytes` bytes for each category [0, size), then as many for all others. A set
+  // bit: goes right. Byte i fills column column + i, for i < columns. A look-up takes one byte, or 16.
   struct Sets {
     std::int32_t feature;
     std::uint32_t size;
     std::size_t begin;
+    std::uint32_t column, columns, bytes;
   };
   struct Split {
     std::uint32_t column;
@@ -58,7 +61,7 @@ struct Ranks {
   std::vector<Number> numbers;
   std::vector<double> threshold;   // [sum of 2^depth]
   std::vector<float> threshold32;  // rounded down: for a float32 x, x <= t exactly when x <= the largest float32 <= t
-  std::vector<Column> columns;     // the numbers' columns; then come a column per Sets, then the memberships'
+  std::vector<Column> columns;     // the numbers'; then come those of sets, then those of memberships
   std::vector<Sets> sets;
   std::vector<std::uint8_t> outside;
   std::vector<Split> splits;
@@ -67,7 +70,7 @@ struct Ranks {
   // Leaves of trees of at most 64: their lowest 16 bits, the next, ...; each [32] up to 32 leaves, else [64].
   std::vector<std::uint16_t> quarters;
   std::vector<Tree> trees;         // as many as the forest's; splits 0 and leaves 0 where there are too many leaves
-  std::uint32_t columns_all = 0;   // with those of sets and memberships
+  std::uint32_t membership_column = 0, columns_all = 0;
 };
 
 // Allocates in proportion to the forest, in milliseconds.

@@ -137,8 +137,12 @@ def test_every_level_gives_the_bits_of_lightgbm(directory, level):
     assert all(cells >= 2 * sum(COUNTS) for cells, _ in found.values())
 
 
-def test_nine_sets_of_one_feature_and_a_category_that_is_in_one_of_them():
-    """By hand: tree i sends category i left, so a row's score tells which; the ninth set begins another byte."""
+@pytest.mark.parametrize("apart", [1, 33])
+def test_nine_sets_of_one_feature_and_a_category_that_is_in_one_of_them(apart):
+    """By hand: tree i sends category i * apart left, so a row's score tells which; the ninth set begins another byte.
+
+    Near together, all sets are looked up at once; 33 apart, the longest would waste too much, and it is eight and one.
+    """
     tree = TINY[TINY.index("Tree=0") : TINY.index("Tree=1")]
     tree = tree.replace("num_leaves=3", "num_leaves=2").replace("split_feature=0 1", "split_feature=1")
     tree = tree.replace("split_gain=2 1", "split_gain=2").replace("threshold=0.5 0", "threshold=0")
@@ -146,13 +150,14 @@ def test_nine_sets_of_one_feature_and_a_category_that_is_in_one_of_them():
     tree = tree.replace("right_child=-2 -3", "right_child=-2")
     text = TINY[: TINY.index("Tree=0")]
     for i in range(9):
-        words = f"cat_boundaries=0 {i + 1}\ncat_threshold={' '.join(['0'] * i + [str(1 << i)])}"
+        word, bit = divmod(i * apart, 32)
+        words = f"cat_boundaries=0 {word + 1}\ncat_threshold={' '.join(['0'] * word + [str(1 << bit)])}"
         one = tree.replace("leaf_value=1 2 4", f"leaf_value={2**i} 0").replace("Tree=0", f"Tree={i}")
         text += one.replace("cat_boundaries=0 2\ncat_threshold=5 256", words)
     text += "end of trees\n"
     X = np.zeros((40, 2))
-    X[:9, 1] = [33 * i for i in range(9)]
-    X[9:14, 1] = [np.nan, -1.0, 1e12, 32 * 9, 1.0]
+    X[:9, 1] = [i * apart for i in range(9)]
+    X[9:14, 1] = [np.nan, -1.0, 1e12, 32 * 9, 9]
     expected = np.zeros(40)
     expected[:9] = 2.0 ** np.arange(9)
     expected[14:] = 1.0
