@@ -91,6 +91,7 @@ template <Isa kLevel, typename Value>
     uint8_t* bytes = columns + begin;
     for (const Ranks::Number& number : ranks.numbers) {
       const Value* threshold = thresholds + number.begin;
+#pragma GCC unroll 16
       for (int32_t i = 0; i < kGroupRows; ++i) value[i] = row[i][number.feature];
       // What is known of who asks is the same in all rows.
       const bool is_same = std::memcmp(value, value + 1, sizeof value - sizeof *value) == 0;
@@ -146,44 +147,62 @@ PAIREC_COLUMNS(baseline, , find_ranks_baseline<float>)
 PAIREC_COLUMNS(avx2, PAIREC_TARGET_AVX2, find_ranks_avx2<float>)
 
 // The first 255 thresholds fit the registers: levels 0 to 3 one of them, and each level after that as many as two to
-// the power of its distance from them.
-PAIREC_TARGET_AVX512 void find_ranks_in_registers(const float* threshold, int32_t depth, const float* value,
-                                                  int32_t* rank) noexcept {
+// the power of its distance from them. A step waits for the one before it, so all the group's values step together.
+template <int32_t kDepth>
+PAIREC_TARGET_AVX512 void find_ranks_in_registers(const float* threshold, const float* value, int32_t* rank) noexcept {
   const auto table = [=](int32_t i) PAIREC_TARGET_AVX512 { return _mm512_loadu_ps(threshold + 16 * i); };
-  const __m512i one = _mm512_set1_epi32(1), none = _mm512_set1_epi32(1 << depth);
-  for (int32_t i = 0; i < kGroupRows; i += 16) {
-    const __m512 x = _mm512_load_ps(value + i);
-    __m512i at = one;
-    const auto step = [&](__m512 limit) PAIREC_TARGET_AVX512 {
-      const __mmask16 above = _mm512_cmp_ps_mask(limit, x, _CMP_LT_OQ);
-      at = _mm512_add_epi32(at, at);
-      at = _mm512_mask_add_epi32(at, above, at, one);
-    };
-    for (int32_t level = 0; level < std::min(depth, 4); ++level) step(_mm512_permutexvar_ps(at, table(0)));
-    if (depth > 4) step(_mm512_permutexvar_ps(at, table(1)));
-    if (depth > 5) step(_mm512_permutex2var_ps(table(2), at, table(3)));
-    if (depth > 6) {
-      const __mmask16 upper = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-      const __m512 low = _mm512_permutex2var_ps(table(4), at, table(5));
-      step(_mm512_mask_mov_ps(low, upper, _mm512_permutex2var_ps(table(6), at, table(7))));
+  const auto either = [=](int32_t i, __m512i at) PAIREC_TARGET_AVX512 {
+    return _mm512_permutex2var_ps(table(i), at, table(i + 1));
+  };
+  const auto has = [](__m512i at, int32_t bit) PAIREC_TARGET_AVX512 {
+    return _mm512_test_epi32_mask(at, _mm512_set1_epi32(bit));
+  };
+  constexpr int32_t kRegisters = kGroupRows / 16;
+  const __m512i one = _mm512_set1_epi32(1);
+  __m512i at[kRegisters];
+#pragma GCC unroll 4
+  for (int32_t i = 0; i < kRegisters; ++i) at[i] = one;
+#pragma GCC unroll 8
+  for (int32_t level = 0; level < kDepth; ++level) {
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < kRegisters; ++i) {
+      __m512 limit;
+      if (level < 5) {
+        limit = _mm512_permutexvar_ps(at[i], table(level / 4));
+      } else if (level == 5) {
+        limit = either(2, at[i]);
+      } else if (level == 6) {
+        limit = _mm512_mask_mov_ps(either(4, at[i]), has(at[i], 32), either(6, at[i]));
+      } else {
+        const __mmask16 odd = has(at[i], 32);
+        const __m512 low = _mm512_mask_mov_ps(either(8, at[i]), odd, either(10, at[i]));
+        const __m512 high = _mm512_mask_mov_ps(either(12, at[i]), odd, either(14, at[i]));
+        limit = _mm512_mask_mov_ps(low, has(at[i], 64), high);
+      }
+      const __mmask16 is_above = _mm512_cmp_ps_mask(limit, _mm512_load_ps(value + 16 * i), _CMP_LT_OQ);
+      at[i] = _mm512_add_epi32(at[i], at[i]);
+      at[i] = _mm512_mask_add_epi32(at[i], is_above, at[i], one);
     }
-    if (depth > 7) {
-      const __mmask16 odd = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-      const __mmask16 upper = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
-      __m512 low = _mm512_permutex2var_ps(table(8), at, table(9));
-      low = _mm512_mask_mov_ps(low, odd, _mm512_permutex2var_ps(table(10), at, table(11)));
-      __m512 high = _mm512_permutex2var_ps(table(12), at, table(13));
-      high = _mm512_mask_mov_ps(high, odd, _mm512_permutex2var_ps(table(14), at, table(15)));
-      step(_mm512_mask_mov_ps(low, upper, high));
-    }
-    _mm512_store_si512(rank + i, _mm512_sub_epi32(at, none));
+  }
+#pragma GCC unroll 4
+  for (int32_t i = 0; i < kRegisters; ++i) {
+    _mm512_store_si512(rank + 16 * i, _mm512_sub_epi32(at[i], _mm512_set1_epi32(1 << kDepth)));
   }
 }
 
 PAIREC_TARGET_AVX512 void find_ranks_avx512(const float* threshold, int32_t depth, const float* value,
                                             int32_t* rank) noexcept {
-  if (depth <= 8) return find_ranks_in_registers(threshold, depth, value, rank);
-  find_ranks(threshold, depth, value, rank);
+  switch (depth) {
+    case 1: return find_ranks_in_registers<1>(threshold, value, rank);
+    case 2: return find_ranks_in_registers<2>(threshold, value, rank);
+    case 3: return find_ranks_in_registers<3>(threshold, value, rank);
+    case 4: return find_ranks_in_registers<4>(threshold, value, rank);
+    case 5: return find_ranks_in_registers<5>(threshold, value, rank);
+    case 6: return find_ranks_in_registers<6>(threshold, value, rank);
+    case 7: return find_ranks_in_registers<7>(threshold, value, rank);
+    case 8: return find_ranks_in_registers<8>(threshold, value, rank);
+    default: return find_ranks(threshold, depth, value, rank);
+  }
 }
 
 PAIREC_COLUMNS(avx512bw, PAIREC_TARGET_AVX512, find_ranks_avx512)

@@ -103,56 +103,50 @@ PAIREC_TARGET_AVX2 void add_tree_avx2(const Ranks& ranks, const Ranks::Tree& tre
   }
 }
 
-// Adds the leaves of 32 labels: each quarter of a double is looked up in a register or two, then they are unpacked to
+// Adds the leaves of labels: each quarter of a double is looked up in a register or two, then they are unpacked to
 // doubles, in the order of the rows thanks to `place`.
 template <bool kIsLong>
-PAIREC_TARGET_AVX512 inline void add_half(const std::uint16_t* quarters, __m256i label, double* sums) noexcept {
-  const __m512i at = _mm512_cvtepu8_epi16(label);
-  __m512i quarter[4];
+PAIREC_TARGET_AVX512 inline void add_quarters(const std::uint16_t* quarters, const uint8_t* labels, int32_t count,
+                                              double* sums) noexcept {
+  for (int32_t i = 0; i < count; i += 32) {
+    const __m512i at = _mm512_cvtepu8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(labels + i)));
+    __m512i quarter[4];
 #pragma GCC unroll 4
-  for (int32_t k = 0; k < 4; ++k) {
-    if constexpr (kIsLong) {
-      quarter[k] = _mm512_permutex2var_epi16(_mm512_loadu_si512(quarters + 64 * k), at,
-                                             _mm512_loadu_si512(quarters + 64 * k + 32));
-    } else {
-      quarter[k] = _mm512_permutexvar_epi16(at, _mm512_loadu_si512(quarters + 32 * k));
+    for (int32_t k = 0; k < 4; ++k) {
+      if constexpr (kIsLong) {
+        const std::uint16_t* table = quarters + 64 * k;
+        quarter[k] = _mm512_permutex2var_epi16(_mm512_loadu_si512(table), at, _mm512_loadu_si512(table + 32));
+      } else {
+        quarter[k] = _mm512_permutexvar_epi16(at, _mm512_loadu_si512(quarters + 32 * k));
+      }
     }
-  }
-  const __m512i low0 = _mm512_unpacklo_epi16(quarter[0], quarter[1]);
-  const __m512i low1 = _mm512_unpackhi_epi16(quarter[0], quarter[1]);
-  const __m512i high0 = _mm512_unpacklo_epi16(quarter[2], quarter[3]);
-  const __m512i high1 = _mm512_unpackhi_epi16(quarter[2], quarter[3]);
-  const __m512i leaves[4] = {_mm512_unpacklo_epi32(low0, high0), _mm512_unpackhi_epi32(low0, high0),
-                             _mm512_unpacklo_epi32(low1, high1), _mm512_unpackhi_epi32(low1, high1)};
+    const __m512i low0 = _mm512_unpacklo_epi16(quarter[0], quarter[1]);
+    const __m512i low1 = _mm512_unpackhi_epi16(quarter[0], quarter[1]);
+    const __m512i high0 = _mm512_unpacklo_epi16(quarter[2], quarter[3]);
+    const __m512i high1 = _mm512_unpackhi_epi16(quarter[2], quarter[3]);
+    const __m512i leaves[4] = {_mm512_unpacklo_epi32(low0, high0), _mm512_unpackhi_epi32(low0, high0),
+                               _mm512_unpacklo_epi32(low1, high1), _mm512_unpackhi_epi32(low1, high1)};
 #pragma GCC unroll 4
-  for (int32_t k = 0; k < 4; ++k) {
-    _mm512_store_pd(sums + 8 * k, _mm512_add_pd(_mm512_load_pd(sums + 8 * k), _mm512_castsi512_pd(leaves[k])));
+    for (int32_t k = 0; k < 4; ++k) {
+      double* to = sums + i + 8 * k;
+      _mm512_store_pd(to, _mm512_add_pd(_mm512_load_pd(to), _mm512_castsi512_pd(leaves[k])));
+    }
   }
 }
 
 template <int32_t kGroups>
 PAIREC_TARGET_AVX512 inline void add_leaves_avx512(const Ranks& ranks, const Ranks::Tree& tree, const __m512i* label,
                                                    double* sums) noexcept {
+  constexpr int32_t kRows = kGroups * kGroupRows;
+  alignas(64) uint8_t labels[kRows];
+#pragma GCC unroll 8
+  for (int32_t k = 0; k < kGroups; ++k) _mm512_store_si512(labels + kGroupRows * k, label[k]);
   const std::uint16_t* quarters = ranks.quarters.data() + tree.quarter;
-  if (tree.leaves <= 32) {
-#pragma GCC unroll 8
-    for (int32_t k = 0; k < kGroups; ++k) {
-      add_half<false>(quarters, _mm512_castsi512_si256(label[k]), sums + 64 * k);
-      add_half<false>(quarters, _mm512_extracti64x4_epi64(label[k], 1), sums + 64 * k + 32);
-    }
-  } else if (tree.leaves <= 64) {
-#pragma GCC unroll 8
-    for (int32_t k = 0; k < kGroups; ++k) {
-      add_half<true>(quarters, _mm512_castsi512_si256(label[k]), sums + 64 * k);
-      add_half<true>(quarters, _mm512_extracti64x4_epi64(label[k], 1), sums + 64 * k + 32);
-    }
-  } else {
-    const double* leaf = ranks.leaves.data() + tree.leaf;
-    for (int32_t k = 0; k < kGroups; ++k) {
-      alignas(64) uint8_t labels[kGroupRows];
-      _mm512_store_si512(labels, label[k]);
-      for (int32_t i = 0; i < kGroupRows; ++i) sums[64 * k + i] += leaf[labels[place(Isa::avx512bw, i)]];
-    }
+  if (tree.leaves <= 32) return add_quarters<false>(quarters, labels, kRows, sums);
+  if (tree.leaves <= 64) return add_quarters<true>(quarters, labels, kRows, sums);
+  const double* leaf = ranks.leaves.data() + tree.leaf;
+  for (int32_t k = 0; k < kRows; k += kGroupRows) {
+    for (int32_t i = 0; i < kGroupRows; ++i) sums[k + i] += leaf[labels[k + place(Isa::avx512bw, i)]];
   }
 }
 
@@ -169,7 +163,7 @@ PAIREC_TARGET_AVX512 inline void add_groups_avx512bw(const Ranks& ranks, const R
     const __m512i from = _mm512_set1_epi8(char(split[i].from)), to = _mm512_set1_epi8(char(split[i].to));
 #pragma GCC unroll 8
     for (int32_t k = 0; k < kGroups; ++k) {
-      const __mmask64 is_above = _mm512_cmpgt_epi8_mask(_mm512_load_si512(column + 64 * k), rank);
+      const __mmask64 is_above = _mm512_cmplt_epi8_mask(rank, _mm512_load_si512(column + 64 * k));
       label[k] = _mm512_mask_mov_epi8(label[k], _mm512_mask_cmpeq_epi8_mask(is_above, label[k], from), to);
     }
   }
@@ -198,7 +192,7 @@ PAIREC_TARGET_VBMI inline void add_groups_avx512vbmi(const Ranks& ranks, const R
     const __m512i moved = _mm512_mask_mov_epi8(same, 1ull << split[i].from, _mm512_set1_epi8(char(split[i].to)));
 #pragma GCC unroll 8
     for (int32_t k = 0; k < kGroups; ++k) {
-      const __mmask64 is_above = _mm512_cmpgt_epi8_mask(_mm512_load_si512(column + 64 * k), rank);
+      const __mmask64 is_above = _mm512_cmplt_epi8_mask(rank, _mm512_load_si512(column + 64 * k));
       label[k] = _mm512_mask_permutexvar_epi8(label[k], is_above, label[k], moved);
     }
   }
