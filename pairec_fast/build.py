@@ -111,9 +111,8 @@ class _Builder:
                     text, offset = id_arrays(column.texts[code] for code in range(len(column.texts)))
                     self._array(f"{table.name}.{name}.text", text)
                     self._array(f"{table.name}.{name}.offset", offset)
-        offset, rows = self.known.history
-        self._array("history.offset", offset)
-        self._array("history.rows", rows)
+        for part, values in zip(("offset", "rows"), self.known.history, strict=True):
+            self._array(f"history.{part}", values)
 
     def _vectors(self, spec: Any) -> None:
         users, items = self.known.vectors_of(spec.name)
@@ -218,8 +217,8 @@ class _Builder:
         )  # fmt: skip
         return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
 
-    def _array(self, name: str, array: NDArray[Any]) -> None:
-        array = np.ascontiguousarray(array)
+    def _array(self, name: str, values: Any) -> None:
+        array: NDArray[Any] = np.ascontiguousarray(values)
         path = self.target / f"{name}.npy"
         with path.open("wb") as file:
             np.save(file, array, allow_pickle=False)

@@ -177,7 +177,8 @@ def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.flo
     remap = np.array(
         [codes.get(column.texts[code], MISSING) for code in range(len(column.texts))] + [MISSING], np.float32
     )
-    return remap[column.values]  # -1, missing, reads the last entry
+    values: NDArray[np.float32] = remap[column.values]  # -1, missing, reads the last entry
+    return values
 
 
 def _reader(column: Column, codes: dict[str, int] | None) -> Callable[[], NDArray[np.float32]]:

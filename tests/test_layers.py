@@ -104,3 +104,22 @@ def test_files_stay_small():
         and (lines := len(path.read_text().splitlines())) > 500
     }
     assert not long, "a room over 500 lines wants a wall"
+
+
+def test_types_check():
+    """mypy is strict over the package."""
+    pytest.importorskip("mypy")
+    root = PACKAGE.parent
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "-p", "pairec_fast"], cwd=root, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_no_file_names_a_machine_or_loads_pickles():
+    words = ["/" + "work/", "/" + "root/", "pickle" + ".load", "allow_pickle=" + "True", '-march=native"']
+    root = PACKAGE.parent
+    sources = [path for folder in ("pairec_fast", "csrc", "bench", "tests") for path in (root / folder).rglob("*.*")]
+    texts = [path for path in sources if path.suffix in (".py", ".pyx", ".pxd", ".pyi", ".hpp", ".toml", ".md")]
+    found = [(path.name, word) for path in texts for word in words if word in path.read_text()]
+    assert not found

@@ -135,7 +135,7 @@ class Dataset:
         elif kind == "context" and name in sources.events.frame:
             column = sources.events.frame.column(name)
         elif kind in ("dot", "similarity"):
-            known = {"dot": self._world.vectors, "similarity": self._world.neighbours}[kind]
+            known: list[Any] = {"dot": self._world.vectors, "similarity": self._world.neighbours}[kind]  # type: ignore[assignment]
             if (table_and_newest(name)[0] if kind == "similarity" else name) not in [one.name for one in known]:
                 raise ConfigError(f'features.{spec.name}: source "{spec.source}" names nothing in this world')
         elif kind == "aggregate":

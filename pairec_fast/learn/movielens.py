@@ -11,8 +11,8 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet
 
 from pairec_fast.errors import PairecError
 

@@ -195,8 +195,8 @@ def load_world(path: Path) -> World:
 
 def check_world(world: World) -> None:
     """Raises ConfigError: what one section cannot know about itself."""
-    named = [*world.aggregates, *world.vectors, *world.lists, *world.neighbours, *world.models]
-    names = [one.name for one in named]
+    sections: tuple[list[Any], ...] = (world.aggregates, world.vectors, world.lists, world.neighbours, world.models)
+    names = [one.name for section in sections for one in section]
     for name in names:
         if names.count(name) > 1 or name in ("items", "users", "history"):
             raise ConfigError(f'the name "{name}" is taken twice; every table, vector, list and model has its own')

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute  # type: ignore[import-untyped]
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
 
 from pairec_fast.errors import ConfigError
 from pairec_fast.learn.taste import Items, Users, make_items, make_users
