@@ -144,10 +144,47 @@ template <Isa kLevel, typename Value>
 
 PAIREC_COLUMNS(baseline, , find_ranks_baseline<float>)
 #if defined(__x86_64__)
-PAIREC_COLUMNS(avx2, PAIREC_TARGET_AVX2, find_ranks_avx2<float>)
+// The first 63 thresholds are looked up in registers, the others gathered. A step waits for the one before it, so all
+// the group's values step together.
+PAIREC_TARGET_AVX2 void find_ranks_permuting(const float* threshold, int32_t depth, const float* value,
+                                             int32_t* rank) noexcept {
+  const auto table = [=](int32_t i, __m256i at) PAIREC_TARGET_AVX2 {
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(threshold + 8 * i), at);
+  };
+  // Of a pair, the first where the bit that `shift` moves to the top is clear.
+  const auto either = [](__m256 low, __m256 high, __m256i at, int shift) PAIREC_TARGET_AVX2 {
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at, shift)));
+  };
+  constexpr int32_t kRegisters = kGroupRows / 8;
+  __m256i at[kRegisters];
+  for (int32_t i = 0; i < kRegisters; ++i) at[i] = _mm256_set1_epi32(1);
+  for (int32_t level = 0; level < depth; ++level) {
+    for (int32_t i = 0; i < kRegisters; ++i) {
+      __m256 limit;
+      if (level < 4) {
+        limit = table(level / 3, at[i]);
+      } else if (level == 4) {
+        limit = either(table(2, at[i]), table(3, at[i]), at[i], 28);
+      } else if (level == 5) {
+        const __m256 low = either(table(4, at[i]), table(5, at[i]), at[i], 28);
+        limit = either(low, either(table(6, at[i]), table(7, at[i]), at[i], 28), at[i], 27);
+      } else {
+        limit = _mm256_i32gather_ps(threshold, at[i], 4);
+      }
+      const __m256 is_above = _mm256_cmp_ps(limit, _mm256_load_ps(value + 8 * i), _CMP_LT_OQ);
+      at[i] = _mm256_sub_epi32(_mm256_add_epi32(at[i], at[i]), _mm256_castps_si256(is_above));
+    }
+  }
+  for (int32_t i = 0; i < kRegisters; ++i) {
+    const __m256i found = _mm256_sub_epi32(at[i], _mm256_set1_epi32(1 << depth));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(rank + 8 * i), found);
+  }
+}
+
+PAIREC_COLUMNS(avx2, PAIREC_TARGET_AVX2, find_ranks_permuting)
 
 // The first 255 thresholds fit the registers: levels 0 to 3 one of them, and each level after that as many as two to
-// the power of its distance from them. A step waits for the one before it, so all the group's values step together.
+// the power of its distance from them.
 template <int32_t kDepth>
 PAIREC_TARGET_AVX512 void find_ranks_in_registers(const float* threshold, const float* value, int32_t* rank) noexcept {
   const auto table = [=](int32_t i) PAIREC_TARGET_AVX512 { return _mm512_loadu_ps(threshold + 16 * i); };
