@@ -5,8 +5,10 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#if !defined(__clang__)
 // GCC 12 takes the undefined registers of its own header, which a full mask hides, for mistakes of ours.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #endif
 

@@ -24,7 +24,7 @@ struct ColumnKernels {
 ColumnKernels column_kernels(Isa level) noexcept;
 
 // Row i of a group lies at byte place(i) of it, and byte i holds row place(i). From AVX-512 on, pairs of rows of a
-// half group are transposed as a 4 x 4 matrix, so that unpacking the halves of doubles leaves them in order.
+// half group are transposed as a 4 x 4 matrix, so that unpacking doubles from their quarters leaves them in order.
 constexpr std::int32_t place(Isa level, std::int32_t i) noexcept {
   if (level < Isa::avx512bw) return i;
   return (i & 0b100001) | (i >> 1 & 3) << 3 | (i >> 3 & 3) << 1;

@@ -5,8 +5,10 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#if !defined(__clang__)
 // GCC 12 takes the undefined registers of its own header, which a full mask hides, for mistakes of ours.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #endif
 
@@ -17,7 +19,6 @@ using std::int32_t;
 using std::ptrdiff_t;
 using std::size_t;
 using std::uint8_t;
-
 
 // Bytes that compare as signed ones.
 typedef signed char Bytes __attribute__((vector_size(16), may_alias));

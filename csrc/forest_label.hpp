@@ -1,6 +1,7 @@
 // Scores a block of rows with a forest's bytes (forest_ranks.hpp): rows to columns of ranks, ranks to labels tree by
-// tree, labels to leaves. Some 60 times as fast as walking the trees, and the same bits: leaves are added in double, in
-// tree order, one addition a tree and row.
+// tree, labels to leaves. Seven (baseline) to thirty times (AVX-512) as fast as walking the trees, and the same bits:
+// leaves are added in double, in tree order, one addition a tree and row. test_forest_label.py, "every level gives the
+// bits of LightGBM".
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +12,7 @@
 
 namespace pairec {
 
-// Adds tree `tree`'s leaves to sums [groups * kGroupRows], in the order of the rows; the tree has `splits` or one leaf.
+// Adds a tree's leaves to sums [groups * kGroupRows], in the order of the rows. Not for trees of too many leaves.
 //   columns [columns_all, kBlockRows]   filled for `groups` groups; those of memberships are written, and bytes beyond
 //                                       the groups may be read: what they hold does not matter
 using AddTree = void (*)(const Ranks& ranks, const Ranks::Tree& tree, std::int32_t groups, std::uint8_t* columns,
