@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 
 import lightgbm
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from pairec_fast import ConfigError, Engine, NotReadyError, RequestError, SnapshotError
+from pairec_fast.build import build
 from pairec_fast.learn.dataset import Dataset, Rows
 from pairec_fast.learn.derive import Known
 from pairec_fast.learn.frame import TextColumn
@@ -252,6 +254,30 @@ def test_rank_score_combines_scores_and_item_columns(settings):
         items = ask(engine).items
     assert [item.score for item in items] == sorted((item.extra["price"] for item in items), reverse=True)
     assert all(set(item.extra) == {"price", "none", "algo_scores"} for item in items)
+
+
+def test_scenes_with_models_of_different_width_share_an_arena(settings, shop, tmp_path):
+    """The widest makes the arena; each forest reads its own features of it, also one after the other."""
+    world = tmp_path / "world"
+    shutil.copytree(shop / "world", world)
+    with (world / "world.toml").open("a") as file:
+        file.write('[[models]]\nname = "narrow"\nfeatures = [{ name = "price", source = "item:price" }]\n')
+    build(world / "world.toml", tmp_path / "snapshots")
+    settings["SnapshotConf"]["Directory"] = str(tmp_path / "snapshots")
+    settings["AlgoConfs"].append({"Name": "narrow", "Type": "LIGHTGBM", "LightGBMConf": {"Model": "narrow"}})
+    settings["SceneConfs"]["both"] = {"default": {"RecallNames": ["hot"], "OutputFields": ["score:*"]}}
+    settings["SceneConfs"]["alone"] = {"default": {"RecallNames": ["hot"], "OutputFields": ["score:*"]}}
+    settings["RankConf"]["both"] = {"RankAlgoList": ["ranker", "narrow"], "RankScore": "${ranker} + ${narrow}"}
+    settings["RankConf"]["alone"] = {"RankAlgoList": ["narrow"], "RankScore": "${narrow}"}
+    with Engine.from_config(settings) as engine:
+        both, alone = ask(engine, scene_id="both", size=500), ask(engine, scene_id="alone", size=500)
+        prices = engine.snapshot.items.columns["price"].values
+        find = engine.snapshot.items.ids.find
+        forest = engine.snapshot.models["narrow"]
+        for item in (*both.items, *alone.items):
+            price = np.array([[prices[find(item.item_id)]]], np.float32)
+            assert item.extra["algo_scores"]["narrow"] == forest.predict(price)[0]
+    assert set(ids(both)) == set(ids(alone)) and both.items
 
 
 def test_a_closed_engine_says_so(settings):

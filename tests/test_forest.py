@@ -281,8 +281,21 @@ def test_arena_rows_are_scored_in_place_a_column_a_class():
     for algo in (-1, 3):
         with pytest.raises(ValueError, match="0 to algos - classes = 2"):
             forest.score(arena, algo)
-    with pytest.raises(ValueError, match="4 wide; 9 is right"):
+    with pytest.raises(ValueError, match="4 wide; 9 or more is right"):
         forest.score(Arena(20, width=4, algos=5))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 300])
+def test_an_arena_wide_enough_for_another_forest_is_scored_all_the_same(count):
+    rng = np.random.default_rng(count)
+    booster = trained(rng, categories=2)
+    arena = Arena(300, width=14)
+    arena.features[:] = np.nan
+    arena.features[:, :9] = table(rng, 300, 9, 2)
+    arena.count = count
+    Forest.parse(booster.model_to_string()).score(arena)
+    expected = booster.predict(arena.features[:, :9], raw_score=True)
+    assert np.array_equal(bits(arena.algo_score[0, :count]), bits(expected[:count]))
 
 
 def test_threads_share_a_forest():

@@ -153,13 +153,14 @@ cdef class Forest:
     def score(self, Arena arena not None, int32_t algo=0) -> None:
         """Score the arena's live candidates.
 
-        Reads `features` [count, width]; writes `algo_score` [algo : algo + classes, count], a column a class.
+        Reads the first `width` of each row of `features`; writes `algo_score` [algo : algo + classes, count], a column a class.
 
         Raises:
-            ValueError: the arena is of another width, or has too few algorithm columns.
+            ValueError: the arena is narrower than the forest, or has too few algorithm columns.
         """
-        if arena.c.width != self.c.width:
-            raise ValueError(f"the arena's features are {arena.c.width} wide; {self.c.width} is right for this forest")
+        if arena.c.width < self.c.width:  # it is wider where another model of the configuration is
+            raise ValueError(
+                f"the arena's features are {arena.c.width} wide; {self.c.width} or more is right for this forest")
         if algo < 0 or algo > arena.c.algos - self.c.classes:
             raise ValueError(
                 f"algo is {algo} with {self.c.classes} classes; 0 to algos - classes = "
