@@ -96,7 +96,7 @@ def _run_demo(options: argparse.Namespace) -> int:
 
         demo.make(build, say, bars)
         bars.close()
-    return serve(demo.config, options.workers, ready=lambda: say(demo.what_to_try()))
+    return serve(demo.config, options.workers, port=options.port, ready=lambda: say(demo.what_to_try()))
 
 
 def _train(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

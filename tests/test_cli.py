@@ -181,3 +181,19 @@ def test_a_reader_that_has_seen_enough_is_no_error(logged, action):
     done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, env=buffered, timeout=60)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_demo_that_is_there_is_served_on_the_port_asked_for(shared_world, monkeypatch, run):
+    """Its engine.json names the port it was made with; what is printed to try names this one."""
+    pytest.importorskip("granian")
+    served = []
+
+    def serve(path, workers, *, port, ready):
+        ready()
+        served.append((path, port))
+        return 0
+
+    monkeypatch.setattr("pairec_fast.serve.serve", serve)
+    code, _, said = run("demo", "--items", 600, "--users", 200, "--dir", shared_world.parent, "--port", 8123)
+    assert (code, served) == (0, [(shared_world, 8123)])
+    assert said.count("http://127.0.0.1:8123/") == 3
