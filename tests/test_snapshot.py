@@ -99,6 +99,16 @@ def test_lists_are_by_clicks_with_ties_by_row(folder):
     assert snapshot.lists["by_gender"].of(group["m"])[0].tolist() == []
 
 
+def test_a_list_by_a_column_without_a_single_text_has_no_groups(folder):
+    """Parquet keeps a column of nothing but nulls a column of texts."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    users = {"user_id": ["u", "v", "w"], "gender": pa.array([None] * 3, pa.string()), "age": [30, 0, 20]}
+    parquet.write_table(pa.table(users), folder / "users.parquet")
+    replace(folder, "world.toml", "users.csv", "users.parquet")
+    table = made(folder).lists["by_gender"]
+    assert table.offset.tolist() == [0] and len(table.rows) == len(table.scores) == 0
+
+
 def test_aggregates_are_by_item_or_by_both_sides(folder):
     snapshot = made(folder)
     assert snapshot.array("item_clicks").tolist() == [3, 0, 1, 1]

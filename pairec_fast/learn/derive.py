@@ -74,7 +74,8 @@ class Known:
                 raise ConfigError(f"lists.{spec.name}.by: the user table has no text column {spec.by!r}")
             groups = len(columns[spec.by].texts)  # type: ignore[arg-type]
             group = columns[spec.by].values[self.user].astype(np.int64)
-        offset, rows, scores = [0], [], []
+        # The empty ones: there are no groups where the column has no text.
+        offset, rows, scores = [0], [np.empty(0, np.int64)], [np.empty(0)]
         for one in range(groups):
             mine = group == one
             count = np.bincount(self.item[mine], weight[mine], minlength=len(self.sources.items))
