@@ -193,7 +193,11 @@ class _Builder:
         )  # fmt: skip
         specs = [FeatureSpec(name=feature.name, source=feature.source) for feature in ranker.features]
         dataset = Dataset(self.world, self.folder, self.sources, specs)
-        dataset.features = ranker.features
+        # The sources with their kinds written out, the categories those that the model was trained with.
+        dataset.features = [
+            msgspec.structs.replace(made, categories=given.categories)
+            for made, given in zip(dataset.features, ranker.features, strict=True)
+        ]
         booster = lightgbm.Booster(model_str=ranker.text)
         score = np.asarray(booster.predict(dataset.matrix(pairs, self.known), raw_score=True))
         first = score if score.ndim == 1 else score[:, 0]

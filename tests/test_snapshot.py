@@ -11,7 +11,10 @@ import pytest
 
 from pairec_fast import ConfigError, Snapshot, SnapshotError
 from pairec_fast.build import build
-from pairec_fast.snapshot import resolve
+from pairec_fast.features import FeatureSchema
+from pairec_fast.scene import rehearse
+from pairec_fast.score import Model
+from pairec_fast.snapshot import Feature, resolve
 
 ITEMS = "item_id,price,category,in_stock\na,1.5,tea,true\nb,,tea,false\nc,3,,true\nd,4,cup,true\n"
 USERS = "user_id,gender,age\nu,f,30\nv,,\nw,m,20\n"
@@ -229,3 +232,25 @@ def test_vectors_of_another_shape_or_with_a_nan_are_refused(folder):
     np.save(folder / "items.npy", broken)
     with pytest.raises(SnapshotError, match="row 2 is not finite"):
         build(folder / "world.toml", folder / "snapshots")
+
+
+def test_a_model_whose_sources_are_bare_names_is_built_in_and_keeps_its_categories(folder):
+    """As `pairec-fast train` writes them: kinds are found out, categories stay those of the training."""
+    lightgbm = pytest.importorskip("lightgbm")
+    features = [
+        Feature("price", "price"),
+        Feature("category", "category", ["cup", "pot", "tea"]),
+        Feature("gender", "user:gender", ["m", "f"]),
+        Feature("hour", "hour"),
+    ]
+    rng = np.random.default_rng(0)
+    matrix = np.stack([rng.normal(size=200), *(rng.integers(0, 3, 200) for _ in range(3))], axis=1)
+    names = [feature.name for feature in features]
+    data = lightgbm.Dataset(matrix, matrix.sum(axis=1), feature_name=names, categorical_feature=[1, 2])
+    lightgbm.train({"min_data_in_leaf": 5, "verbose": -1}, data, 5).save_model(folder / "model.txt")
+    FeatureSchema(features).save(folder / "features.json")
+    with (folder / "world.toml").open("a") as file:
+        file.write('[[models]]\nname = "ranker"\nfile = "model.txt"\n')
+    snapshot = made(folder)
+    rehearse(Model("ranker", snapshot, "ranker"), "ranker", snapshot)
+    assert snapshot.manifest.models["ranker"].features == features
