@@ -222,6 +222,8 @@ class _Builder:
         return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
 
     def _array(self, name: str, values: Any) -> None:
+        if name in self.arrays:
+            raise SnapshotError(f"{name}.npy would be written twice: a column has the name of another one's part")
         array: NDArray[Any] = np.ascontiguousarray(values)
         path = self.target / f"{name}.npy"
         with path.open("wb") as file:

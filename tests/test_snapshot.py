@@ -254,3 +254,15 @@ def test_a_model_whose_sources_are_bare_names_is_built_in_and_keeps_its_categori
     snapshot = made(folder)
     rehearse(Model("ranker", snapshot, "ranker"), "ranker", snapshot)
     assert snapshot.manifest.models["ranker"].features == features
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [("a/b", r"items\.csv: column 'a/b'"), ("category.text", r"items\.category\.text\.npy would be written twice")],
+)
+def test_a_column_whose_file_cannot_be_is_refused_and_leaves_nothing(folder, column, says):
+    """Else `category.text` would take the place of the texts of `category`, and nothing would say so."""
+    replace(folder, "items.csv", "in_stock\n", f"{column}\n")
+    with pytest.raises(SnapshotError, match=says):
+        build(folder / "world.toml", folder / "snapshots")
+    assert list(folder.glob("snapshots/*")) == []

@@ -106,6 +106,8 @@ def _table(name: str, spec: TableSpec, folder: Path) -> Table:
         value = frame.column(column)
         if column == spec.id:
             continue
+        if "/" in column or "\0" in column:
+            raise SnapshotError(f"{frame.path}: column {column!r} becomes a file of that name; one without / is right")
         if isinstance(value, TextColumn):
             columns[column] = Column("text", value.codes, Texts(*id_arrays(value.vocabulary)))
         elif isinstance(value, np.ndarray):
