@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 CORE = {
     "simd": [],
     "checksum": [],
+    "mapping": [],
     "arena": [],
     "idmap": ["idmap"],
     "index": ["distance", "flat", "hnsw"],

@@ -14,6 +14,7 @@ import os
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -129,8 +130,12 @@ class App:
 
 
 def create() -> App:
-    """For a server's `--factory`: the engine of the file that `PAIREC_CONFIG` names."""
-    return App(lambda: Engine.from_config(os.environ["PAIREC_CONFIG"]))
+    """For a server's `--factory`: the engine of the file that `PAIREC_CONFIG` names.
+
+    `PAIREC_SNAPSHOT`, which `pairec-fast serve` sets, is the snapshot that it verified for all its workers.
+    """
+    verified = os.environ.get("PAIREC_SNAPSHOT")
+    return App(lambda: Engine.from_config(os.environ["PAIREC_CONFIG"], Path(verified) if verified else None))
 
 
 def _feed(engine: Engine, body: bytes) -> Answer:

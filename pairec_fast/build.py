@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Forest, VectorIndex, build_slots, crc32c
+from pairec_fast.core import Forest, MappedFile, VectorIndex, build_slots, crc32c
 from pairec_fast.errors import SnapshotError
 from pairec_fast.features import FeaturePlan, FeatureSchema
 from pairec_fast.learn.aggregates import Aggregate
@@ -238,7 +238,7 @@ def _info(table: Table) -> TableInfo:
 
 
 def _checksum(path: Path) -> int:
-    return crc32c(np.memmap(path, np.uint8, "r")) if path.stat().st_size else 0
+    return crc32c(memoryview(MappedFile(path)))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     for add in (_demo, _train, _build, _serve, _check, _log):
         add(verbs)
     options = parser.parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up; a server takes the signal over
     try:
         code = int(options.run(options) or 0)
         sys.stdout.flush()  # here, where a closed pipe is expected
@@ -40,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class Bars:
-    """Progress of named steps: a bar each while stderr is a terminal, silence otherwise."""
+    """Progress of named steps: a bar each while stderr is a terminal, a line each otherwise."""
 
     def __init__(self) -> None:
         self._bar: object = None
@@ -52,6 +56,8 @@ class Bars:
         if step != self._step:
             self.close()
             self._step = step
+            if not sys.stderr.isatty():
+                say(f"{step} ...")
             self._bar = tqdm(total=total, desc=step, file=sys.stderr, disable=None, leave=True)
         bar = self._bar
         bar.total = total  # type: ignore[attr-defined]
@@ -174,18 +180,11 @@ def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run_check(options: argparse.Namespace) -> int:
-    from pairec_fast.config import Config
-    from pairec_fast.errors import ConfigError
-    from pairec_fast.scene import KINDS, bind
-    from pairec_fast.snapshot import Snapshot
+    from pairec_fast.scene import prepare
 
-    config = Config.load(options.config, KINDS)
+    config, snapshot, scenes = prepare(options.config)
     for line in (*config.warnings, *config.unused):
         say(line)
-    if config.snapshot_conf is None:
-        raise ConfigError("SnapshotConf: missing; it names the snapshot directory")
-    snapshot = Snapshot.load(config.path(config.snapshot_conf.directory))
-    scenes = bind(config, snapshot)
     print(f"ok: {len(scenes)} scenes and categories on snapshot {snapshot.fingerprint} ({snapshot.directory.name})")
     return 0
 

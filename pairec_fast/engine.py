@@ -20,7 +20,7 @@ from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
-from pairec_fast.scene import KINDS, Scene, bind, loaded, properties
+from pairec_fast.scene import KINDS, Scene, bind, loaded, properties, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
 
 STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
@@ -44,32 +44,38 @@ class Bound(NamedTuple):
 class Engine:
     """One configuration on one snapshot. `recommend` may be called from any number of threads."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, verified: Path | None = None) -> None:
         """Load the snapshot, bind every scene, open the logs.
+
+        `verified` is a snapshot whose checksums somebody has verified just now, to be used instead of the configured
+        one: so that the workers of one server serve the same.
 
         Raises:
             ConfigError, SnapshotError: cannot serve; nothing is left open.
         """
-        if config.snapshot_conf is None:
-            raise ConfigError('SnapshotConf: missing; it names the snapshot directory, as {"Directory": ...}')
         self.config, self.limits = config, config.limit_conf
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
         self._threads = threading.local()
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
-        self._bind(Snapshot.load(config.path(config.snapshot_conf.directory)))
+        self._bind(Snapshot.load(verified or snapshot_of(config), verify=verified is None))
         self._logs = open_logs(config)
 
     @classmethod
-    def from_config(cls, source: str | os.PathLike[str] | dict[str, Any]) -> Engine:
+    def from_config(cls, source: str | os.PathLike[str] | dict[str, Any], verified: Path | None = None) -> Engine:
         """An engine from a configuration file, or from a dict whose relative paths start at the working directory.
 
         Raises:
             ConfigError: all that is wrong with the configuration, at once.
             SnapshotError: the snapshot is missing, altered, or does not fit.
         """
-        config = Config.parse(source, KINDS) if isinstance(source, dict) else Config.load(source, KINDS)
-        return cls(config)
+        if isinstance(source, dict):
+            return cls(Config.parse(source, KINDS), verified)
+        config = Config.load(source, KINDS)
+        try:
+            return cls(config, verified)
+        except ConfigError as error:
+            raise ConfigError(f"{os.fspath(source)}: {error}") from error
 
     @property
     def snapshot(self) -> Snapshot:
@@ -178,6 +184,7 @@ class Engine:
 
         Raises:
             RequestError: a field that cannot be used, or too large for the log.
+            NotReadyError: closed.
         """
         request = request_of(request, CallbackRequest)
         for field in ("uid", "request_id", "scene_id"):
@@ -190,6 +197,8 @@ class Engine:
             place = ids.index("")
             given = request.item_list[place].get("item_id")
             raise RequestError(f"item_list[{place}].item_id must be a text that is not empty, got {given!r:.100}")
+        if self.closed:
+            raise NotReadyError("the engine is closed")
         conf = self.config.call_back_confs.get(request.scene_id)
         if conf is None:
             return True

@@ -150,10 +150,18 @@ def table_and_newest(name: str) -> tuple[str, int]:
 def number(value: Any, codes: dict[str, int] | None) -> Any:
     """A value of a request as the model reads it: a number, a text's code, or NaN."""
     if codes is not None:
-        return codes.get(value, MISSING) if isinstance(value, str) else MISSING
+        text = as_text(value)
+        return MISSING if text is None else codes.get(text, MISSING)
     if isinstance(value, float | int) and -3.4e38 < value < 3.4e38:
         return value
     return MISSING
+
+
+def as_text(value: Any) -> str | None:
+    """The category a value is: text as it is, a number as a table of text would spell it; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
 def group_of(columns: Any, group: str) -> NDArray[np.int32] | None:
@@ -171,6 +179,9 @@ def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None) -> NDA
 
 def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.float32]:
     """A whole column as the model reads it: float32 [count]."""
+    if column.kind == "number" and codes is not None:
+        distinct, place = np.unique(column.values, return_inverse=True)
+        return np.array([number(value, codes) for value in distinct.tolist()], np.float32)[place]
     if column.kind == "number":
         return column.values.astype(np.float32)
     assert column.texts is not None and codes is not None
@@ -184,12 +195,8 @@ def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.flo
 def _reader(column: Column, codes: dict[str, int] | None) -> Callable[[], NDArray[np.float32]]:
     if column.kind == "vector":
         raise SnapshotError("a vector is no number; use dot: for two of them")
-    if (column.kind == "text") != (codes is not None):
-        raise SnapshotError(
-            "the column is text, so the feature needs categories"
-            if codes is None
-            else "categories, but the column is numbers"
-        )
+    if column.kind == "text" and codes is None:
+        raise SnapshotError("the column is text, so the feature needs categories")
     return lambda: model_values(column, codes)
 
 

@@ -67,7 +67,7 @@ def recent(known: NDArray[np.int32], shown: NDArray[np.int32], most: int) -> NDA
     """The last `most` of `known` followed by `shown`, each row once, at its last place."""
     if len(shown) == 0:  # `known` is free of repeats: build saw to that
         return known[-most:]
-    newest_first = dict.fromkeys([*shown[::-1].tolist(), *known[::-1].tolist()])
+    newest_first = dict.fromkeys([*shown[::-1].tolist(), *known[-2 * most :][::-1].tolist()])
     return np.array(list(newest_first)[:most][::-1], np.int32)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -163,3 +165,24 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
                 f"{snapshot.items.ids.id(int(rows[slot]))!r}; LightGBM gave {expected[slot]!r} when it was built. "
                 "The features are not what the model was trained on."
             )
+
+
+def snapshot_of(config: Config) -> Path:
+    """The snapshot directory that the configuration names. Raises ConfigError: none."""
+    if config.snapshot_conf is None:
+        raise ConfigError('SnapshotConf: missing; it names the snapshot directory, as {"Directory": ...}')
+    return config.path(config.snapshot_conf.directory)
+
+
+def prepare(path: str | os.PathLike[str]) -> tuple[Config, Snapshot, dict[tuple[str, str], Scene]]:
+    """Load a configuration and its snapshot, verify and bind them: everything but serving.
+
+    Raises:
+        ConfigError, SnapshotError: what is wrong; errors of the configuration begin with its path.
+    """
+    config = Config.load(path, KINDS)
+    try:
+        snapshot = Snapshot.load(snapshot_of(config))
+        return config, snapshot, bind(config, snapshot)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from error

@@ -17,11 +17,9 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 
 from pairec_fast.callback import log_directories
-from pairec_fast.config import Config
-from pairec_fast.errors import ConfigError, PairecError
-from pairec_fast.scene import KINDS, bind
+from pairec_fast.errors import PairecError
+from pairec_fast.scene import prepare
 from pairec_fast.sink.disk import recover_all
-from pairec_fast.snapshot import Snapshot
 
 KILL_SECONDS = 8  # a worker that has not stopped by then is killed; its ring is written out all the same
 HOST = "127.0.0.1"  # loopback unless the configuration names an address
@@ -35,16 +33,14 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
         PairecError: the address is taken.
     """
     path = path.absolute()
-    config = Config.load(path, KINDS)
-    if config.snapshot_conf is None:
-        raise ConfigError(f"{path}: SnapshotConf: missing; it names the snapshot directory")
     # Once here, so that what is wrong is said once and nothing starts; the workers find the pages in memory.
-    bind(config, Snapshot.load(config.path(config.snapshot_conf.directory)))
+    config, snapshot, _ = prepare(path)
     logs = log_directories(config)
     address = config.listen_conf.http_addr or HOST
     port = config.listen_conf.http_port if port is None else port
     _refuse_taken(address, port)
     os.environ["PAIREC_CONFIG"] = str(path)
+    os.environ["PAIREC_SNAPSHOT"] = str(snapshot.directory)  # whatever CURRENT names when a worker starts anew
     # Workers start from nothing: a forked one would inherit threads' locks and whatever the parent has read.
     multiprocessing.set_start_method("spawn", force=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Forest, IdMap, Neighbours, VectorIndex, crc32c
+from pairec_fast.core import Forest, IdMap, MappedFile, Neighbours, VectorIndex, crc32c
 from pairec_fast.errors import ConfigError, SnapshotError
 
 FORMAT = 1
@@ -257,9 +258,7 @@ class Snapshot:
         info = self.manifest.arrays[name]
         path = self.directory / f"{name}.npy"
         try:
-            # An array without elements cannot be mapped.
-            mode = "r" if 0 not in info.shape else None
-            array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False).view(np.ndarray)  # type: ignore[arg-type]
+            array = _mapped(path)
         except (OSError, ValueError) as error:
             raise SnapshotError(f"{path}: {error}") from error
         if array.dtype.str != info.dtype or list(array.shape) != info.shape:
@@ -320,6 +319,22 @@ def resolve(directory: Path) -> Path:
     return directory / name
 
 
+def _mapped(path: Path) -> NDArray[Any]:
+    """The array of an NPY file, mapped. Raises ValueError: no NPY file, or one of objects."""
+    data = MappedFile(path)
+    head = io.BytesIO(memoryview(data)[:4096])
+    version = np.lib.format.read_magic(head)
+    if version != (1, 0):
+        raise ValueError(f"NPY version {version}; 1.0 would be right")
+    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(head)
+    if dtype.hasobject or in_columns:
+        raise ValueError(f"{dtype} {'in columns' if in_columns else ''}; plain numbers in rows would be right")
+    count = int(np.prod(shape))
+    if count == 0:
+        return np.empty(shape, dtype)
+    return np.frombuffer(memoryview(data), dtype, count, head.tell()).reshape(shape)
+
+
 def _verify(path: Path, info: FileInfo) -> None:
     try:
         size = path.stat().st_size
@@ -327,7 +342,7 @@ def _verify(path: Path, info: FileInfo) -> None:
         raise SnapshotError(f"{path}: {error.strerror}; manifest.json lists it") from error
     if size != info.bytes:
         raise SnapshotError(f"{path} has {size:,} bytes; manifest.json says {info.bytes:,}")
-    found = crc32c(np.memmap(path, np.uint8, "r")) if size else 0
+    found = crc32c(memoryview(MappedFile(path)))
     if found != info.crc32c:
         raise SnapshotError(
             f"{path} has CRC-32C {found:08x}; manifest.json says {info.crc32c:08x}. The file was altered"

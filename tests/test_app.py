@@ -239,4 +239,4 @@ def test_before_startup_and_after_shutdown_the_service_lives_but_is_not_ready(wo
     assert states() == [200, 200, 503, 503, 503, 404]
     assert asyncio.run(lifespan(app, "startup", "shutdown"))[0] == {"type": "lifespan.startup.complete"}
     assert states() == [200, 200, 503, 200, 503, 404]
-    assert ask(app, CALLBACK, LOGGED).json == {"code": 503, "msg": "overloaded", "request_id": "r1"}
+    assert ask(app, CALLBACK, LOGGED).status == 503

@@ -10,7 +10,7 @@ import pytest
 
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
-from pairec_fast.errors import RequestError
+from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import RecommendRequest
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
@@ -250,8 +250,11 @@ def test_a_full_ring_refuses_and_what_was_accepted_is_there_once(world):
                 break
         assert refused and acknowledged
         assert counts(engine) == {
-            "offered": 60 * (len(acknowledged) + refused), "sampled_out": 0, "accepted": 60 * len(acknowledged), "dropped": 60 * refused
-        }  # fmt: skip
+            "offered": 60 * (len(acknowledged) + refused),
+            "sampled_out": 0,
+            "accepted": 60 * len(acknowledged),
+            "dropped": 60 * refused,
+        }
     assert [record[0]["request_id"] for record in world.records()] == acknowledged
 
 
@@ -272,9 +275,10 @@ def test_a_closed_engine_logs_no_more_and_says_so(world):
     assert engine.callback(LOGGED)
     engine.close()
     engine.close()
-    assert not engine.callback(LOGGED)
+    with pytest.raises(NotReadyError):
+        engine.callback(LOGGED)
     after()
-    assert counts(engine) == {"offered": 5, "sampled_out": 0, "accepted": 1, "dropped": 4}
+    assert counts(engine) == {"offered": 4, "sampled_out": 0, "accepted": 1, "dropped": 3}
     assert len(world.records()) == 1
 
 

@@ -77,7 +77,7 @@ def table(tmp_path):
 
 def test_train_prints_what_it_measured_and_writes_the_model(run, table, tmp_path):
     code, out, err = run("train", table, "--label", "clicked", "-o", tmp_path / "model")
-    assert (code, err) == (0, "") and "AUC" in out and "price" in out
+    assert (code, err) == (0, "trees ...\n") and "AUC" in out and "price" in out
     assert {path.name for path in (tmp_path / "model").iterdir()} >= {"model.txt", "features.json"}
     code, out, _ = run("train", table, "--label", "clicked", "-o", tmp_path / "model", "--json")
     figures = json.loads(out)

@@ -49,11 +49,11 @@ def test_keys_match_without_regard_to_case_and_places_are_still_found(tmp_path, 
     text = """{"LISTENCONF": {"httpport": 9},
     "recallconfs": [{"NAME": "m", "recalltype": "MockRecall", "recallCOUNT": 7}],
     "SCENECONFS": {"Home": {"default": {"recallnames": ["m"]}}},
-    "rankconf": {"Home": {"asttype": "antlr", "batchcount": 0}}%s}"""
+    "rankconf": {"Home": {"rankscore": "${a}", "batchcount": 0}}%s}"""
     config = load(tmp_path, text % "", monkeypatch)
     assert config.listen_conf.http_port == 9
     assert config.recall_confs == (MockRecall("m", 7),)
-    assert config.rank_conf["Home"].ast_type == "antlr"
+    assert config.rank_conf["Home"].rank_score == "${a}"
     assert config.rank_conf["Home"].batch_count == 100
     assert config.recalls("Home", "default") == ["m"]
     assert config.recalls("home", "default") is None  # a scene is the user's name, not a field

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.configs import errors_of, parse
+import pytest
+
+from pairec_fast.config import Config
+from pairec_fast.errors import ConfigError
+from tests.configs import KINDS, errors_of, parse
 
 
 def test_names_that_nothing_defines_are_errors_wherever_they_are_used():
@@ -87,3 +91,10 @@ def test_scene_and_category_resolve_as_in_pairec():
     assert config.sorts("t", "c") == ["o"]
     assert config.sorts("t", "default") == ["ItemRankScore"]
     assert config.sorts("none", "c") == []
+
+
+def test_a_rank_score_that_is_no_expression_is_an_error_at_its_place(tmp_path):
+    path = tmp_path / "engine.json"
+    path.write_text('{\n  "RankConf": {"home": {"RankScore": "exp(${a})"}}\n}')
+    with pytest.raises(ConfigError, match=r"engine\.json:2:38: RankConf\.home\.RankScore: "):
+        Config.load(path, KINDS)

@@ -293,3 +293,13 @@ def test_async_is_the_same(engine):
 
     reply = asyncio.run(engine.recommend_async({"uid": "u00007", "scene_id": "home_feed", "size": 20}))
     assert reply.items == ask(engine).items
+
+
+def test_workers_of_one_server_serve_the_snapshot_that_was_verified_not_a_newer_one(shop, settings, tmp_path):
+    from pairec_fast.snapshot import resolve
+
+    pinned = resolve(shop / "snapshots")
+    settings["SnapshotConf"]["Directory"] = str(tmp_path / "where another one may have been built by now")
+    with Engine.from_config(settings, pinned) as engine:
+        assert engine.snapshot.directory == pinned
+        assert len(ask(engine).items) == 20

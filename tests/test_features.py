@@ -307,3 +307,15 @@ def test_wrong_dtypes_are_refused():
         Plan(1, np.zeros(1, np.int64), np.zeros((1, 1), np.float32), [])
     with pytest.raises(ValueError, match="Buffer dtype mismatch"):
         small_plan().assemble(arena_of([0], 3, 3), np.zeros(3), 0, NONE)
+
+
+def test_a_number_that_is_a_category_is_its_place_in_the_categories():
+    from pairec_fast.features import model_values, number
+    from pairec_fast.snapshot import Column
+
+    codes = {"3": 0, "10": 1, "2.5": 2}
+    values = model_values(Column("number", np.array([10.0, 3.0, 2.5, 4.0, np.nan]), None), codes)
+    np.testing.assert_array_equal(values, np.array([1, 0, 2, np.nan, np.nan], np.float32))
+    np.testing.assert_array_equal(model_values(Column("number", np.array([3, 10]), None), codes), [0, 1])
+    assert [number(given, codes) for given in (3, 3.0, "3", 2.5)] == [0, 0, 0, 2]
+    assert all(np.isnan(number(given, codes)) for given in (4, None, True, [], "x"))

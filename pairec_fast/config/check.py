@@ -12,6 +12,8 @@ from pairec_fast.config.kinds import STAGES
 from pairec_fast.config.positions import Path, quote
 from pairec_fast.config.report import Report, match_key
 from pairec_fast.config.sections import Sections
+from pairec_fast.errors import ConfigError
+from pairec_fast.expression import RankScore
 
 _SINKS = {"disk": "DiskConfs", "kafka": "KafkaConfs", "datahub": "DatahubConfs"}
 
@@ -38,6 +40,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
         _names_are_distinct(defined[section], report)
     _scene_names_resolve(sections, {section: _distinct(places) for section, places in defined.items()}, report)
     _sinks_resolve(sections, document, report)
+    _expressions_parse(sections, report)
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
@@ -97,6 +100,16 @@ def _scene_names_resolve(sections: Sections, defined: dict[str, set[str]], repor
     for scene, rank in _items(sections.rank_conf):
         names = getattr(rank, "rank_algo_list", ())
         _resolve(names, defined["AlgoConfs"], "algorithm", ("RankConf", scene, "RankAlgoList"), report)
+
+
+def _expressions_parse(sections: Sections, report: Report) -> None:
+    for scene, rank in _items(sections.rank_conf):
+        text, kind = getattr(rank, "rank_score", ""), getattr(rank, "ast_type", "")
+        if isinstance(text, str) and isinstance(kind, str) and (text or kind):
+            try:
+                RankScore.compile(text or "0", kind)
+            except ConfigError as error:
+                report.error(("RankConf", scene, "RankScore" if text else "ASTType"), str(error))
 
 
 def _resolve(names: Any, known: set[str], noun: str, path: Path, report: Report) -> None:

@@ -8,6 +8,7 @@ from pairec_fast.core.filter import drop_exposed, keep_allowed
 from pairec_fast.core.forest import Forest
 from pairec_fast.core.idmap import IdMap, build_slots
 from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.recall import Neighbours, add, nearest
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
@@ -19,6 +20,7 @@ __all__ = [
     "Forest",
     "IdMap",
     "Log",
+    "MappedFile",
     "Neighbours",
     "Plan",
     "Ring",

@@ -231,10 +231,6 @@ cdef class VectorIndex:
     ) noexcept nogil:
         return c_search(self.graph, query, k, effort, allow, allowed, scratch.c, rows, scores)
 
-    def check_query(self, query) -> None:
-        """Raises what `search` would for this query: for callers that go on to `prepare` and `search_into`."""
-        self._query(query)
-
     def _query(self, query):
         array = np.asarray(query)
         if array.dtype != np.float32:

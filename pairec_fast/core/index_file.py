@@ -13,14 +13,13 @@ Every section starts on a 64-byte line; the gaps hold zeros. The payload checksu
 from __future__ import annotations
 
 import dataclasses
-import mmap
-import os
 import struct
 from typing import Any
 
 import numpy as np
 
 from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.mapping import MappedFile
 from pairec_fast.errors import SnapshotError
 
 MAGIC = b"PAIRECVI"
@@ -90,13 +89,13 @@ class Header:
         return head + _CHECKSUM.pack(crc32c(head))
 
 
-def read_header(path: str, data: mmap.mmap) -> Header:
+def read_header(path: str, data: MappedFile) -> Header:
     """The header of a mapped file, checked against itself and against the size of the file.
 
     Raises:
         SnapshotError: not an index, another version, altered, cut short or grown.
     """
-    head = data[:HEADER_BYTES]
+    head = bytes(memoryview(data)[:HEADER_BYTES])
     if not head.startswith(MAGIC):
         raise SnapshotError(f"{path} is not a vector index: it begins with {head[:8]!r}, an index with {MAGIC!r}")
     (version,) = struct.unpack_from("<i", head, 8)
@@ -143,30 +142,29 @@ def read_header(path: str, data: mmap.mmap) -> Header:
     return header
 
 
-def map_file(path: str) -> mmap.mmap:
+def map_file(path: str) -> MappedFile:
     """Map a file read-only, shared with every process that maps it.
 
     Raises:
         SnapshotError: missing, unreadable, or too short to hold a header.
     """
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < HEADER_BYTES:
-                raise SnapshotError(f"{path} has {size} bytes; a vector index has at least {HEADER_BYTES}")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = MappedFile(path)
     except OSError as error:
         raise SnapshotError(f"{path} cannot be mapped: {error.strerror or error}") from error
+    if len(data) < HEADER_BYTES:
+        raise SnapshotError(f"{path} has {len(data)} bytes; a vector index has at least {HEADER_BYTES}")
+    return data
 
 
-def array(data: mmap.mmap, section: tuple[int, int], dtype: str, columns: int) -> np.ndarray[Any, Any]:
+def array(data: MappedFile, section: tuple[int, int], dtype: str, columns: int) -> np.ndarray[Any, Any]:
     """A section as [rows, columns], a view of the mapped bytes."""
     offset, size = section
-    flat = np.frombuffer(data, dtype=dtype, count=size // 4, offset=offset)
+    flat: np.ndarray[Any, Any] = np.frombuffer(memoryview(data), dtype=dtype, count=size // 4, offset=offset)
     return flat.reshape(-1, columns)
 
 
-def verify(path: str, data: mmap.mmap, header: Header) -> None:
+def verify(path: str, data: MappedFile, header: Header) -> None:
     """Read every byte: the payload's checksum, then that every link leads to a node there is.
 
     Raises:

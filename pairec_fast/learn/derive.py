@@ -75,7 +75,9 @@ class Known:
             groups = len(columns[spec.by].texts)  # type: ignore[arg-type]
             group = columns[spec.by].values[self.user].astype(np.int64)
         # The empty ones: there are no groups where the column has no text.
-        offset, rows, scores = [0], [np.empty(0, np.int64)], [np.empty(0)]
+        offset = [0]
+        rows: list[NDArray[Any]] = [np.empty(0, np.int64)]
+        scores: list[NDArray[Any]] = [np.empty(0)]
         for one in range(groups):
             mine = group == one
             count = np.bincount(self.item[mine], weight[mine], minlength=len(self.sources.items))

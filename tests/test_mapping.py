@@ -1,0 +1,39 @@
+"""A file in memory, without a descriptor held open."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import numpy as np
+import pytest
+
+from pairec_fast.core import MappedFile
+
+
+def test_a_mapping_is_the_bytes_of_its_file_and_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc" * 5000)
+    data = memoryview(MappedFile(tmp_path / "file"))
+    assert data.readonly and data.tobytes() == b"abc" * 5000
+    with pytest.raises(TypeError):
+        data[0] = 1
+
+
+def test_no_descriptor_stays_open_and_arrays_outlive_the_name_of_the_file(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    arrays = []
+    for number in range(300):
+        path = tmp_path / str(number)
+        np.full(100, number, np.int32).tofile(path)
+        arrays.append(np.frombuffer(MappedFile(path), np.int32))
+        path.unlink()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [int(array[99]) for array in arrays] == list(range(300))
+
+
+def test_an_empty_file_is_empty_and_a_missing_one_is_named(tmp_path):
+    (tmp_path / "empty").touch()
+    assert memoryview(MappedFile(tmp_path / "empty")).nbytes == 0
+    with pytest.raises(FileNotFoundError, match="missing"):
+        MappedFile(tmp_path / "missing")
