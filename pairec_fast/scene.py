@@ -48,6 +48,8 @@ class Scene:
         known = {conf.name: conf for conf in config.filter_confs} | {"UniqueFilter": filters.UniqueFilter()}
         self.filters: list[Stage] = [known[one].bind(snapshot) for one in config.filters(name)]
         rank = config.rank_conf.get(name)
+        if rank and rank.score_rewrite:
+            raise ConfigError(f"RankConf.{name}.ScoreRewrite is not available in this version")
         self.score = Score(
             [models[algo] for algo in rank.rank_algo_list] if rank else [],
             rank.rank_score if rank else "",
@@ -168,9 +170,11 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
 
 
 def snapshot_of(config: Config) -> Path:
-    """The snapshot directory that the configuration names. Raises ConfigError: none."""
+    """The snapshot directory that the configuration names. Raises ConfigError: none, or one to be watched."""
     if config.snapshot_conf is None:
         raise ConfigError('SnapshotConf: missing; it names the snapshot directory, as {"Directory": ...}')
+    if config.snapshot_conf.reload_seconds:
+        raise ConfigError("SnapshotConf.ReloadSeconds is not available in this version; leave it out, or 0")
     return config.path(config.snapshot_conf.directory)
 
 

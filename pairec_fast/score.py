@@ -41,11 +41,9 @@ class Score:
         if len(set(self.outputs)) != len(self.outputs):
             raise ConfigError(f"{where}.RankAlgoList: two outputs have one name: {', '.join(self.outputs)}")
         self.width = max((model.plan.width for model in models), default=1)
-        try:
-            expression = RankScore.compile(rank_score) if rank_score else None
-        except ConfigError as error:
-            raise ConfigError(f"{where}.RankScore: {error}") from error
-        self._program = expression.bind(lambda name: self._resolve(name, snapshot)) if expression else None
+        self._program = None
+        if rank_score:  # the configuration has seen that it parses
+            self._program = RankScore.compile(rank_score).bind(lambda name: self._resolve(name, snapshot))
 
     def _resolve(self, name: str, snapshot: Snapshot) -> Any:
         """Where a name of the expression lives: an algorithm's output, else an item column; a missing one is 0."""

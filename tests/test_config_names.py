@@ -98,3 +98,8 @@ def test_a_rank_score_that_is_no_expression_is_an_error_at_its_place(tmp_path):
     path.write_text('{\n  "RankConf": {"home": {"RankScore": "exp(${a})"}}\n}')
     with pytest.raises(ConfigError, match=r"engine\.json:2:38: RankConf\.home\.RankScore: "):
         Config.load(path, KINDS)
+
+
+def test_a_fallback_that_will_not_act_is_said():
+    config = parse(SceneConfs={"s": {"default": {"FallbackConfig": {"Timeout": 100}}}})
+    assert any("SceneConfs.s.default.FallbackConfig: unused here" in line for line in config.warnings)

@@ -9,7 +9,6 @@ import pytest
 
 from pairec_fast.expression.convert import (
     INT_MIN,
-    to_bool,
     to_float,
     to_int,
     to_int_array,
@@ -75,9 +74,7 @@ def test_conversions_follow_go_and_not_python(value, as_int, as_float, as_string
     assert to_string(value, "?") == as_string
 
 
-def test_conversions_to_bool_and_lists():
-    given = [True, 1, 0, -1, "TRUE", "t", "On", "yes", "", 1.0, None]
-    assert [to_bool(value, True) for value in given] == [True, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1]
+def test_conversions_to_lists():
     assert to_string_array(["a", "", 1, 2.5, True, None, ["b"]]) == ["a", "1", "2.5"]
     assert to_int_array(["a", "7", 1, 2.5, True]) == [0, 7, 1, 2, 0]
     assert to_string_array("a") == to_int_array(7) == to_int_array(None) == []

@@ -41,6 +41,10 @@ def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
     _scene_names_resolve(sections, {section: _distinct(places) for section, places in defined.items()}, report)
     _sinks_resolve(sections, document, report)
     _expressions_parse(sections, report)
+    for scene, categories in _items(sections.scene_confs):
+        for category, conf in _items(categories):
+            if getattr(conf, "fallback_config", None) is not None:
+                report.warn(("SceneConfs", scene, category, "FallbackConfig"), "unused here: no answer comes late")
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")

@@ -76,16 +76,6 @@ def to_string(value: Any, default: str) -> str:
     return value if isinstance(value, str) else default
 
 
-def to_bool(value: Any, default: bool) -> bool:
-    """`value` as a bool: ints above 0, the texts true, t and on in any case; other text is False; else `default`."""
-    value = _plain(value)
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value > 0
-    return value.lower() in ("true", "t", "on") if isinstance(value, str) else default
-
-
 def to_string_array(value: Any) -> list[str]:
     """The elements of a list as texts, empty results dropped; anything but a list is empty."""
     elements = value if isinstance(value, (list, tuple)) else ()
