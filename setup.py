@@ -19,7 +19,7 @@ CORE = {
     "recall": ["recall"],
     "filter": ["filter"],
     "features": ["features", "recall"],
-    "forest": ["forest", "forest_text", "forest_ranks", "forest_columns", "forest_label"],
+    "forest": ["forest_text", "forest_compile", "forest_ranks", "forest_columns", "forest_walk", "forest_label", "forest_score"],
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],

@@ -159,23 +159,12 @@ unsigned read_rule(const TreeText& splits, size_t node, const Fields& fields, in
     if (!(threshold >= 0 && threshold < splits.sets && threshold == std::floor(threshold))) {
       wrong("threshold", str(threshold), "a set's number below num_cat=" + str(splits.sets));
     }
-    return kBySet;
+    return kBySet | kNanRight;
   }
   if (std::isnan(threshold)) wrong("threshold", "NaN", "a number");
   const bool default_right = !(type & 2), zero_right = 0.0 > threshold;
-  return kAboveRight | ((missing != 0 ? default_right : zero_right) ? kNanRight : 0) |
+  return ((missing != 0 ? default_right : zero_right) ? kNanRight : 0) |
          ((missing == 1 ? default_right : zero_right) ? kZeroRight : 0);
-}
-
-void add_node(Forest& forest, double threshold, int32_t feature, int32_t next, unsigned rule) {
-  forest.nodes.push_back({threshold, next, feature << 8 | static_cast<int32_t>(rule)});
-}
-
-// A numeric node whose zeros go where the threshold sends 0.0: with the threshold at the edge of the zeros, all numbers
-// that LightGBM takes for zero fall on that side by themselves.
-double at_edge(double threshold) {
-  if (!(std::fabs(threshold) <= kZero)) return threshold;
-  return 0.0 > threshold ? std::nextafter(-kZero, -1.0) : kZero;
 }
 
 void read_sets(Forest& forest, const Fields& fields, int32_t sets) {
@@ -193,6 +182,12 @@ void read_sets(Forest& forest, const Fields& fields, int32_t sets) {
   for (size_t i = 1; i < bounds.size(); ++i) forest.set_begin.push_back(base + size_t(bounds[i]));
 }
 
+// How many rows came by: for explanations only. Absent from what other tools write.
+std::vector<double> covers(const Fields& fields, const char* name, size_t count, const string& because) {
+  if (fields.find(name) == nullptr || fields.get(name).value.empty()) return std::vector<double>(count, 0.0);
+  return numbers<double>(fields, name, count, because);
+}
+
 void add_tree(Forest& forest, const Fields& fields) {
   if (fields.find("is_linear") && integer(fields, "is_linear", 0, 1) == 1) {
     refuse(fields.get("is_linear").line, "is_linear is 1; 0 is right: trees with linear leaves are not supported");
@@ -200,17 +195,20 @@ void add_tree(Forest& forest, const Fields& fields) {
   const int32_t leaves = integer(fields, "num_leaves", 1, 1 << 30);
   const string because = "num_leaves=" + str(leaves);
   const auto value = numbers<double>(fields, "leaf_value", size_t(leaves), because);
-  forest.root.push_back(forest.nodes.size());
-  forest.splits.push_back(Splits::plain);
-  if (leaves == 1) return add_node(forest, value[0], 0, 0, 0);  // the file has no split arrays, or empty ones
-
   const size_t inner = size_t(leaves) - 1;
+  const std::vector<double> weight = covers(fields, "leaf_count", size_t(leaves), because);
+  forest.root.push_back(forest.nodes.size());
+  if (leaves == 1) {  // the file has no split arrays, or empty ones
+    forest.nodes.push_back({value[0], 0, 0, 0, weight[0]});
+    return;
+  }
   TreeText splits;
   splits.feature = numbers<int32_t>(fields, "split_feature", inner, because);
   splits.type = numbers<int32_t>(fields, "decision_type", inner, because);
   splits.left = numbers<int32_t>(fields, "left_child", inner, because);
   splits.right = numbers<int32_t>(fields, "right_child", inner, because);
   splits.threshold = numbers<double>(fields, "threshold", inner, because);
+  const std::vector<double> cover = covers(fields, "internal_count", inner, because);
   splits.sets = integer(fields, "num_cat", 0, int32_t(inner));
   const size_t sets_before = forest.set_begin.size() - 1;
   if (splits.sets > 0) read_sets(forest, fields, splits.sets);
@@ -234,22 +232,20 @@ void add_tree(Forest& forest, const Fields& fields) {
   };
   for (size_t i = 0; i < order.size(); ++i) {
     if (order[i] < 0) {
-      add_node(forest, value[size_t(~order[i])], 0, int32_t(i), 0);
+      const auto leaf = size_t(~order[i]);
+      forest.nodes.push_back({value[leaf], int32_t(i), ~order[i], 0, weight[leaf]});
       continue;
     }
     const auto node = size_t(order[i]);
     const unsigned rule = read_rule(splits, node, fields, forest.width);
     double threshold = splits.threshold[node];
-    if (rule == kBySet) {
+    if (rule & kBySet) {
       threshold += double(sets_before);  // a tree numbers its sets from 0, a forest goes on
       forest.categorical[size_t(splits.feature[node])] = 1;
-      forest.splits.back() = Splits::sets;
-    } else if ((rule & kZeroRight) == (0.0 > threshold ? kZeroRight : 0)) {
-      threshold = at_edge(threshold);
     } else {
-      forest.splits.back() = std::max(forest.splits.back(), Splits::zeros);
+      threshold = at_edge_of_zero(threshold, rule);
     }
-    add_node(forest, threshold, splits.feature[node], int32_t(order.size()), rule);
+    forest.nodes.push_back({threshold, int32_t(order.size()), splits.feature[node], rule, cover[node]});
     visit("left_child", node, splits.left[node]);
     visit("right_child", node, splits.right[node]);
   }
@@ -284,6 +280,13 @@ bool is_end(string_view line) {
 
 }  // namespace
 
+// With the threshold at the edge of the zeros, all that LightGBM takes for zero falls on that side by itself.
+double at_edge_of_zero(double threshold, unsigned rule) noexcept {
+  const bool zero_right = 0.0 > threshold;
+  if (((rule & kZeroRight) != 0) != zero_right || !(std::fabs(threshold) <= kZero)) return threshold;
+  return zero_right ? std::nextafter(-kZero, -1.0) : kZero;
+}
+
 void forest_parse(const char* text, size_t size, Forest& out) {
   Lines lines{{text, size}};
   const auto open = [&](string_view line) { return line.starts_with("Tree=") || is_end(line); };
@@ -296,7 +299,6 @@ void forest_parse(const char* text, size_t size, Forest& out) {
     if (!lines.line().empty()) header.add(lines.line(), lines.number);
   }
   Forest forest;
-  forest.set_begin.push_back(0);
   read_header(forest, header);
 
   std::vector<size_t> sizes;  // absent only from hand-written files
@@ -340,6 +342,7 @@ void forest_parse(const char* text, size_t size, Forest& out) {
     const string right = "; a divisor of " + str(trees) + " trees is right";
     refuse(line, "num_tree_per_iteration is " + str(forest.classes) + right);
   }
+  forest.base.assign(size_t(forest.classes), 0.0);  // not before: so many trees there are
   out = std::move(forest);
 }
 

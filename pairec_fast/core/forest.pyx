@@ -1,22 +1,32 @@
-"""LightGBM's forests, scored bit for bit."""
+"""Forests compiled to bytes, scored bit for bit as LightGBM, or whoever made them, does."""
 
 import os
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint8_t
+from libcpp.utility cimport move
 
 import numpy as np
 cimport numpy as cnp
 
 from pairec_fast.core.arena cimport Arena, Block
+from pairec_fast.core.mapping import MappedFile
 from pairec_fast.errors import SnapshotError
 
 cnp.import_array()
 
 
+cdef Forest compiled(c_Forest& trees):
+    cdef Forest forest = Forest.__new__(Forest)
+    with nogil:
+        forest.lines = c_compile(trees)
+    forest.view()
+    return forest
+
+
 cdef Forest parsed(text, str where):
     """The one place where what C++ (std::invalid_argument) or a codec refuses becomes a SnapshotError."""
-    cdef Forest forest = Forest.__new__(Forest)
+    cdef c_Forest trees
     cdef bytes data
     cdef const char* begin
     cdef size_t size
@@ -25,21 +35,14 @@ cdef Forest parsed(text, str where):
         begin = data
         size = len(data)
         with nogil:
-            c_parse(begin, size, forest.c)
-        forest.feature_names = [(<bytes> name).decode() for name in forest.c.names]
-        forest.objective = (<bytes> forest.c.objective).decode()
+            c_parse(begin, size, trees)
+        return compiled(trees)
     except ValueError as error:
         raise SnapshotError(f"{where}: {error}") from None
-    forest.categorical = [bool(flag) for flag in forest.c.categorical]
-    with nogil:
-        c_rank(forest.c, forest.ranks)
-    forest.kernels = label_kernels()
-    forest._free = [Block(scratch_bytes(forest.ranks))]
-    return forest
 
 
 cdef class Forest:
-    """A LightGBM model: `Forest.load(path)` or `Forest.parse(text)`. Immutable, safe to read from many threads.
+    """A compiled model: `Forest.load(path)` or `Forest.parse(text)`. Immutable, safe to read from many threads.
 
     Attributes:
         feature_names: list[str] [width], in the order of the columns of X.
@@ -53,21 +56,37 @@ cdef class Forest:
         raise TypeError("a Forest is made by Forest.load(path) or Forest.parse(text)")
 
     def __reduce__(self):
-        raise TypeError("a Forest is not pickled: keep the model's text and parse it again")
+        raise TypeError("a Forest is not pickled: save(path) it and load that")
 
     @staticmethod
     def load(path) -> Forest:
-        """Read a model file (str or PathLike), as written by `Booster.save_model`.
+        """Read a model file (str or PathLike): LightGBM's text as `Booster.save_model` writes it, or what `save` wrote.
+
+        The latter is mapped, not read: processes that load it share its pages.
 
         Raises:
             SnapshotError: the file cannot be read or is no sound model. The message names path, line and field.
         """
+        cdef Forest forest
+        cdef const uint8_t[::1] data
+        where = os.fsdecode(path)
         try:
+            mapped = MappedFile(path)
+            if mapped.size:
+                data = mapped
+                if is_compiled(&data[0], data.shape[0]):
+                    forest = Forest.__new__(Forest)
+                    forest.mapped = data
+                    forest.view()
+                    return forest
             with open(path, "rb") as file:
                 text = file.read()
         except OSError as error:
-            raise SnapshotError(f"{os.fspath(path)}: {error.strerror}; a LightGBM model file is right") from None
-        return parsed(text, os.fsdecode(path))
+            reason = error.strerror or str(error)
+            raise SnapshotError(f"{where}: {reason}; a LightGBM model file is right") from None
+        except ValueError as error:
+            raise SnapshotError(f"{where}: {error}") from None
+        return parsed(text, where)
 
     @staticmethod
     def parse(text) -> Forest:
@@ -81,31 +100,106 @@ cdef class Forest:
             raise TypeError(f"text must be str or bytes, got {type(text).__name__}")
         return parsed(text, "model text")
 
+    @staticmethod
+    def of_trees(trees, *, feature_names, int32_t classes=1, str objective="", base=None, bint single=False,
+                 bint average=False) -> Forest:
+        """Compile trees given node by node; tree i adds to class i % classes.
+
+        Args:
+            trees: objects with, for each tree of L leaves,
+                feature int32 [L - 1], threshold float64 [L - 1]: a split sends x <= threshold to the left;
+                left, right int32 [L - 1]: a split, or ~leaf; split 0 is the root;
+                nan_right bool [L - 1]: where NaN goes;
+                sets {split: int array}: a split by category sends these to the left, others to the right;
+                value float64 [L], cover float64 [2 L - 1]: of the splits, then of the leaves.
+            feature_names: list[str] [width].
+            base: float64 [classes], what the sums begin with; None: 0.
+            single: sums are rounded to float32 after each addition.
+            average: what is no raw score is divided by trees / classes.
+
+        Raises:
+            SnapshotError: a tree is not sound. The message names tree and field.
+        """
+        cdef c_Forest forest
+        forest.width, forest.classes = len(feature_names), classes
+        forest.is_single, forest.average = single, average
+        forest.objective = objective.encode()
+        if any("\n" in text for text in (objective, *feature_names)):
+            raise SnapshotError("feature_names: a name of one line is right")
+        for name in feature_names:
+            forest.names.push_back(name.encode())
+        base = np.zeros(classes) if base is None else np.asarray(base, np.float64)
+        if classes < 1 or base.shape != (classes,) or not len(trees) or len(trees) % classes:
+            raise SnapshotError(f"{len(trees)} trees, {classes} classes and a base of shape {base.shape} do not fit")
+        for value in base:
+            forest.base.push_back(value)
+        forest.categorical.resize(forest.width)
+        for number, tree in enumerate(trees):
+            try:
+                add_tree(forest, tree)
+            except ValueError as error:
+                raise SnapshotError(f"tree {number}: {error}") from None
+        return compiled(forest)
+
+    def save(self, path) -> None:
+        """Write the compiled forest, whole or not at all; `load` maps it.
+
+        Raises:
+            SnapshotError: it cannot be written.
+        """
+        path = os.fspath(path)
+        partial = f"{path}.{os.getpid()}.partial"
+        try:
+            with open(partial, "wb") as file:
+                file.write(self.bytes)
+            os.replace(partial, path)
+        except OSError as error:
+            raise SnapshotError(f"{path} cannot be written: {error.strerror}") from None
+        finally:
+            if os.path.exists(partial):
+                os.unlink(partial)
+
+    @property
+    def bytes(self) -> memoryview:
+        """The compiled forest, as `save` writes it."""
+        if self.mapped is not None:
+            return memoryview(self.mapped)
+        return memoryview(<const uint8_t[:self.lines.size() * sizeof(Line)]> <uint8_t*> self.lines.data())
+
     @property
     def width(self) -> int:
         """Features of a row."""
-        return self.c.width
+        return self.c.ranks.width
 
     @property
     def classes(self) -> int:
         """Scores of a row: `num_tree_per_iteration`."""
-        return self.c.classes
+        return self.c.ranks.classes
 
     @property
     def trees(self) -> int:
-        return self.c.root.size()
+        return self.c.ranks.trees.size()
 
     @property
     def average(self) -> bool:
-        """The model is a random forest: `Booster.predict` without `raw_score` divides by `trees / classes`."""
-        return self.c.average
+        """The model is a random forest: what is no raw score is divided by `trees / classes`."""
+        return self.c.ranks.average
+
+    @property
+    def single(self) -> bool:
+        """Sums are rounded to float32 after each addition, as the maker of the trees does."""
+        return self.c.ranks.is_single
+
+    @property
+    def base(self):
+        """What the sums begin with: float64 [classes]."""
+        return np.array([self.c.ranks.base[i] for i in range(self.c.ranks.base.size())])
 
     def predict(self, X, out=None):
         """Raw scores, the bits of `Booster.predict(X, raw_score=True)`.
 
         Args:
-            X: [n, width] float64 or float32, any strides; NaN is missing. What is not rows of adjacent, aligned
-                values is copied first.
+            X: [n, width] float64 or float32, any strides; NaN is missing.
             out: float64, C-contiguous, of the result's shape, apart from X; filled and returned.
 
         Returns:
@@ -115,14 +209,10 @@ cdef class Forest:
             TypeError: X or `out` is no ndarray, or X is of another dtype.
             ValueError: X is not 2-D or not `width` wide, or `out` does not fit.
         """
-        if not isinstance(X, np.ndarray) or X.dtype not in (np.float64, np.float32):
-            found = X.dtype if isinstance(X, np.ndarray) else type(X).__name__
-            raise TypeError(f"X is {found}; a NumPy array of float64 or float32 is right")
-        if X.ndim != 2 or X.shape[1] != self.c.width:
-            raise ValueError(f"X has shape {X.shape}; [n, {self.c.width}] is right: the features of the model")
-        if X.shape[0] > np.iinfo(np.int32).max:
-            raise ValueError(f"X has {X.shape[0]} rows; at most 2147483647 is right")
-        shape = X.shape[:1] if self.c.classes == 1 else (X.shape[0], self.c.classes)
+        X = self.checked(X)
+        cdef Rows rows = rows_of(X)
+        cdef ptrdiff_t classes = self.c.ranks.classes
+        shape = X.shape[:1] if classes == 1 else (X.shape[0], classes)
         if out is None:
             out = np.empty(shape)
         elif not isinstance(out, np.ndarray):
@@ -131,22 +221,26 @@ cdef class Forest:
             raise ValueError(f"out is {out.dtype} {out.shape}; writeable C-contiguous float64 {shape} is right")
         elif np.may_share_memory(out, X):
             raise ValueError("out shares memory with X; an array of its own is right")
-        cdef ptrdiff_t itemsize = X.itemsize
-        if X.strides[1] != itemsize or X.strides[0] % itemsize or not X.flags.aligned:
-            X = np.array(X, order="C")  # a copy even of what is contiguous: it may be unaligned
-        cdef ptrdiff_t stride = X.strides[0] // itemsize, classes = self.c.classes
-        cdef int32_t count = X.shape[0]
-        cdef const void* x = cnp.PyArray_DATA(X)
         cdef double* scores = <double*> cnp.PyArray_DATA(out)
-        cdef Block scratch = self._take()
-        if itemsize == 4:
-            with nogil:
-                c_score32(self.c, self.ranks, self.kernels, scratch.data, <const float*> x, stride, count, scores,
-                          classes, 1)
-        else:
-            with nogil:
-                c_score64(self.c, self.ranks, self.kernels, scratch.data, <const double*> x, stride, count, scores,
-                          classes, 1)
+        cdef Block scratch = self.take()
+        with nogil:
+            c_score(self.c, scratch_of(self.c.ranks, scratch.data), rows, scores, classes, 1)
+        self._free.append(scratch)
+        return out
+
+    def predict_leaf(self, X):
+        """The leaf that each row reaches in each tree, as `Booster.predict(X, pred_leaf=True)`: int32 [n, trees].
+
+        Raises:
+            TypeError, ValueError: as `predict`.
+        """
+        X = self.checked(X)
+        cdef Rows rows = rows_of(X)
+        out = np.empty((rows.count, self.trees), np.int32)
+        cdef int32_t* leaves = <int32_t*> cnp.PyArray_DATA(out)
+        cdef Block scratch = self.take()
+        with nogil:
+            c_leaves(self.c, scratch_of(self.c.ranks, scratch.data), rows, leaves)
         self._free.append(scratch)
         return out
 
@@ -158,23 +252,113 @@ cdef class Forest:
         Raises:
             ValueError: the arena is narrower than the forest, or has too few algorithm columns.
         """
-        if arena.c.width < self.c.width:  # it is wider where another model of the configuration is
+        cdef Ranks* ranks = &self.c.ranks
+        if arena.c.width < ranks.width:  # it is wider where another model of the configuration is
             raise ValueError(
-                f"the arena's features are {arena.c.width} wide; {self.c.width} or more is right for this forest")
-        if algo < 0 or algo > arena.c.algos - self.c.classes:
+                f"the arena's features are {arena.c.width} wide; {ranks.width} or more is right for this forest")
+        if algo < 0 or algo > arena.c.algos - ranks.classes:
             raise ValueError(
-                f"algo is {algo} with {self.c.classes} classes; 0 to algos - classes = "
-                f"{arena.c.algos - self.c.classes} is right")
+                f"algo is {algo} with {ranks.classes} classes; 0 to algos - classes = "
+                f"{arena.c.algos - ranks.classes} is right")
         cdef ptrdiff_t column = arena.c.candidates_max
-        cdef Block scratch = self._take()
+        cdef Rows rows
+        rows.x, rows.row_step, rows.column_step = arena.c.features, arena.c.width, 1
+        rows.count, rows.is_double = arena.c.count, False
+        cdef Block scratch = self.take()
         with nogil:
-            c_score32(self.c, self.ranks, self.kernels, scratch.data, arena.c.features, arena.c.width, arena.c.count,
-                      arena.c.algo_score + algo * column, 1, column)
+            c_score(self.c, scratch_of(self.c.ranks, scratch.data), rows, arena.c.algo_score + algo * column, 1, column)
         self._free.append(scratch)
 
-    cdef Block _take(self):
+    cdef int view(self) except -1:
+        """Look at the compiled bytes. Raises ValueError for what is no sound forest."""
+        cdef const uint8_t[::1] data = self.bytes
+        self.c = scorer_of(&data[0], data.shape[0])
+        texts = (<bytes> self.c.ranks.texts.data()[:self.c.ranks.texts.size()]).decode().split("\n")
+        if len(texts) != self.c.ranks.width + 2:
+            raise ValueError(f"the compiled forest names {len(texts) - 2} features; it reads {self.c.ranks.width}")
+        self.objective, self.feature_names = texts[0], texts[1:self.c.ranks.width + 1]
+        self.categorical = [bool(self.c.ranks.categorical[i]) for i in range(self.c.ranks.width)]
+        self._free = [Block(scratch_bytes(self.c.ranks))]
+
+    cdef object checked(self, X):
+        """X, or a copy of what is not aligned. Raises TypeError or ValueError for what is no matrix of the model's width."""
+        if not isinstance(X, np.ndarray) or X.dtype not in (np.float64, np.float32):
+            found = X.dtype if isinstance(X, np.ndarray) else type(X).__name__
+            raise TypeError(f"X is {found}; a NumPy array of float64 or float32 is right")
+        if X.ndim != 2 or X.shape[1] != self.c.ranks.width:
+            raise ValueError(f"X has shape {X.shape}; [n, {self.c.ranks.width}] is right: the features of the model")
+        is_aligned = X.flags.aligned and all(step % X.itemsize == 0 for step in X.strides)
+        return X if is_aligned else np.array(X, order="C")
+
+    cdef Block take(self):
         # A list is a stack under the GIL: a thread takes one or makes one. There are as many as ever scored at once.
         try:
             return self._free.pop()
         except IndexError:
-            return Block(scratch_bytes(self.ranks))
+            return Block(scratch_bytes(self.c.ranks))
+
+
+cdef Rows rows_of(X):
+    cdef Rows rows
+    cdef ptrdiff_t itemsize = X.itemsize
+    rows.x = cnp.PyArray_DATA(X)
+    rows.row_step, rows.column_step = X.strides[0] // itemsize, X.strides[1] // itemsize
+    rows.count, rows.is_double = X.shape[0], itemsize == 8
+    return rows
+
+
+cdef int add_tree(c_Forest& forest, tree) except -1:
+    """Append a tree, breadth first. Raises ValueError naming the field that is wrong."""
+    cdef Node node
+    cdef int32_t splits = len(tree.feature), at, child
+    fields = {}
+    for name, dtype, size in (("feature", np.int32, splits), ("threshold", np.float64, splits), ("left", np.int32, splits),
+                              ("right", np.int32, splits), ("nan_right", np.bool_, splits),
+                              ("value", np.float64, splits + 1), ("cover", np.float64, 2 * splits + 1)):
+        array = np.asarray(getattr(tree, name))
+        if array.shape != (size,):
+            raise ValueError(f"{name} has shape {array.shape}; ({size},) is right for {splits} splits")
+        fields[name] = array.astype(dtype).tolist()
+    cdef list feature = fields["feature"], threshold = fields["threshold"], cover = fields["cover"]
+    cdef list order = [0 if splits else -1]
+    forest.root.push_back(forest.nodes.size())
+    for place, at in enumerate(order):  # grows under way
+        if at < 0:
+            node.threshold, node.next, node.feature = fields["value"][~at], place, ~at
+            node.rule, node.cover = 0, cover[splits + ~at]
+            forest.nodes.push_back(node)
+            continue
+        if not 0 <= feature[at] < forest.width:
+            raise ValueError(f"feature[{at}] is {feature[at]}; 0 to {forest.width - 1} is right")
+        node.feature, node.next, node.cover = feature[at], len(order), cover[at]
+        node.rule = kNanRight if fields["nan_right"][at] else 0
+        if at in tree.sets:
+            node.rule |= kBySet
+            node.threshold = forest.set_begin.size() - 1
+            forest.categorical[feature[at]] = 1
+            add_set(forest, tree.sets[at])
+        else:
+            node.threshold = threshold[at]
+            if node.threshold != node.threshold:
+                raise ValueError(f"threshold[{at}] is NaN; a number is right")
+            if 0.0 > node.threshold:
+                node.rule |= kZeroRight
+        for child in (fields["left"][at], fields["right"][at]):
+            if not -splits - 1 <= child < splits or len(order) > 2 * splits:
+                raise ValueError(f"the children of split {at} are {fields['left'][at]} and {fields['right'][at]}; "
+                                 f"every split but 0, and every leaf, once is right")
+            order.append(child)
+        forest.nodes.push_back(node)
+    if sorted(order) != list(range(-splits - 1, splits)):
+        raise ValueError(f"left and right do not reach every one of {splits} splits and {splits + 1} leaves once")
+
+
+cdef int add_set(c_Forest& forest, categories) except -1:
+    chosen = np.asarray(categories, np.int64)
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < 1 << 31):
+        raise ValueError(f"sets has categories {chosen.min()} to {chosen.max()}; 0 to 2147483647 is right")
+    words = np.zeros(int(chosen.max()) // 32 + 1 if len(chosen) else 0, np.uint32)
+    np.bitwise_or.at(words, chosen // 32, np.uint32(1) << (chosen % 32).astype(np.uint32))
+    for word in words.tolist():
+        forest.set.push_back(word)
+    forest.set_begin.push_back(forest.set.size())
