@@ -9,6 +9,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+FOREST = ["forest_ranks", "forest_columns", "forest_walk", "forest_label", "forest_score"]
 CORE = {
     "simd": [],
     "checksum": [],
@@ -19,15 +20,8 @@ CORE = {
     "recall": ["recall"],
     "filter": ["filter"],
     "features": ["features", "recall"],
-    "forest": [
-        "forest_text",
-        "forest_compile",
-        "forest_ranks",
-        "forest_columns",
-        "forest_walk",
-        "forest_label",
-        "forest_score",
-    ],
+    "forest": ["forest_text", "forest_compile", *FOREST],
+    "forest_request": ["forest_request", "fold", *FOREST],
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],

@@ -51,7 +51,7 @@ struct Arena {
   std::uint8_t* source;   // [candidates_max] which recall
   float* recall_score;    // [candidates_max]
   std::uint8_t* keep;     // [candidates_max] filters clear it, compact reads it
-  float* features;        // [candidates_max, width] row-major, what the forest reads
+  float* features;        // [width, candidates_max] a column a feature, what the forest reads
   double* algo_score;     // [algos, candidates_max] one column per algorithm output
   double* score;          // [candidates_max]
   std::int32_t* order;    // [candidates_max] slots, best first

@@ -20,8 +20,7 @@ const float* right_vector(const Cross& cross, std::int32_t item) noexcept {
 }
 
 // Each sum is in double and in order of dimension, whatever stands abreast.
-void dots(const Cross& cross, const float* left, const std::int32_t* items, std::int32_t count, float* out,
-          std::int64_t step) noexcept {
+void dots(const Cross& cross, const float* left, const std::int32_t* items, std::int32_t count, float* out) noexcept {
   for (std::int32_t begin = 0; begin < count; begin += abreast) {
     const float* right[abreast];
     double sum[abreast] = {};
@@ -34,7 +33,7 @@ void dots(const Cross& cross, const float* left, const std::int32_t* items, std:
       for (std::int32_t lane = 0; lane < abreast; ++lane)
         sum[lane] += static_cast<double>(left[i]) * static_cast<double>(right[lane][i]);
     for (std::int32_t lane = 0; lane < std::min(abreast, count - begin); ++lane)
-      out[step * (begin + lane)] = static_cast<float>(sum[lane]);
+      out[begin + lane] = static_cast<float>(sum[lane]);
   }
 }
 
@@ -45,53 +44,42 @@ float cell(const Cross& cross, std::int32_t user, std::int32_t item) noexcept {
   return cross.left[static_cast<std::int64_t>(group) * cross.width + column];
 }
 
-// The feature of one user with `count` items, to out[i * step]. Dot and cell only.
-void values(const Cross& cross, std::int32_t user, const std::int32_t* items, std::int32_t count, float* out,
-            std::int64_t step) noexcept {
+// The feature of one user with `count` items. Dot and cell only.
+void values(const Cross& cross, std::int32_t user, const std::int32_t* items, std::int32_t count, float* out) noexcept {
   if (user < 0) {
-    for (std::int32_t i = 0; i < count; ++i) out[step * i] = missing;
+    for (std::int32_t i = 0; i < count; ++i) out[i] = missing;
   } else if (cross.kind == Cross::Kind::dot) {
-    dots(cross, cross.left + static_cast<std::int64_t>(user) * cross.width, items, count, out, step);
+    dots(cross, cross.left + static_cast<std::int64_t>(user) * cross.width, items, count, out);
   } else {
-    for (std::int32_t i = 0; i < count; ++i) out[step * i] = cell(cross, user, items[i]);
+    for (std::int32_t i = 0; i < count; ++i) out[i] = cell(cross, user, items[i]);
   }
 }
 
 }  // namespace
 
-void assemble(Arena& arena, const Plan& plan, const float* same, std::int32_t user, const std::int32_t* history,
-              std::int32_t history_count) noexcept {
-  for (std::int32_t slot = 0; slot < arena.count; ++slot) {
-    float* row = arena.features + static_cast<std::int64_t>(slot) * arena.width;
-    if (slot + ahead < arena.count) {
-      const std::int64_t later = arena.row[slot + ahead];
-      prefetch(plan.item_values + later * plan.item_count, plan.item_count);
-    }
-    std::memcpy(row, same, sizeof(float) * static_cast<std::size_t>(plan.width));
-    const float* item = plan.item_values + static_cast<std::int64_t>(arena.row[slot]) * plan.item_count;
-    for (std::int32_t i = 0; i < plan.item_count; ++i) row[plan.item_column[i]] = item[i];
-  }
-  for (std::int32_t i = 0; i < plan.cross_count; ++i) {
-    const Cross& cross = plan.cross[i];
-    float* column = arena.features + cross.column;
-    if (cross.kind == Cross::Kind::similarity) {
-      const std::int32_t count = used(cross, history_count);
-      const double share = cross.newest > 0 ? static_cast<double>(count) : 1.0;
-      accumulate(arena, cross.table, history + (history_count - count), count);
-      for (std::int32_t slot = 0; slot < arena.count; ++slot) {
-        const std::int32_t item = arena.row[slot];
-        const double sum = arena.mark.contains(item) ? arena.sum[item] : 0.0;
-        column[static_cast<std::int64_t>(slot) * arena.width] = count ? static_cast<float>(sum / share) : missing;
-      }
+void cross_features(Arena& arena, const Cross* crosses, std::int32_t cross_count, std::int32_t user,
+                    const std::int32_t* history, std::int32_t history_count) noexcept {
+  for (std::int32_t i = 0; i < cross_count; ++i) {
+    const Cross& cross = crosses[i];
+    float* column = arena.features + static_cast<std::int64_t>(cross.column) * arena.candidates_max;
+    if (cross.kind != Cross::Kind::similarity) {
+      values(cross, user, arena.row, arena.count, column);
       continue;
     }
-    values(cross, user, arena.row, arena.count, column, arena.width);
+    const std::int32_t count = used(cross, history_count);
+    const double share = cross.newest > 0 ? static_cast<double>(count) : 1.0;
+    accumulate(arena, cross.table, history + (history_count - count), count);
+    for (std::int32_t slot = 0; slot < arena.count; ++slot) {
+      const std::int32_t item = arena.row[slot];
+      const double sum = arena.mark.contains(item) ? arena.sum[item] : 0.0;
+      column[slot] = count ? static_cast<float>(sum / share) : missing;
+    }
   }
 }
 
 void cross_pairs(const Cross& cross, const std::int32_t* users, const std::int32_t* items, std::int64_t count,
                  float* out) noexcept {
-  for (std::int64_t i = 0; i < count; ++i) values(cross, users[i], items + i, 1, out + i, 1);
+  for (std::int64_t i = 0; i < count; ++i) values(cross, users[i], items + i, 1, out + i);
 }
 
 }  // namespace pairec

@@ -1,10 +1,10 @@
-// What the forest reads: user values + item rows + cross features, one row of float32 per candidate.
+// Features of user and item together: what the forest reads of a candidate beside what is known of either.
 #pragma once
 #include "recall.hpp"
 
 namespace pairec {
 
-// A feature of user and item together, computed for each candidate into one column.
+// Computed for each candidate into one column.
 struct Cross {
   enum class Kind : std::int32_t {
     dot,         // left vector of the user . right vector of the item, summed in double, in order of dimension
@@ -22,20 +22,10 @@ struct Cross {
   std::int32_t newest;             // similarity: how much of the end of the history is used; 0: all, and no division
 };
 
-struct Plan {
-  std::int32_t width;               // features per candidate
-  std::int32_t item_count;          // columns that depend on the item alone
-  const std::int32_t* item_column;  // [item_count] which feature each is
-  const float* item_values;         // [items, item_count]
-  std::int32_t cross_count;
-  const Cross* cross;               // [cross_count]
-};
-
-// Writes arena.features [count, width]. `same` [width] holds what is equal for all candidates (user and context
-// values); the item and cross columns of it are overwritten. `user` -1: unknown, so cross features that need the
-// user's row are NaN. Uses arena.mark, sum and touched.
-void assemble(Arena& arena, const Plan& plan, const float* same, std::int32_t user, const std::int32_t* history,
-              std::int32_t history_count) noexcept;
+// Writes the columns of arena.features that `cross` [cross_count] name, for the live candidates. `user` -1: unknown, so
+// features that need the user's row are NaN. Uses arena.mark, sum and touched.
+void cross_features(Arena& arena, const Cross* cross, std::int32_t cross_count, std::int32_t user,
+                    const std::int32_t* history, std::int32_t history_count) noexcept;
 
 // How many of `history_count` a similarity looks at: the newest, which are the last.
 inline std::int32_t used(const Cross& cross, std::int32_t history_count) noexcept {

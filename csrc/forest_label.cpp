@@ -196,11 +196,22 @@ PAIREC_TARGET_VBMI inline void label_avx512vbmi(const Labels& tree, const uint8_
   for (int32_t k = 0; k < kGroups; ++k) _mm512_store_si512(labels + kGroupRows * k, label[k]);
 }
 
+// The leaves that labels stand for.
+template <int32_t kLeaves>
+PAIREC_TARGET_VBMI inline __m512i live_leaves(const uint8_t* live, __m512i labels) noexcept {
+  const auto of_128 = [&](const uint8_t* begin) PAIREC_TARGET_VBMI {
+    return _mm512_permutex2var_epi8(_mm512_loadu_si512(begin), labels, _mm512_loadu_si512(begin + 64));
+  };
+  if constexpr (kLeaves == 128) return of_128(live);
+  return _mm512_mask_mov_epi8(of_128(live), _mm512_movepi8_mask(labels), of_128(live + 128));
+}
+
 // Leaves of more than 64 are looked up by bytes: the eight of a double, unpacked to quarters.
 template <int32_t kLeaves>
 PAIREC_TARGET_VBMI inline Leaves leaves_by_bytes(const Labels& tree, const uint8_t* labels) noexcept {
   // Unpacking bytes takes eight rows of each sixteen to either half.
-  const __m512i at = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), _mm512_load_si512(labels));
+  __m512i at = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), _mm512_load_si512(labels));
+  if (tree.live != nullptr) at = live_leaves<kLeaves>(tree.live, at);
   const auto look_up = [&](int32_t plane) PAIREC_TARGET_VBMI {
     const uint8_t* table = tree.planes + kLeaves * plane;
     const auto of_128 = [&](const uint8_t* begin) PAIREC_TARGET_VBMI {
@@ -229,6 +240,7 @@ PAIREC_TARGET_AVX512 void label_any_avx512bw(const Labels& tree, const uint8_t* 
 }
 
 PAIREC_TARGET_AVX512 inline Leaves leaves_any_avx512bw(const Labels& tree, const uint8_t* labels) noexcept {
+  if (tree.planes == nullptr) return any_leaves(tree, labels);
   if (tree.leaves <= 32) return leaves_of<32>(tree, labels);
   if (tree.leaves <= 64) return leaves_of<64>(tree, labels);
   return any_leaves(tree, labels);
@@ -236,8 +248,8 @@ PAIREC_TARGET_AVX512 inline Leaves leaves_any_avx512bw(const Labels& tree, const
 
 template <int32_t kGroups, bool kIsMasked>
 PAIREC_TARGET_VBMI void label_any_avx512vbmi(const Labels& tree, const uint8_t* columns, uint8_t* labels) noexcept {
-  if (tree.leaves <= 64) return label_avx512vbmi<kGroups, kIsMasked, false>(tree, columns, labels);
-  if (tree.leaves <= 128) return label_avx512vbmi<kGroups, kIsMasked, true>(tree, columns, labels);
+  if (tree.labels <= 64) return label_avx512vbmi<kGroups, kIsMasked, false>(tree, columns, labels);
+  if (tree.labels <= 128) return label_avx512vbmi<kGroups, kIsMasked, true>(tree, columns, labels);
   label_avx512bw<kGroups, kIsMasked>(tree, columns, labels);
 }
 

@@ -15,18 +15,20 @@ struct Labels {
   const std::int8_t* rank;
   const std::uint8_t *from, *to;
   std::int32_t splits;
-  std::uint8_t first;      // label of all rows before the first split
-  bool is_masked;          // masks are not all ones
+  std::uint8_t first;         // label of all rows before the first split
+  bool is_masked;             // masks are not all ones
+  std::int32_t labels;        // each below it
+  const std::uint8_t* live;   // [labels] leaf of a label, or null: labels are leaves
   std::int32_t leaves;
-  const double* leaf;
-  const std::uint8_t* planes;
+  const double* leaf;         // [leaves]
+  const std::uint8_t* planes; // the same in parts, or null
 };
 
 inline Labels labels_of(const Ranks& ranks, const Ranks::Tree& tree) noexcept {
   const std::size_t at = tree.split;
   return {ranks.column.data() + at, ranks.mask.data() + at, ranks.rank.data() + at, ranks.from.data() + at,
-          ranks.to.data() + at, std::int32_t(tree.leaves) - 1, 0, tree.is_masked != 0, std::int32_t(tree.leaves),
-          ranks.leaves.data() + tree.leaf, ranks.planes.data() + tree.plane};
+          ranks.to.data() + at, std::int32_t(tree.leaves) - 1, 0, tree.is_masked != 0, std::int32_t(tree.leaves), nullptr,
+          std::int32_t(tree.leaves), ranks.leaves.data() + tree.leaf, ranks.planes.data() + tree.plane};
 }
 
 // Adds the leaves of `count` trees, each `step` after the other, to sums [groups * kGroupRows], in the order of the rows.

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Forest, MappedFile, VectorIndex, build_slots, crc32c
+from pairec_fast.core import Forest, MappedFile, RequestForest, VectorIndex, build_slots, crc32c
 from pairec_fast.errors import SnapshotError
 from pairec_fast.features import FeaturePlan, FeatureSchema
 from pairec_fast.learn.aggregates import Aggregate
@@ -168,8 +168,9 @@ class _Builder:
                 f"models.{spec.name}: the model reads {forest.feature_names}, features.json names {names}; "
                 "the two files do not belong together"
             )
+        forest.save(self.target / f"{spec.name}.forest")
         plan = FeaturePlan(ranker.features, Snapshot(self.target, self._manifest()))
-        self._array(f"{spec.name}.item_values", plan.item_values())
+        self._array(f"{spec.name}.lines", RequestForest(forest, plan.sides).lines(plan.item_values()))
         self._array(f"{spec.name}.user_values", plan.user_values())
         self._golden(spec.name, ranker)
         self.models[spec.name] = ModelInfo(ranker.features, ranker.objective)

@@ -12,13 +12,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Arena, Cross, Plan
+from pairec_fast.core import Arena, Cross, Crosses
 from pairec_fast.errors import SnapshotError
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Column, Feature, Snapshot
 
 KINDS = ("user", "item", "context", "aggregate", "dot", "similarity")
 MISSING = np.float32("nan")
+ALL = slice(None)
+Rows = slice | NDArray[np.int32] | NDArray[np.intp]
+Reader = Callable[[Rows], NDArray[np.float32]]
 
 
 class FeaturePlan:
@@ -35,6 +38,9 @@ class FeaturePlan:
     or a bare name: the item column, else the user column, else the context value of that name.
     All values are float32; text becomes its place in the feature's `categories`; what is missing or unseen is NaN.
 
+    `sides` tells the features apart: "shared" is the same for all candidates of a request, "item" depends on the item
+    alone, "cross" on user and item.
+
     Raises:
         SnapshotError: a source names nothing, or text meets a feature without categories. All of them at once.
     """
@@ -42,8 +48,8 @@ class FeaturePlan:
     def __init__(self, features: Sequence[Feature], snapshot: Snapshot) -> None:
         self.features, self.width = list(features), len(features)
         self._snapshot = snapshot
-        self._item: list[tuple[int, Callable[[], NDArray[np.float32]]]] = []
-        self._user: list[tuple[int, Callable[[], NDArray[np.float32]]]] = []
+        self._item: list[tuple[int, Reader]] = []
+        self._user: list[tuple[int, Reader]] = []
         self._asked: list[tuple[int, str, dict[str, int] | None]] = []  # context values
         self._cold: list[tuple[int, str, dict[str, int] | None]] = []  # user columns, for a user without a row
         self.cross: list[tuple[int, Cross]] = []
@@ -55,41 +61,54 @@ class FeaturePlan:
                 wrong.append(f"feature {feature.name!r}: {error}")
         if wrong:
             raise SnapshotError("\n".join(wrong))
+        self.sides = ["shared"] * self.width
+        for side, places in (("item", self._item), ("cross", self.cross)):
+            for place, _ in places:
+                self.sides[place] = side
+        self._user_columns = np.array([place for place, _ in self._user], np.intp)
+        self._user_values: NDArray[np.float32] | None = None
+        self._nothing = np.full(self.width, MISSING)
 
     @classmethod
     def of_model(cls, snapshot: Snapshot, model: str) -> FeaturePlan:
-        """The plan of a model of the snapshot, ready to assemble: its static values are mapped, not computed."""
+        """The plan of a model of the snapshot: the values of its users are mapped, not computed."""
         plan = cls(snapshot.manifest.models[model].features, snapshot)
-        plan.ready(snapshot.array(f"{model}.item_values"), snapshot.array(f"{model}.user_values"))
+        plan._user_values = snapshot.array(f"{model}.user_values")
         return plan
 
-    def ready(self, item_values: NDArray[np.float32], user_values: NDArray[np.float32]) -> None:
-        """Bind the kernel to `item_values` [items, item features] and `user_values` [users, user features]."""
-        columns = np.array([place for place, _ in self._item], np.int32)
-        self._kernel = Plan(self.width, columns, item_values, self.cross)
-        self._user_columns = np.array([place for place, _ in self._user], np.intp)
-        self._user_values = user_values
-        self._nothing = np.full(self.width, MISSING)
+    def item_values(self, rows: Rows = ALL) -> NDArray[np.float32]:
+        """[rows, item features] float32, in the order of the model's inputs."""
+        return _stack(self._item, rows, len(self._snapshot.items))
 
-    def item_values(self) -> NDArray[np.float32]:
-        """[items, item features] float32, in the order of the model's inputs."""
-        return _stack(len(self._snapshot.items), [values for _, values in self._item])
+    def user_values(self, rows: Rows = ALL) -> NDArray[np.float32]:
+        """[rows, user features] float32."""
+        return _stack(self._user, rows, len(self._snapshot.users))
 
-    def user_values(self) -> NDArray[np.float32]:
-        """[users, user features] float32."""
-        return _stack(len(self._snapshot.users), [values for _, values in self._user])
-
-    def assemble(self, query: Query, arena: Arena) -> None:
-        """Write `arena.features[:count]`, one row of `width` float32 a candidate."""
-        same = self._nothing.copy()
+    def shared(self, query: Query) -> NDArray[np.float32]:
+        """[width] float32: what all candidates of a request share; NaN in the places of other features."""
+        values = self._nothing.copy()
         if query.user >= 0:
-            same[self._user_columns] = self._user_values[query.user]
+            known = self._user_values
+            row = known[query.user] if known is not None else self.user_values(np.array([query.user]))[0]
+            values[self._user_columns] = row
         else:
             for place, name, codes in self._cold:
-                same[place] = number(query.context.get(name), codes)
+                values[place] = number(query.context.get(name), codes)
         for place, name, codes in self._asked:
-            same[place] = number(query.context.get(name), codes)
-        self._kernel.assemble(arena, same, query.user, query.history)
+            values[place] = number(query.context.get(name), codes)
+        return values
+
+    def matrix(self, query: Query, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What the model reads for items at `rows`: float32 [len(rows), width]. For looking at, not for scoring."""
+        out = np.tile(self.shared(query), (len(rows), 1))
+        out[:, [place for place, _ in self._item]] = self.item_values(rows)
+        arena = Arena(max(1, len(rows)), items_max=len(self._snapshot.items), width=self.width)
+        arena.count = len(rows)
+        arena.row[: len(rows)] = rows
+        Crosses(self.cross).fill(arena, query.user, query.history)
+        for place, _ in self.cross:
+            out[:, place] = arena.features[: len(rows), place]
+        return out
 
     def _resolve(self, place: int, feature: Feature) -> None:
         snapshot, codes = self._snapshot, _codes(feature)
@@ -121,9 +140,11 @@ class FeaturePlan:
         info = _known(snapshot.manifest.aggregates, name, "aggregate")
         values = snapshot.array(name)
         if info.user is None:
-            self._item.append((place, lambda: grouped(values, group_of(snapshot.items.columns, info.item))))
+            group = group_of(snapshot.items.columns, info.item)
+            self._item.append((place, lambda rows: grouped(values, group, rows)))
         elif info.item is None:
-            self._user.append((place, lambda: grouped(values, group_of(snapshot.users.columns, info.user))))
+            group = group_of(snapshot.users.columns, info.user)
+            self._user.append((place, lambda rows: grouped(values, group, rows)))
         else:
             user, item = group_of(snapshot.users.columns, info.user), group_of(snapshot.items.columns, info.item)
             self.cross.append((place, Cross.cell(values, user, item)))
@@ -169,35 +190,41 @@ def group_of(columns: Any, group: str) -> NDArray[np.int32] | None:
     return columns[group].values if group else None
 
 
-def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None) -> NDArray[np.float32]:
+def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None, rows: Rows = ALL) -> NDArray[np.float32]:
     """`values` by group, one for each row; NaN where the group is missing."""
     if group is None:
-        return values
-    taken: NDArray[np.float32] = np.where(group >= 0, values[np.maximum(group, 0)], MISSING)
+        return values[rows]
+    chosen = group[rows]
+    taken: NDArray[np.float32] = np.where(chosen >= 0, values[np.maximum(chosen, 0)], MISSING)
     return taken
 
 
-def model_values(column: Column, codes: dict[str, int] | None) -> NDArray[np.float32]:
-    """A whole column as the model reads it: float32 [count]."""
+def model_values(column: Column, codes: dict[str, int] | None, rows: Rows = ALL) -> NDArray[np.float32]:
+    """A column as the model reads it: float32, one for each of `rows`."""
+    chosen = column.values[rows]
     if column.kind == "number" and codes is not None:
-        distinct, place = np.unique(column.values, return_inverse=True)
+        distinct, place = np.unique(chosen, return_inverse=True)
         return np.array([number(value, codes) for value in distinct.tolist()], np.float32)[place]
     if column.kind == "number":
-        return column.values.astype(np.float32)
+        return chosen.astype(np.float32)
     assert column.texts is not None and codes is not None
+    if not isinstance(rows, slice):
+        texts = column.texts
+        known = [codes.get(texts[code], MISSING) if code >= 0 else MISSING for code in chosen.tolist()]
+        return np.array(known, np.float32)
     remap = np.array(
         [codes.get(column.texts[code], MISSING) for code in range(len(column.texts))] + [MISSING], np.float32
     )
-    values: NDArray[np.float32] = remap[column.values]  # -1, missing, reads the last entry
+    values: NDArray[np.float32] = remap[chosen]  # -1, missing, reads the last entry
     return values
 
 
-def _reader(column: Column, codes: dict[str, int] | None) -> Callable[[], NDArray[np.float32]]:
+def _reader(column: Column, codes: dict[str, int] | None) -> Reader:
     if column.kind == "vector":
         raise SnapshotError("a vector is no number; use dot: for two of them")
     if column.kind == "text" and codes is None:
         raise SnapshotError("the column is text, so the feature needs categories")
-    return lambda: model_values(column, codes)
+    return lambda rows: model_values(column, codes, rows)
 
 
 def _codes(feature: Feature) -> dict[str, int] | None:
@@ -210,10 +237,10 @@ def _known(mapping: Any, name: str, what: str) -> Any:
     return mapping[name]
 
 
-def _stack(rows: int, columns: list[Callable[[], NDArray[np.float32]]]) -> NDArray[np.float32]:
-    out = np.empty((rows, len(columns)), np.float32)
-    for place, values in enumerate(columns):
-        out[:, place] = values()
+def _stack(columns: list[tuple[int, Reader]], rows: Rows, count: int) -> NDArray[np.float32]:
+    out = np.empty((count if isinstance(rows, slice) else len(rows), len(columns)), np.float32)
+    for place, (_, values) in enumerate(columns):
+        out[:, place] = values(rows)
     return out
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
@@ -21,6 +23,7 @@ from pairec_fast.snapshot import Column, Snapshot
 
 KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks.KINDS)
 SOURCES_MAX = 255  # `source` is one byte a candidate
+REHEARSED = 512  # candidates that a model is timed with
 
 Stage = Callable[[Query, Arena], None]
 
@@ -142,31 +145,37 @@ def bind(config: Config, snapshot: Snapshot) -> dict[tuple[str, str], Scene]:
 
 
 def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
-    """Score the golden queries of a model.
+    """Score the golden queries of a model, folded and not, and let it measure which is faster.
 
     Raises:
-        SnapshotError: one bit differs from what LightGBM gave when the snapshot was built.
+        SnapshotError: one bit differs from what the trainer's library gave when the snapshot was built.
     """
-    golden = snapshot.golden.get(name)
-    if golden is None:
-        return
-    count = golden.items.shape[1]
-    arena = Arena(count, items_max=len(snapshot.items), width=model.plan.width, algos=len(model.outputs))
+    golden = snapshot.golden[name]
+    count = max(golden.items.shape[1], min(len(snapshot.items), REHEARSED))
+    score = Score([model], "", snapshot, "")
+    arena = Arena(count, items_max=len(snapshot.items), width=score.width, algos=len(model.outputs))
     for user, rows, expected in zip(golden.users, golden.items, golden.scores, strict=True):
         uid = snapshot.users.ids.id(int(user)) if user >= 0 else ""
         query = Query(snapshot, uid, count, {}, history_max=1 << 30)
         arena.reset()
-        arena.count = count
-        arena.row[:] = rows
-        model.plan.assemble(query, arena)
-        model.forest.score(arena, 0)
-        if arena.algo_score[0].tobytes() != expected.tobytes():
-            slot = int((arena.algo_score[0] != expected).argmax())
+        arena.count = len(rows)
+        arena.row[: len(rows)] = rows
+        for fold_from in (len(rows) + 1, 0):
+            model.request.fold_from = fold_from
+            score.features(query, arena)
+            score.score(query, arena)
+            given = arena.algo_score[0, : len(rows)]
+            if given.tobytes() == expected.tobytes():
+                continue
+            slot = int((given != expected).argmax())
             raise SnapshotError(
-                f"{snapshot.directory}: model {name!r} gives {arena.algo_score[0, slot]!r} for user {uid!r}, item "
+                f"{snapshot.directory}: model {name!r} gives {given[slot]!r} for user {uid!r}, item "
                 f"{snapshot.items.ids.id(int(rows[slot]))!r}; LightGBM gave {expected[slot]!r} when it was built. "
                 "The features are not what the model was trained on."
             )
+    arena.count = count
+    arena.row[:] = np.linspace(0, len(snapshot.items) - 1, count).astype(np.int32)  # apart, as candidates are
+    score.measure(query, arena)
 
 
 def snapshot_of(config: Config) -> Path:

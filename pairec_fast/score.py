@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairec_fast.core import Arena, Forest
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core import Arena, Cross, Crosses, Forest, RequestForest
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.expression import RankScore
 from pairec_fast.features import FeaturePlan
@@ -16,12 +19,20 @@ class Model:
     """A forest of the snapshot and the plan that feeds it. `outputs` names the `algo_score` columns it fills."""
 
     def __init__(self, name: str, snapshot: Snapshot, model: str) -> None:
+        self.name, self.model = name, model
         self.forest: Forest = pick(snapshot.models, model, f"AlgoConfs.{name}.LightGBMConf.Model")
         self.plan = FeaturePlan.of_model(snapshot, model)
         if self.forest.width != self.plan.width:
             raise SnapshotError(
-                f"{snapshot.directory / model}.txt reads {self.forest.width} features; "
+                f"{snapshot.directory / model}.forest reads {self.forest.width} features; "
                 f"manifest.json names {self.plan.width}"
+            )
+        self.request = RequestForest(self.forest, self.plan.sides)
+        self.lines = snapshot.array(f"{model}.lines")
+        if self.lines.shape != (len(snapshot.items), self.request.line_bytes):
+            raise SnapshotError(
+                f"{snapshot.directory}: {model}.lines has shape {self.lines.shape}; "
+                f"{(len(snapshot.items), self.request.line_bytes)} is right: build the snapshot again"
             )
         # One output takes the algorithm's name; several are numbered, as PAI-Rec does.
         classes = self.forest.classes
@@ -31,16 +42,29 @@ class Model:
 class Score:
     """The two middle stages of the line for the algorithms of a scene: `features`, then `score`.
 
-    The models share the arena's feature matrix: the first is assembled by `features`, the others between scores.
+    What user and item have together is computed once for all models, into the columns of `arena.features`; what is
+    known of an item alone lies in each model's `lines`.
     Without a `rank_score` the score stays what recall gave. *Source*: PAI-Rec, rank (PAIREC RankConfig.RankScore).
     """
 
     def __init__(self, models: list[Model], rank_score: str, snapshot: Snapshot, where: str) -> None:
-        self._models = models
         self.outputs = [output for model in models for output in model.outputs]
         if len(set(self.outputs)) != len(self.outputs):
             raise ConfigError(f"{where}.RankAlgoList: two outputs have one name: {', '.join(self.outputs)}")
-        self.width = max((model.plan.width for model in models), default=1)
+        columns: dict[str, int] = {}  # of a cross feature's source
+        crosses: list[tuple[int, Cross]] = []
+        self._models: list[tuple[Model, NDArray[np.int32]]] = []
+        for model in models:
+            place = np.arange(model.plan.width, dtype=np.int32)
+            for feature, cross in model.plan.cross:
+                source = model.plan.features[feature].source
+                if source not in columns:
+                    columns[source] = len(columns)
+                    crosses.append((columns[source], cross))
+                place[feature] = columns[source]
+            self._models.append((model, place))
+        self._crosses = Crosses(crosses)
+        self.width = max(1, len(columns))
         self._program = None
         if rank_score:  # the configuration has seen that it parses
             self._program = RankScore.compile(rank_score).bind(lambda name: self._resolve(name, snapshot))
@@ -55,18 +79,21 @@ class Score:
         return ("column", column.values) if column is not None and column.kind == "number" else None
 
     def features(self, query: Query, arena: Arena) -> None:
-        """Reads `row`; writes `features` for the first model."""
-        if self._models:
-            self._models[0].plan.assemble(query, arena)
+        """Reads `row`; writes the cross features' columns of `features`."""
+        self._crosses.fill(arena, query.user, query.history)
 
     def score(self, query: Query, arena: Arena) -> None:
         """Reads `features`, `recall_score`; writes `algo_score` and `score`."""
         column = 0
-        for model in self._models:
-            if column:
-                model.plan.assemble(query, arena)
-            model.forest.score(arena, column)
+        for model, place in self._models:
+            model.request.score(arena, model.plan.shared(query), model.lines, place, column)
             column += len(model.outputs)
         arena.score[: arena.count] = arena.recall_score[: arena.count]
         if self._program is not None:
             self._program.evaluate(arena)
+
+    def measure(self, query: Query, arena: Arena) -> None:
+        """Let each model find out from how many candidates on folding pays, with those of the arena."""
+        self.features(query, arena)
+        for model, place in self._models:
+            model.request.measure(arena, model.plan.shared(query), model.lines, place)

@@ -6,7 +6,9 @@
         manifest.json              shapes, dtypes, checksums, meanings; fingerprint over all of it
         items.price.npy  ...       one array a file
         als.index                  vector indexes
-        ranker.txt  ...            models
+        ranker.txt  ...            models as trained
+      ranker.forest  ...         the same, compiled
+      ranker.lines.npy  ...      what they read of each item, as bytes
 
 All workers of a machine share the pages. Nothing is pickled; nothing is repaired.
 """
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 from pairec_fast.core import Forest, IdMap, MappedFile, Neighbours, VectorIndex, crc32c
 from pairec_fast.errors import ConfigError, SnapshotError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class ArrayInfo(msgspec.Struct, frozen=True):
@@ -213,7 +215,7 @@ class Snapshot:
             )
             for name in manifest.neighbours
         }
-        self.models = {name: Forest.load(directory / f"{name}.txt") for name in manifest.models}
+        self.models = {name: Forest.load(directory / f"{name}.forest") for name in manifest.models}
         self.golden = {
             name: Golden(*(self.array(f"{name}.golden.{part}") for part in ("users", "items", "scores")))
             for name in manifest.golden

@@ -213,16 +213,6 @@ def cross_similarity(offset, neighbour, weight, history, item, newest=0):
     return np.float32(similar_sums(offset, neighbour, weight, used).get(int(item), 0.0) / (len(used) if newest else 1))
 
 
-def assemble(rows, same, item_column, item_values, cross):
-    """[len(rows), width]: `same`, over it the item's values, over them `cross`, (column, function of the row) each."""
-    out = np.tile(same, (len(rows), 1))
-    for line, row in zip(out, rows, strict=True):
-        line[item_column] = item_values[row]
-        for column, function in cross:
-            line[column] = function(int(row))
-    return out
-
-
 # rerank
 
 

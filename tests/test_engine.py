@@ -17,6 +17,7 @@ from pairec_fast.learn.derive import Known
 from pairec_fast.learn.frame import TextColumn
 from pairec_fast.learn.sources import read_sources
 from pairec_fast.learn.spec import load_world
+from pairec_fast.query import Query
 
 
 @pytest.fixture
@@ -91,16 +92,23 @@ def test_every_candidate_passed_the_filters(engine):
 
 
 def served(engine, users):
-    """(uid, rows, features, scores) of whole walks, from the arena itself."""
+    """(uid, rows, features, scores) of whole walks: rows and scores from the arena itself."""
     scene = engine._scene("home_feed", "default")
     for uid in users:
-        engine.recommend({"uid": uid, "scene_id": "home_feed", "size": 20, "features": {"hour": 21, "device": "ios"}})
+        context = {"hour": 21, "device": "ios"}
+        engine.recommend({"uid": uid, "scene_id": "home_feed", "size": 20, "features": context})
         arena = engine._threads.arena
         assert scene is not None
+        rows = arena.row[: arena.count].copy()
+        query = Query(scene.snapshot, uid, 20, context, history_max=engine.limits.history_max)
+        (model, place), *_ = scene.score._models
+        features = model.plan.matrix(query, rows)
+        columns = [column for column, _ in model.plan.cross]
+        assert features[:, columns].tobytes() == arena.features[: arena.count, place[columns]].tobytes()
         yield (
             uid,
-            arena.row[: arena.count].copy(),
-            arena.features[: arena.count].copy(),
+            rows,
+            features,
             arena.algo_score[0, : arena.count].copy(),
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pairec_fast.core.arena import Arena
-from pairec_fast.core.features import Cross, Plan
+from pairec_fast.core.features import Cross, Crosses
 from pairec_fast.core.recall import Neighbours, add
 from pairec_fast.errors import SnapshotError
 from pairec_fast.features import table_and_newest
@@ -62,15 +62,14 @@ def test_dot_cell_and_similarity_by_hand():
     same_bits(mean, [0.375, 0.25, 0, NAN, 0.5, 0])  # a history shorter than 5 is divided by its own length
 
 
-def test_a_matrix_by_hand():
-    """Width 5: one shared value, two item columns out of order, a cell, and one nobody writes."""
-    cell = Cross.cell(floats([7, 8, 9]), None, None)
-    plan = Plan(5, rows(3, 1), floats([31, 11], [32, 12], [33, 13]), [(2, cell)])
+def test_columns_by_hand():
+    """A cell into the third of six columns; the others are left alone."""
+    crosses = Crosses([(2, Cross.cell(floats([7, 8, 9]), None, None))])
     arena = arena_of([2, 0], 3, 6)
     arena.features[...] = -1
-    plan.assemble(arena, floats(1, 2, 3, 4, NAN), 0, NONE)
-    same_bits(arena.features, [[1, 13, 9, 33, NAN, -1], [1, 11, 7, 31, NAN, -1]])  # the arena may be wider: left alone
-    plan.assemble(arena, floats(1, 2, 3, 4, NAN), -1, NONE)
+    crosses.fill(arena, 0, NONE)
+    same_bits(arena.features, [[-1, -1, 9, -1, -1, -1], [-1, -1, 7, -1, -1, -1]])
+    crosses.fill(arena, -1, NONE)
     same_bits(arena.features[:, 2], [NAN, NAN])
 
 
@@ -118,15 +117,12 @@ def test_histories_agree_with_reference_also_where_groups_come_and_go(newest):
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 40])
 @pytest.mark.parametrize("user", [-1, 0, 6])
 @pytest.mark.parametrize("history_count", [0, 1, 30])
-def test_assemble_agrees_with_reference(count, user, history_count):
+def test_crosses_agree_with_reference(count, user, history_count):
     rng = np.random.default_rng(count * 31 + history_count)
     users, vectors = rng.normal(size=(7, 8)).astype(np.float32), rng.normal(size=(40, 8)).astype(np.float32)
     cells, item_group = rng.normal(size=(7, 3)).astype(np.float32), rng.integers(-1, 3, 40).astype(np.int32)
     one, other = random_table(rng, 40), random_table(rng, 40)
-    item_column, item_values = rows(4, 0, 9), rng.normal(size=(40, 3)).astype(np.float32)
-    item_values[3] = NAN
     history = rng.integers(0, 40, history_count).astype(np.int32)
-    same = rng.normal(size=10).astype(np.float32)
     row = rng.permutation(40)[:count]
     arena = arena_of(row, 50, 12)
     cross = [
@@ -135,49 +131,49 @@ def test_assemble_agrees_with_reference(count, user, history_count):
         (8, Cross.cell(cells, None, item_group)),
         (5, Cross.similarity(Neighbours(*other), 3)),  # the second must not see the sums of the first
     ]
-    Plan(10, item_column, item_values, cross).assemble(arena, same, user, history)
+    Crosses(cross).fill(arena, user, history)
     twins = [
         (1, lambda item: reference.cross_similarity(*one, history, item)),
         (2, lambda item: reference.cross_dot(users, vectors, user, item)),
         (8, lambda item: reference.cross_cell(cells, None, item_group, user, item)),
         (5, lambda item: reference.cross_similarity(*other, history, item, 3)),
     ]
-    same_bits(arena.features[:count, :10], reference.assemble(row, same, item_column, item_values, twins))
-    assert not arena.features[:count, 10:].any(), "columns beyond the plan are left alone"
+    for column, twin in twins:
+        same_bits(arena.features[:count, column], [twin(int(item)) for item in row])
+    assert not arena.features[:count, [0, 3, 4, 6, 7, 9, 10, 11]].any(), "other columns are left alone"
 
 
 @pytest.mark.parametrize("newest", [0, 7, 25, 26])
 def test_a_served_row_equals_the_training_row(newest):
-    """`pairs` and `histories` make the training set, `assemble` the request: one feature, the same bits."""
+    """`pairs` and `histories` make the training set, `fill` the request: one feature, the same bits."""
     rng = np.random.default_rng(8)
     users, vectors = rng.normal(size=(3, 17)).astype(np.float32), rng.normal(size=(40, 17)).astype(np.float32)
     similarity, dot = Cross.similarity(Neighbours(*random_table(rng, 40)), newest), Cross.dot(users, vectors)
     history, items = rng.integers(0, 40, 25).astype(np.int32), np.arange(40, dtype=np.int32)
     arena = arena_of(items, 40, 2)
-    plan = Plan(2, NONE, np.empty((0, 0), np.float32), [(0, similarity), (1, dot)])
-    plan.assemble(arena, floats(0, 0), 2, history)
+    Crosses([(0, similarity), (1, dot)]).fill(arena, 2, history)
     scratch, group = Arena(1, items_max=40), np.zeros(40, np.int32)
     same_bits(arena.features[:, 0], similarity.histories(scratch, np.array([0, 25]), history, group, items))
     same_bits(arena.features[:, 1], dot.pairs(np.full(40, 2, np.int32), items))
 
 
-def test_plan_and_cross_keep_their_arrays_alive():
+def test_crosses_keep_their_arrays_alive():
     size = 20_000
     cross = Cross.dot(np.full((1, 4), 2, np.float32), np.full((size, 4), 3, np.float32))
-    plan = Plan(2, rows(0), np.full((size, 1), 5, np.float32), [(1, cross)])
+    crosses = Crosses([(1, cross)])
     del cross
     gc.collect()
     np.full((size, 4), 9, np.float32)  # would be given the freed memory
     arena = arena_of(range(size), size, 2)
-    plan.assemble(arena, floats(0, 0), 0, NONE)
-    assert (arena.features == [5, 24]).all()
+    crosses.fill(arena, 0, NONE)
+    assert (arena.features == [0, 24]).all()
 
 
-def small_plan():
+def small():
     """Two users, three items, a table of three items."""
     table = Neighbours(np.array([0, 1, 1, 1]), rows(2), floats(1))
     dot = Cross.dot(np.ones((2, 1), np.float32), np.ones((3, 1), np.float32))
-    return Plan(3, rows(0), np.ones((3, 1), np.float32), [(1, dot), (2, Cross.similarity(table))])
+    return Crosses([(1, dot), (2, Cross.similarity(table))])
 
 
 @pytest.mark.parametrize(
@@ -195,39 +191,32 @@ def test_rows_beyond_the_plans_tables_are_refused(row, user, history, message):
     arena = arena_of([0], 10, 3)
     arena.row[0] = row
     with pytest.raises(ValueError, match=message):
-        small_plan().assemble(arena, floats(0, 0, 0), user, rows(*history))
+        small().fill(arena, user, rows(*history))
 
 
 def test_a_history_is_not_looked_at_without_a_similarity():
-    plan = Plan(1, rows(0), floats([4]), [])
+    crosses = Crosses([(0, Cross.cell(floats([4]), None, None))])
     arena = arena_of([0], 1, 1)
-    plan.assemble(arena, floats(0), 99, rows(77))
-    assert arena.features[0, 0] == 4, "and a user is not without a cross feature"
+    crosses.fill(arena, 0, rows(77))
+    assert arena.features[0, 0] == 4
+    Crosses([]).fill(arena, 99, rows(77))  # nor a user without a cross feature
 
 
-def test_an_arena_too_small_for_the_plan_is_refused():
+def test_an_arena_too_small_is_refused():
     """Sums are kept per item: an arena for fewer items would be written beyond its end."""
     with pytest.raises(ValueError, match="arena for 2 items, item-to-item table of 3"):
-        small_plan().assemble(Arena(1, items_max=2, width=3), floats(0, 0, 0), 0, NONE)
-    with pytest.raises(ValueError, match="plan of width 3, arena 2, same 3"):
-        small_plan().assemble(Arena(1, items_max=3, width=2), floats(0, 0, 0), 0, NONE)
-    with pytest.raises(ValueError, match="plan of width 3, arena 3, same 2"):
-        small_plan().assemble(Arena(1, items_max=3, width=3), floats(0, 0), 0, NONE)
+        small().fill(Arena(1, items_max=2, width=3), 0, NONE)
+    with pytest.raises(ValueError, match="features are 2 wide; 3 or more is right"):
+        small().fill(Arena(1, items_max=3, width=2), 0, NONE)
 
 
-@pytest.mark.parametrize("columns", [([3], []), ([-1], []), ([0], [3]), ([0], [-1])])
-def test_a_column_beyond_the_width_is_refused(columns):
-    item, cross = columns
+@pytest.mark.parametrize("columns", [[-1], [1, 1]])
+def test_a_column_that_cannot_be_filled_is_refused(columns):
     one = Cross.cell(floats([1]), None, None)
-    with pytest.raises(ValueError, match=r"column -?\d is not below width 3"):
-        Plan(3, rows(*item), np.ones((1, 1), np.float32), [(column, one) for column in cross])
-
-
-def test_a_plan_that_does_not_fit_together_is_refused():
-    with pytest.raises(ValueError, match="2 item columns, but values for 1"):
-        Plan(3, rows(0, 1), np.ones((1, 1), np.float32), [])
+    with pytest.raises(ValueError, match=r"column -?\d is negative or taken twice"):
+        Crosses([(column, one) for column in columns])
     with pytest.raises(ValueError, match="column 1: no Cross"):
-        Plan(3, rows(0), np.ones((1, 1), np.float32), [(1, None)])
+        Crosses([(1, None)])
 
 
 def test_a_cross_made_of_nothing_reads_nothing():
@@ -304,9 +293,7 @@ def test_wrong_dtypes_are_refused():
     with pytest.raises(ValueError, match="Buffer dtype mismatch"):
         Cross.dot(np.zeros((1, 1)), np.zeros((1, 1), np.float32))
     with pytest.raises(ValueError, match="Buffer dtype mismatch"):
-        Plan(1, np.zeros(1, np.int64), np.zeros((1, 1), np.float32), [])
-    with pytest.raises(ValueError, match="Buffer dtype mismatch"):
-        small_plan().assemble(arena_of([0], 3, 3), np.zeros(3), 0, NONE)
+        small().fill(arena_of([0], 3, 3), 0, np.zeros(3))
 
 
 def test_a_number_that_is_a_category_is_its_place_in_the_categories():

@@ -160,11 +160,7 @@ def test_candidates_and_features_are_those_the_engine_would_serve(tmp_path):
         rows = [row for row in arena.row[: arena.count].tolist() if row not in seen]
         trained = ask(moment, np.array([user], np.int32))
         assert moment.recalled.of(user).tolist() == rows
-        arena.reset()
-        arena.count = len(rows)
-        arena.row[: len(rows)] = rows
-        plan.assemble(query, arena)
-        served = arena.features[: len(rows)]
+        served = plan.matrix(query, np.array(rows, np.int32))
         np.testing.assert_array_equal(np.ascontiguousarray(served).view(np.uint32), trained.x.view(np.uint32))
 
 

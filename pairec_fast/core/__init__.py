@@ -3,9 +3,10 @@
 from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.checksum import crc32c
-from pairec_fast.core.features import Cross, Plan
+from pairec_fast.core.features import Cross, Crosses
 from pairec_fast.core.filter import drop_exposed, keep_allowed
 from pairec_fast.core.forest import Forest
+from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
 from pairec_fast.core.index import VectorIndex
 from pairec_fast.core.mapping import MappedFile
@@ -16,13 +17,14 @@ from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segm
 __all__ = [
     "Arena",
     "Cross",
+    "Crosses",
     "DiversityRules",
     "Forest",
     "IdMap",
     "Log",
     "MappedFile",
     "Neighbours",
-    "Plan",
+    "RequestForest",
     "Ring",
     "VectorIndex",
     "add",

@@ -64,7 +64,7 @@ cdef class Arena:
         algos: algorithm outputs per candidate.
 
     Views, each [candidates_max]: `row` int32, `source` uint8, `recall_score` float32, `keep` uint8, `score` float64,
-    `order` int32; and `features` [candidates_max, width] float32, `algo_score` [algos, candidates_max] float64.
+    `order` int32; and `features` [candidates_max, width] float32, column-major, `algo_score` [algos, candidates_max] float64.
     Slots at and beyond `count` are garbage. One thread at a time.
 
     Raises:
@@ -114,7 +114,7 @@ cdef class Arena:
         self.source = self._view(self.c.source, cnp.NPY_UINT8, n, 0)
         self.recall_score = self._view(self.c.recall_score, cnp.NPY_FLOAT32, n, 0)
         self.keep = self._view(self.c.keep, cnp.NPY_UINT8, n, 0)
-        self.features = self._view(self.c.features, cnp.NPY_FLOAT32, n, width)
+        self.features = self._view(self.c.features, cnp.NPY_FLOAT32, width, n).T
         self.algo_score = self._view(self.c.algo_score, cnp.NPY_FLOAT64, algos, n)
         self.score = self._view(self.c.score, cnp.NPY_FLOAT64, n, 0)
         self.order = self._view(self.c.order, cnp.NPY_INT32, n, 0)

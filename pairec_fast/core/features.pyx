@@ -1,4 +1,4 @@
-"""From values to the matrix the forest reads."""
+"""Features of user and item together."""
 
 from libc.math cimport NAN
 from libc.stdint cimport int32_t, int64_t
@@ -25,15 +25,8 @@ cdef extern from "features.hpp" namespace "pairec" nogil:
         const int32_t* item_group
         c_Neighbours table
         int32_t newest
-    ctypedef struct c_Plan "pairec::Plan":
-        int32_t width
-        int32_t item_count
-        const int32_t* item_column
-        const float* item_values
-        int32_t cross_count
-        const c_Cross* cross
-    void c_assemble "pairec::assemble"(c_Arena&, const c_Plan&, const float*, int32_t, const int32_t*,
-                                       int32_t) noexcept
+    void c_cross_features "pairec::cross_features"(c_Arena&, const c_Cross*, int32_t, int32_t, const int32_t*,
+                                                   int32_t) noexcept
     int32_t c_used "pairec::used"(const c_Cross&, int32_t) noexcept
     void c_cross_pairs "pairec::cross_pairs"(const c_Cross&, const int32_t*, const int32_t*, int64_t,
                                              float*) noexcept
@@ -180,68 +173,54 @@ cdef class Cross:
         return out
 
 
-cdef class Plan:
-    """Where each column of the feature matrix comes from, bound to one snapshot. Immutable; keeps its arrays alive.
+cdef class Crosses:
+    """The features of user and item together that a scene's models read, bound to one snapshot. Immutable.
 
     Args:
-        width: features per candidate.
-        item_column: int32 [item_count], the features that depend on the item alone.
-        item_values: float32 [items, item_count], their values.
-        cross: (column, Cross) each.
+        cross: (column, Cross) each: which column of `arena.features` it fills.
 
     Raises:
-        ValueError: a column is not below `width`, or there are not as many values as columns.
+        ValueError: a column is negative or taken twice.
     """
 
-    cdef c_Plan c
     cdef int32_t users, items, remembered  # the smallest tables it reads: of users, of candidates, of history
     cdef int32_t largest  # rows of its largest item-to-item table; 0 without one
+    cdef int32_t width    # columns an arena must have
     cdef vector[c_Cross] crosses
-    cdef tuple arrays
+    cdef list kept
 
-    def __cinit__(self, int32_t width, const int32_t[::1] item_column not None, const float[:, ::1] item_values not None,
-                  list cross not None):
+    def __cinit__(self, list cross not None):
         cdef Cross one
-        if item_values.shape[1] != item_column.shape[0]:
-            raise ValueError(f"{item_column.shape[0]} item columns, but values for {item_values.shape[1]}")
-        columns = np.asarray(item_column).tolist()
-        self.users = self.remembered = 0x7FFFFFFF
-        self.items = item_values.shape[0] if item_column.shape[0] else 0x7FFFFFFF
+        cdef int32_t column
+        self.users = self.items = self.remembered = 0x7FFFFFFF
+        taken = set()
         for column, one in cross:
             if one is None:
                 raise ValueError(f"column {column}: no Cross")
+            if column < 0 or column in taken:
+                raise ValueError(f"column {column} is negative or taken twice")
+            taken.add(column)
             self.users, self.items = min(self.users, one.users), min(self.items, one.items)
             if one.c.kind == Kind.similarity:
                 self.remembered, self.largest = min(self.remembered, one.items), max(self.largest, one.items)
-            one.c.column = column
-            columns.append(column)
+            self.width = max(self.width, column + 1)
             self.crosses.push_back(one.c)
-        for column in columns:
-            if not 0 <= column < width:
-                raise ValueError(f"column {column} is not below width {width}")
-        self.c.width = width
-        self.c.item_count = item_column.shape[0]
-        self.c.item_column = &item_column[0] if item_column.shape[0] else NULL
-        self.c.item_values = &item_values[0, 0] if item_column.shape[0] else NULL
-        self.c.cross_count = <int32_t> self.crosses.size()
-        self.c.cross = self.crosses.data()
-        self.arrays = (item_column, item_values, cross)
+            self.crosses.back().column = column
+        self.kept = cross
 
-    def assemble(self, Arena arena not None, const float[::1] same not None, int32_t user,
-                 const int32_t[::1] history not None) -> None:
-        """Write `arena.features[:count]`.
+    def fill(self, Arena arena not None, int32_t user, const int32_t[::1] history not None) -> None:
+        """Write their columns of `arena.features[:count]`.
 
         Args:
-            same: float32 [width], the values all candidates share; NaN where missing.
             user: row in the user table, or -1.
             history: int32, rows of the user's recent items, newest last.
 
         Raises:
-            ValueError: the arena is narrower than the plan or made for fewer items than its item-to-item tables, or a
-                row of `arena`, `user` or `history` is not in the plan's tables.
+            ValueError: the arena is too narrow or made for fewer items than the item-to-item tables, or a row of
+                `arena`, `user` or `history` is not in the tables.
         """
-        if arena.c.width < self.c.width or same.shape[0] != self.c.width:
-            raise ValueError(f"plan of width {self.c.width}, arena {arena.c.width}, same {same.shape[0]}")
+        if arena.c.width < self.width:
+            raise ValueError(f"the arena's features are {arena.c.width} wide; {self.width} or more is right")
         if arena.c.items_max < self.largest:
             raise ValueError(f"arena for {arena.c.items_max} items, item-to-item table of {self.largest}")
         if not -1 <= user < self.users:
@@ -251,4 +230,5 @@ cdef class Plan:
         if self.largest:
             check_rows("history", recent, history.shape[0], self.remembered)
         with nogil:
-            c_assemble(arena.c, self.c, &same[0], user, recent, <int32_t> history.shape[0])
+            c_cross_features(arena.c, self.crosses.data(), <int32_t> self.crosses.size(), user, recent,
+                             <int32_t> history.shape[0])

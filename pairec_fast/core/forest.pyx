@@ -262,7 +262,7 @@ cdef class Forest:
                 f"{arena.c.algos - ranks.classes} is right")
         cdef ptrdiff_t column = arena.c.candidates_max
         cdef Rows rows
-        rows.x, rows.row_step, rows.column_step = arena.c.features, arena.c.width, 1
+        rows.x, rows.row_step, rows.column_step = arena.c.features, 1, column
         rows.count, rows.is_double = arena.c.count, False
         cdef Block scratch = self.take()
         with nogil:
