@@ -185,6 +185,8 @@ def _run_check(options: argparse.Namespace) -> int:
     config, snapshot, scenes = prepare(options.config)
     for line in (*config.warnings, *config.unused):
         say(line)
+    for model in {str(model): model for scene in scenes.values() for model in scene.score.models}:
+        print(model)
     print(f"ok: {len(scenes)} scenes and categories on snapshot {snapshot.fingerprint} ({snapshot.directory.name})")
     return 0
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Arena, Cross, Crosses
+from pairec_fast.core import Cross
 from pairec_fast.errors import SnapshotError
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Column, Feature, Snapshot
@@ -98,16 +98,14 @@ class FeaturePlan:
             values[place] = number(query.context.get(name), codes)
         return values
 
-    def matrix(self, query: Query, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """What the model reads for items at `rows`: float32 [len(rows), width]. For looking at, not for scoring."""
+    def matrix(self, query: Query, rows: NDArray[np.int32], cross: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model reads for items at `rows`: float32 [n, width]. For looking at, not for scoring.
+
+        `cross` [n, cross features] has the values of those, as `Crosses` computes them.
+        """
         out = np.tile(self.shared(query), (len(rows), 1))
         out[:, [place for place, _ in self._item]] = self.item_values(rows)
-        arena = Arena(max(1, len(rows)), items_max=len(self._snapshot.items), width=self.width)
-        arena.count = len(rows)
-        arena.row[: len(rows)] = rows
-        Crosses(self.cross).fill(arena, query.user, query.history)
-        for place, _ in self.cross:
-            out[:, place] = arena.features[: len(rows), place]
+        out[:, [place for place, _ in self.cross]] = cross
         return out
 
     def _resolve(self, place: int, feature: Feature) -> None:

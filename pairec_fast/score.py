@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena, Cross, Crosses, Forest, RequestForest
+from pairec_fast.core.forest_request import SIDES
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.expression import RankScore
 from pairec_fast.features import FeaturePlan
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot, pick
+
+FOLDS = 1 << 20  # more candidates than any request has: never
 
 
 class Model:
@@ -37,6 +41,42 @@ class Model:
         # One output takes the algorithm's name; several are numbered, as PAI-Rec does.
         classes = self.forest.classes
         self.outputs = [name] if classes == 1 else [f"{name}_{label}" for label in range(classes)]
+
+    def __str__(self) -> str:
+        """Which features are told apart how, and from how many candidates on the shared ones are folded."""
+        names = [feature.name for feature in self.plan.features]
+        sides = [
+            f"{side} {' '.join(chosen)}"
+            for side in SIDES
+            if (chosen := [name for name, one in zip(names, self.plan.sides, strict=True) if one == side])
+        ]
+        fold_from = self.request.fold_from
+        folds = f"folds from {fold_from} candidates on" if fold_from <= FOLDS else "does not fold"
+        return (
+            f"{self.name}: {self.model}, {self.forest.trees} trees, {self.request.line_bytes} bytes an item, {folds}; "
+            + "; ".join(sides)
+        )
+
+    def explained(self, matrix: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """For each row of feature values: the value, and what it adds to the first output's raw score.
+
+        Beside the features, "" has what the score begins with. A model that does not say how much of the training data
+        its splits saw gives values alone.
+        """
+        try:
+            parts = self.forest.explain(matrix).reshape(len(matrix), -1, self.plan.width + 1)[:, 0]
+        except ValueError:
+            parts = None
+        items = []
+        for line, values in enumerate(matrix.tolist()):
+            shown: dict[str, Any] = {}
+            for place, (feature, value) in enumerate(zip(self.plan.features, values, strict=True)):
+                text = feature.categories[int(value)] if feature.categories and value >= 0 else value
+                shown[feature.name] = text if parts is None else [text, parts[line, place].item()]
+            if parts is not None:
+                shown[""] = parts[line, -1].item()
+            items.append(shown)
+        return items
 
 
 class Score:
@@ -69,6 +109,10 @@ class Score:
         if rank_score:  # the configuration has seen that it parses
             self._program = RankScore.compile(rank_score).bind(lambda name: self._resolve(name, snapshot))
 
+    @property
+    def models(self) -> list[Model]:
+        return [model for model, _ in self._models]
+
     def _resolve(self, name: str, snapshot: Snapshot) -> Any:
         """Where a name of the expression lives: an algorithm's output, else an item column; a missing one is 0."""
         if name in ("current_score", "recall_score"):
@@ -91,6 +135,13 @@ class Score:
         arena.score[: arena.count] = arena.recall_score[: arena.count]
         if self._program is not None:
             self._program.evaluate(arena)
+
+    def explained(self, query: Query, arena: Arena, slots: NDArray[np.int32]) -> Iterator[tuple[Model, list[Any]]]:
+        """Each model, and for the candidates in `slots` what it read of them and why they score as they do."""
+        rows = arena.row[slots]
+        for model, place in self._models:
+            columns = [place[feature] for feature, _ in model.plan.cross]
+            yield model, model.explained(model.plan.matrix(query, rows, arena.features[slots][:, columns]))
 
     def measure(self, query: Query, arena: Arena) -> None:
         """Let each model find out from how many candidates on folding pays, with those of the arena."""

@@ -102,9 +102,8 @@ def served(engine, users):
         rows = arena.row[: arena.count].copy()
         query = Query(scene.snapshot, uid, 20, context, history_max=engine.limits.history_max)
         (model, place), *_ = scene.score._models
-        features = model.plan.matrix(query, rows)
-        columns = [column for column, _ in model.plan.cross]
-        assert features[:, columns].tobytes() == arena.features[: arena.count, place[columns]].tobytes()
+        cross = arena.features[: arena.count, [place[feature] for feature, _ in model.plan.cross]]
+        features = model.plan.matrix(query, rows, cross)
         yield (
             uid,
             rows,

@@ -9,7 +9,7 @@ pytest.importorskip("lightgbm")
 pytest.importorskip("pyarrow")
 
 from pairec_fast.build import build
-from pairec_fast.core import Arena
+from pairec_fast.core import Arena, Crosses
 from pairec_fast.errors import ConfigError
 from pairec_fast.features import FeaturePlan
 from pairec_fast.learn.ranker import train_ranker
@@ -160,7 +160,12 @@ def test_candidates_and_features_are_those_the_engine_would_serve(tmp_path):
         rows = [row for row in arena.row[: arena.count].tolist() if row not in seen]
         trained = ask(moment, np.array([user], np.int32))
         assert moment.recalled.of(user).tolist() == rows
-        served = plan.matrix(query, np.array(rows, np.int32))
+        arena.reset()
+        arena.count = len(rows)
+        arena.row[: len(rows)] = rows
+        Crosses(plan.cross).fill(arena, query.user, query.history)
+        cross = arena.features[: len(rows), [place for place, _ in plan.cross]]
+        served = plan.matrix(query, np.array(rows, np.int32), cross)
         np.testing.assert_array_equal(np.ascontiguousarray(served).view(np.uint32), trained.x.view(np.uint32))
 
 
