@@ -9,6 +9,9 @@
 #include <string_view>
 #include <system_error>
 
+#include "forest_objective.hpp"
+#include "forest_words.hpp"
+
 namespace pairec {
 namespace {
 
@@ -16,18 +19,6 @@ using std::int32_t;
 using std::size_t;
 using std::string;
 using std::string_view;
-
-template <typename Number>
-string str(Number number) {
-  return std::to_string(number);
-}
-
-// At most 40 characters of the file, printable whatever they are.
-string quoted(string_view text) {
-  string out = "\"";
-  for (const char c : text.substr(0, 40)) out += c >= ' ' && c <= '~' ? c : '?';
-  return out + (text.size() > 40 ? "...\"" : "\"");
-}
 
 [[noreturn]] void refuse(size_t line, const string& what) {
   throw std::invalid_argument("line " + str(line) + ": " + what);
@@ -81,16 +72,6 @@ struct Fields {
     refuse(line, where + " has no field " + string(name));
   }
 };
-
-std::vector<string_view> words(string_view text) {
-  std::vector<string_view> out;
-  for (size_t begin = 0; (begin = text.find_first_not_of(' ', begin)) != text.npos;) {
-    const size_t end = std::min(text.find(' ', begin), text.size());
-    out.push_back(text.substr(begin, end - begin));
-    begin = end;
-  }
-  return out;
-}
 
 template <typename Number>
 Number number(string_view text, size_t line, const string& name) {
@@ -271,7 +252,14 @@ void read_header(Forest& forest, const Fields& fields) {
   forest.categorical.resize(size_t(forest.width));
   forest.classes = integer(fields, "num_tree_per_iteration", 1, INT32_MAX);
   forest.average = fields.find("average_output") != nullptr;
-  if (const Field* objective = fields.find("objective")) forest.objective = objective->value;
+  if (const Field* objective = fields.find("objective")) {
+    forest.objective = objective->value;
+    try {
+      objective_parse(objective->value, forest.classes);
+    } catch (const std::invalid_argument& error) {
+      refuse(objective->line, error.what());
+    }
+  }
 }
 
 bool is_end(string_view line) {

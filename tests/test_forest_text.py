@@ -11,6 +11,8 @@ from pairec_fast.errors import SnapshotError
 from tests.faults import forest as faults
 from tests.test_forest import TINY
 
+CLASSES = "num_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx=1\nobjective=regression\n"
+
 WRONG = [  # what is replaced, by what, and the error
     ("tree\nversion", "trees\nversion", 'line 1: the file begins with "trees"'),
     ("version=v4", "version=v1", 'line 2: version is "v1"; v2, v3 or v4'),
@@ -18,7 +20,8 @@ WRONG = [  # what is replaced, by what, and the error
     ("max_feature_idx=1", "max_feature_idx=2000000000", "line 6: max_feature_idx is 2000000000; 0 to 8388607 is right"),
     ("max_feature_idx=1", "max_feature_idx=2000000", "line 8: feature_names has 2 entries.* asks for 2000001"),
     ("feature_names=age city", "feature_names=age", "line 8: feature_names has 1 entries; max_feature_idx=1 asks"),
-    ("num_tree_per_iteration=1", "num_tree_per_iteration=3", "line 4: num_tree_per_iteration is 3; a divisor"),
+    ("num_tree_per_iteration=1", "num_tree_per_iteration=3", "line 7: objective=regression is for num_class=1"),
+    (CLASSES, CLASSES.replace("=1", "=3", 1)[:-21], "line 4: num_tree_per_iteration is 3; a divisor of 2 trees"),
     ("label_index=0", "tree_sizes=1 2", "line 11: Tree=0 has 213 bytes; tree_sizes says 1"),
     ("num_leaves=3", "num_leaves=2000000000", "line 12: num_leaves is 2000000000; 1 to 1073741824"),
     ("num_leaves=3", "num_leaves=1000000000", "line 20: leaf_value has 3 entries; num_leaves=1000000000 asks for"),

@@ -38,6 +38,8 @@ cdef extern from "forest_ranks.hpp" namespace "pairec" nogil:
         pass
 
     cdef cppclass Bytes "std::string_view":
+        Bytes()
+        Bytes(const char* data, size_t size)
         const char* data()
         size_t size()
 
@@ -65,6 +67,14 @@ cdef extern from "forest_ranks.hpp" namespace "pairec" nogil:
     vector[Line] c_compile "pairec::forest_compile"(const c_Forest& forest) except +
     cbool is_compiled(const void* data, size_t size) noexcept
 
+cdef extern from "forest_objective.hpp" namespace "pairec" nogil:
+    cdef cppclass Objective:
+        pass
+
+    Objective objective_parse(Bytes text, int32_t classes) except +
+    void objective_transform(
+        const Objective& objective, int32_t iterations, double* scores, int64_t count, int32_t classes) noexcept
+
 cdef extern from "forest_score.hpp" namespace "pairec" nogil:
     cdef cppclass Rows:
         const void* x
@@ -90,6 +100,7 @@ cdef extern from "forest_score.hpp" namespace "pairec" nogil:
 
 cdef class Forest:
     cdef Scorer c
+    cdef Objective transform
     cdef vector[Line] lines   # the compiled bytes, or
     cdef object mapped        # the file that holds them
     cdef list _free

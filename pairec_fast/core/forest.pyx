@@ -47,7 +47,8 @@ cdef class Forest:
     Attributes:
         feature_names: list[str] [width], in the order of the columns of X.
         categorical: list[bool] [width], True where a tree splits the feature by category.
-        objective: text of the model's objective line, "" without one. Scores are raw: it is not applied.
+        objective: text of the model's objective line, "" without one (a custom objective). Scores are raw: it is
+            applied only by `predict(X, raw_score=False)`.
 
     Source: LightGBM's `include/LightGBM/tree.h` for the splits, `src/boosting/gbdt_model_text.cpp` for the text.
     """
@@ -139,7 +140,10 @@ cdef class Forest:
                 add_tree(forest, tree)
             except ValueError as error:
                 raise SnapshotError(f"tree {number}: {error}") from None
-        return compiled(forest)
+        try:
+            return compiled(forest)
+        except ValueError as error:
+            raise SnapshotError(str(error)) from None
 
     def save(self, path) -> None:
         """Write the compiled forest, whole or not at all; `load` maps it.
@@ -195,12 +199,15 @@ cdef class Forest:
         """What the sums begin with: float64 [classes]."""
         return np.array([self.c.ranks.base[i] for i in range(self.c.ranks.base.size())])
 
-    def predict(self, X, out=None):
-        """Raw scores, the bits of `Booster.predict(X, raw_score=True)`.
+    def predict(self, X, out=None, *, bint raw_score=True):
+        """Scores, the bits of `Booster.predict(X, raw_score=raw_score)` of a booster read from the same text.
 
         Args:
             X: [n, width] float64 or float32, any strides; NaN is missing.
             out: float64, C-contiguous, of the result's shape, apart from X; filled and returned.
+            raw_score: False averages a random forest's sums over its iterations and then applies the objective:
+                probabilities of `binary`, `cross_entropy`, `multiclass` and `multiclassova`, exp of `poisson`, `gamma`
+                and `tweedie`, log(1 + exp) of `cross_entropy_lambda`, the signed square of `sqrt`.
 
         Returns:
             [n] float64, or [n, classes] where `classes` > 1.
@@ -226,6 +233,10 @@ cdef class Forest:
         with nogil:
             c_score(self.c, scratch_of(self.c.ranks, scratch.data), rows, scores, classes, 1)
         self._free.append(scratch)
+        cdef int32_t iterations = self.trees // self.classes if self.average else 1
+        if not raw_score:
+            with nogil:
+                objective_transform(self.transform, iterations, scores, rows.count, <int32_t> classes)
         return out
 
     def predict_leaf(self, X):
@@ -271,11 +282,14 @@ cdef class Forest:
 
     cdef int view(self) except -1:
         """Look at the compiled bytes. Raises ValueError for what is no sound forest."""
+        cdef bytes objective
         cdef const uint8_t[::1] data = self.bytes
         self.c = scorer_of(&data[0], data.shape[0])
         texts = (<bytes> self.c.ranks.texts.data()[:self.c.ranks.texts.size()]).decode().split("\n")
         if len(texts) != self.c.ranks.width + 2:
             raise ValueError(f"the compiled forest names {len(texts) - 2} features; it reads {self.c.ranks.width}")
+        objective = texts[0].encode()
+        self.transform = objective_parse(Bytes(objective, len(objective)), self.c.ranks.classes)
         self.objective, self.feature_names = texts[0], texts[1:self.c.ranks.width + 1]
         self.categorical = [bool(self.c.ranks.categorical[i]) for i in range(self.c.ranks.width)]
         self._free = [Block(scratch_bytes(self.c.ranks))]
