@@ -24,6 +24,7 @@ import numpy as np
 
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.forest import Forest
+from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.simd import isa, isas
 from tests.faults.rows import ROWS, adversarial
 
@@ -43,6 +44,26 @@ def arena_scores(forest: Forest, X: np.ndarray) -> np.ndarray | None:
     return scores if forest.classes > 1 else scores[:, 0]
 
 
+def request_scores(forest: Forest, X: np.ndarray) -> np.ndarray | None:
+    """Each row a request of one candidate, its features told apart at random; folded and not in turn."""
+    if X.dtype != np.float32 or len(X) > 70:
+        return None
+    rng = np.random.default_rng(forest.width)
+    sides = rng.choice(["shared", "item", "cross"], forest.width)
+    request = RequestForest(forest, sides)
+    lines = request.lines(np.ascontiguousarray(X[:, sides == "item"]))
+    arena = Arena(1, items_max=len(X), width=forest.width, algos=forest.classes)
+    arena.count = 1
+    scores = np.empty((len(X), forest.classes))
+    for row, values in enumerate(X):
+        arena.row[0] = row
+        arena.features[0] = values
+        place = np.arange(forest.width, dtype=np.int32)
+        request.score(arena, np.ascontiguousarray(values), lines, place, 0, row % 2 == 0)
+        scores[row] = arena.algo_score[:, 0]
+    return scores if forest.classes > 1 else scores[:, 0]
+
+
 class Path(NamedTuple):
     """A way from rows to numbers, and which of `Booster.predict`'s answers it must give; None where it cannot run."""
 
@@ -56,6 +77,7 @@ PATHS = [
     Path("predict", "raw", lambda forest, X: forest.predict(X)),
     Path("predict(raw_score=False)", "transformed", lambda forest, X: forest.predict(X, raw_score=False)),
     Path("score(arena)", "raw", arena_scores),
+    Path("request", "raw", request_scores),
 ]
 if hasattr(Forest, "predict_leaf"):
     PATHS.append(Path("predict_leaf", "leaves", lambda forest, X: forest.predict_leaf(X)))
