@@ -312,3 +312,11 @@ def test_only_text_makes_a_forest():
     for make in (Forest, lambda: Forest.parse(3), lambda: pickle.dumps(Forest.parse(TINY))):
         with pytest.raises(TypeError):
             make()
+
+
+def test_the_bytes_of_a_forest_outlive_it():
+    forest = Forest.parse(TINY)
+    view, expected = forest.bytes, bytes(forest.bytes)
+    del forest
+    others = [Forest.parse(TINY.replace("leaf_value=1 2 4", "leaf_value=8 8 8")) for _ in range(50)]
+    assert bytes(view) == expected and view.readonly and others

@@ -165,10 +165,14 @@ cdef class Forest:
 
     @property
     def bytes(self) -> memoryview:
-        """The compiled forest, as `save` writes it."""
+        """The compiled forest, as `save` writes it; it keeps the forest alive."""
         if self.mapped is not None:
             return memoryview(self.mapped)
-        return memoryview(<const uint8_t[:self.lines.size() * sizeof(Line)]> <uint8_t*> self.lines.data())
+        cdef cnp.npy_intp size = self.lines.size() * sizeof(Line)
+        array = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, self.lines.data())
+        cnp.set_array_base(array, self)
+        array.flags.writeable = False
+        return memoryview(array)
 
     @property
     def width(self) -> int:
