@@ -20,7 +20,7 @@ CORE = {
     "recall": ["recall"],
     "filter": ["filter"],
     "features": ["features", "recall"],
-    "forest": ["forest_text", "forest_objective", "forest_compile", *FOREST],
+    "forest": ["forest_text", "forest_objective", "forest_compile", "forest_explain", *FOREST],
     "forest_request": ["forest_request", "fold", *FOREST],
     "expression": ["expression"],
     "rerank": ["rerank"],

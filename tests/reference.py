@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import struct
 
 import numpy as np
@@ -12,7 +14,6 @@ def rank_score(text, values):
 
     Another algorithm than the package's: write the zeros that stand for missing operands, then shunting-yard.
     """
-    import math
     import re
 
     precedence = {"+": 20, "-": 20, "*": 40, "/": 40, "%": 40, "^": 60, "#": 80}
@@ -76,42 +77,90 @@ def rank_score(text, values):
     return float(numbers.pop())
 
 
-def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
-    """Raw scores of a LightGBM model's text, [n] or [n, classes] float64, a row at a time.
+def forest_trees(text):
+    """The trees of a LightGBM model's text, and how many there are in a round.
+
+    Of each: a dict of its numbers by name, and goes_left(x, node) of a row.
 
     Source: LightGBM's `tree.h`, NumericalDecision and CategoricalDecision; a dense value within 1e-35f of zero is zero.
     """
     near_zero = float(np.float32(1e-35))
     header, *blocks = text.split("\nend of trees\n")[0].split("\nTree=")
     fields = dict(line.partition("=")[::2] for line in header.splitlines())
-    classes = int(fields["num_tree_per_iteration"])
-    out = np.zeros((len(X), classes))
-    for number, block in enumerate(blocks):
-        tree = {name: value.split() for name, _, value in (line.partition("=") for line in block.splitlines())}
-        value = [float(word) for word in tree["leaf_value"]]
+    trees = []
+    for block in blocks:
+        words_of = {name: value.split() for name, _, value in (line.partition("=") for line in block.splitlines())}
         names = "split_feature", "decision_type", "left_child", "right_child", "cat_boundaries", "cat_threshold"
-        feature, kind, left, right, bounds, words = ([int(word) for word in tree.get(name, [])] for name in names)
-        threshold = [float(word) for word in tree.get("threshold", [])]
+        tree = {name: [int(word) for word in words_of.get(name, [])] for name in names}
+        names = "leaf_value", "threshold", "leaf_count", "internal_count"
+        tree |= {name: [float(word) for word in words_of.get(name, [])] for name in names}
 
-        def goes_left(x, node, threshold=threshold, kind=kind, bounds=bounds, words=words):
-            if kind[node] & 1:
+        def goes_left(x, node, tree=tree):
+            kind, bounds, threshold = tree["decision_type"][node], tree["cat_boundaries"], tree["threshold"][node]
+            x = x[tree["split_feature"][node]]
+            if kind & 1:
                 if np.isnan(x) or not -1 < x < 2**31:
                     return False
-                number = int(threshold[node])
-                set_words = words[bounds[number] : bounds[number + 1]]
+                number = int(threshold)
+                set_words = tree["cat_threshold"][bounds[number] : bounds[number + 1]]
                 return int(x) < 32 * len(set_words) and bool(set_words[int(x) // 32] >> int(x) % 32 & 1)
-            missing = ("none", "zero", "nan")[kind[node] >> 2]
+            missing = ("none", "zero", "nan")[kind >> 2]
             x = 0.0 if abs(x) <= near_zero or (np.isnan(x) and missing != "nan") else x
             if (missing == "zero" and x == 0.0) or (missing == "nan" and np.isnan(x)):
-                return bool(kind[node] & 2)
-            return x <= threshold[node]
+                return bool(kind & 2)
+            return x <= threshold
 
+        trees.append((tree, goes_left))
+    return trees, int(fields["num_tree_per_iteration"])
+
+
+def forest_predict(text: str, X: np.ndarray) -> np.ndarray:
+    """Raw scores of a LightGBM model's text, [n] or [n, classes] float64, a row at a time."""
+    trees, classes = forest_trees(text)
+    out = np.zeros((len(X), classes))
+    for number, (tree, goes_left) in enumerate(trees):
         for row, x in enumerate(np.asarray(X, np.float64)):
-            node = 0 if len(value) > 1 else -1
+            node = 0 if len(tree["leaf_value"]) > 1 else -1
             while node >= 0:
-                node = left[node] if goes_left(x[feature[node]], node) else right[node]
-            out[row, number % classes] += value[~node]
+                node = tree["left_child" if goes_left(x, node) else "right_child"][node]
+            out[row, number % classes] += tree["leaf_value"][~node]
     return out if classes > 1 else out[:, 0]
+
+
+def forest_explain(text: str, X: np.ndarray) -> np.ndarray:
+    """[n, classes, width + 1] float64, by Shapley's own definition: over all sets of the features of a tree.
+
+    What a tree is worth when some features are known: a split of another one is taken both ways, in the proportion of
+    the rows of its children.
+    """
+    trees, classes = forest_trees(text)
+    width = np.shape(X)[1]
+    out = np.zeros((len(X), classes, width + 1))
+
+    def worth(tree, goes_left, x, known, node):
+        if node < 0:
+            return tree["leaf_value"][~node]
+        left, right = tree["left_child"][node], tree["right_child"][node]
+        if tree["split_feature"][node] in known:
+            return worth(tree, goes_left, x, known, left if goes_left(x, node) else right)
+        share = (tree["leaf_count"][~left] if left < 0 else tree["internal_count"][left]) / tree["internal_count"][node]
+        worths = [worth(tree, goes_left, x, known, child) for child in (left, right)]
+        return share * worths[0] + (1 - share) * worths[1]
+
+    for number, (tree, goes_left) in enumerate(trees):
+        root = 0 if len(tree["leaf_value"]) > 1 else -1
+        features = sorted(set(tree["split_feature"]))
+        sets = [set(some) for size in range(len(features) + 1) for some in itertools.combinations(features, size)]
+        for row, x in enumerate(np.asarray(X, np.float64)):
+            worth_of = {frozenset(known): worth(tree, goes_left, x, known, root) for known in sets}
+            to = out[row, number % classes]
+            to[width] += worth_of[frozenset()]
+            for known, feature in itertools.product(sets, features):
+                if feature not in known:
+                    orders = math.factorial(len(known)) * math.factorial(len(features) - len(known) - 1)
+                    gain = worth_of[frozenset(known | {feature})] - worth_of[frozenset(known)]
+                    to[feature] += orders / math.factorial(len(features)) * gain
+    return out
 
 
 # --- index -----------------------------------------------------------------------------------------------------------

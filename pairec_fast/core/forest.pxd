@@ -97,6 +97,9 @@ cdef extern from "forest_score.hpp" namespace "pairec" nogil:
     void c_leaves "pairec::forest_leaves"(const Scorer& scorer, const Scratch& scratch, const Rows& rows,
                                           int32_t* out) noexcept
 
+cdef extern from "forest_explain.hpp" namespace "pairec" nogil:
+    void c_explain "pairec::forest_explain"(const Ranks& ranks, const Rows& rows, double* out) except +
+
 
 cdef class Forest:
     cdef Scorer c

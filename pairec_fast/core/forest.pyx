@@ -259,6 +259,35 @@ cdef class Forest:
         self._free.append(scratch)
         return out
 
+    def explain(self, X):
+        """What each feature adds to the raw scores of X's rows: their Shapley values, path-dependent.
+
+        The last of a row's numbers is what is expected of a row of which nothing is known, `base` included. A row's
+        numbers add up to its raw score, but for rounding: within 1e-9 for ordinary models. As with raw scores,
+        `average` divides nothing. A call prepares every tree once, which costs as much as some rows do: pass many rows.
+
+        Args:
+            X: [n, width] float64 or float32, as for `predict`.
+
+        Returns:
+            [n, width + 1] float64, or [n, classes, width + 1] where `classes` > 1; LightGBM makes that one
+            [n, classes * (width + 1)].
+
+        Raises:
+            TypeError, ValueError: as `predict`.
+            ValueError: a tree does not say how many rows came by its splits and leaves.
+
+        Source: LightGBM's `Booster.predict(X, pred_contrib=True)`; Lundberg et al. 2018 (arXiv 1802.03888).
+        """
+        X = self.checked(X)
+        cdef Rows rows = rows_of(X)
+        shape = (X.shape[0], self.classes, self.width + 1)
+        out = np.empty(shape if self.classes > 1 else shape[::2])
+        cdef double* parts = <double*> cnp.PyArray_DATA(out)
+        with nogil:
+            c_explain(self.c.ranks, rows, parts)
+        return out
+
     def score(self, Arena arena not None, int32_t algo=0) -> None:
         """Score the arena's live candidates.
 
