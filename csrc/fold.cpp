@@ -129,13 +129,13 @@ PAIREC_TARGET_VBMI inline void mark_dead(const FoldPlan& plan, size_t at, int32_
   const __m512i from = _mm512_loadu_si512(plan.shared_from.data() + at);
   const __m512i to = _mm512_loadu_si512(plan.shared_to.data() + at);
   const __m512i last = _mm512_loadu_si512(plan.shared_last.data() + at);
-  // Right: leaves from `from` to `to` - 1 are dead. Left: from `to` to `last`. Of no split: none, as 255 is above all.
-  const __m512i begin = _mm512_mask_mov_epi8(_mm512_set1_epi8(-1), some, _mm512_mask_mov_epi8(to, rights, from));
+  // Right: leaves from `from` to `to` - 1 are dead. Left: from `to` to `last`. Of no split: none, as all are shifted out.
+  const __m512i begin = _mm512_mask_mov_epi8(to, rights, from);
   const __m512i end = _mm512_mask_sub_epi8(last, rights, to, _mm512_set1_epi8(1));
   const __m512i ones = _mm512_set1_epi64(-1);
   for (int word = 0; word < kWords; ++word) {
     const __m512i up = _mm512_subs_epu8(begin, _mm512_set1_epi8(char(64 * word)));
-    const __m512i down = _mm512_subs_epu8(_mm512_set1_epi8(char(64 * word + 63)), end);
+    const __m512i down = _mm512_mask_subs_epu8(_mm512_set1_epi8(64), some, _mm512_set1_epi8(char(64 * word + 63)), end);
     for (int32_t g = 0; 8 * g < count; ++g) {
       const __m512i spread = _mm512_load_si512(kConstants.spread[g]);
       constexpr __mmask64 lowest = 0x0101010101010101;
