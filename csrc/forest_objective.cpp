@@ -141,6 +141,7 @@ Objective objective_parse(string_view text, int32_t classes) {
   const string name = "objective=" + string(objective.name);
   Objective out{objective.kind};
   int32_t outputs = 1;
+  double ignored;
   std::array<bool, 2> is_given{};
   for (size_t i = 1; i < found.size(); ++i) {
     const size_t colon = found[i].find(':');
@@ -158,9 +159,11 @@ Objective objective_parse(string_view text, int32_t classes) {
     }
     const string_view value = found[i].substr(colon + 1);
     const string label = string(parameter) + ":";
-    if (parameter == "num_class") outputs = whole(value, label);
-    else if (parameter == "sigmoid") out.sigmoid = positive(value, label);
-    else positive(value, label);
+    if (parameter == "num_class") {
+      outputs = whole(value, label);
+    } else {
+      (parameter == "sigmoid" ? out.sigmoid : ignored) = positive(value, label);
+    }
   }
   for (size_t i = 0; i < is_given.size(); ++i) {
     const string_view parameter = objective.parameters[i];

@@ -24,25 +24,6 @@ using std::string_view;
   throw std::invalid_argument("line " + str(line) + ": " + what);
 }
 
-struct Lines {
-  string_view text;
-  size_t begin = 0, end = 0, number = 0;  // the current line: [begin, end) in text, counted from 1
-
-  bool advance() {
-    if (end >= text.size()) return false;
-    begin = number == 0 ? 0 : end + 1;
-    if (begin >= text.size()) return false;
-    end = std::min(text.find('\n', begin), text.size());
-    ++number;
-    return true;
-  }
-  string_view line() const {
-    string_view found = text.substr(begin, end - begin);
-    if (found.ends_with('\r')) found.remove_suffix(1);
-    return found;
-  }
-};
-
 struct Field {
   string_view value;
   size_t line;
@@ -142,7 +123,9 @@ unsigned read_rule(const TreeText& splits, size_t node, const Fields& fields, in
     }
     return kBySet | kNanRight;
   }
+  // LightGBM writes inf where all numbers go left and NaN goes right; it writes no other that is not finite.
   if (std::isnan(threshold)) wrong("threshold", "NaN", "a number");
+  if (threshold == -INFINITY) wrong("threshold", "-inf", "a number or inf");
   const bool default_right = !(type & 2), zero_right = 0.0 > threshold;
   return ((missing != 0 ? default_right : zero_right) ? kNanRight : 0) |
          ((missing == 1 ? default_right : zero_right) ? kZeroRight : 0);
@@ -236,6 +219,19 @@ void add_tree(Forest& forest, const Fields& fields) {
   }
 }
 
+void read_names(Forest& forest, const std::vector<string_view>& names, size_t line) {
+  std::map<string_view, size_t> seen;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto wrong = [&](const string& right) {
+      refuse(line, "feature_names[" + str(i) + "] is " + quoted(names[i]) + right);
+    };
+    if (!is_utf8(names[i])) wrong("; UTF-8 is right");
+    const auto [old, is_new] = seen.try_emplace(names[i], i);
+    if (!is_new) wrong(", as feature_names[" + str(old->second) + "] is; a name of its own is right");
+  }
+  forest.names.assign(names.begin(), names.end());
+}
+
 void read_header(Forest& forest, const Fields& fields) {
   const Field& version = fields.get("version");
   if (version.value != "v2" && version.value != "v3" && version.value != "v4") {
@@ -246,7 +242,7 @@ void read_header(Forest& forest, const Fields& fields) {
   for (const char* name : {"feature_names", "feature_infos"}) {
     const std::vector<string_view> found = words(fields.get(name).value);
     expect_count(fields.get(name), name, found.size(), size_t(last) + 1, because);
-    if (forest.names.empty()) forest.names.assign(found.begin(), found.end());
+    if (forest.names.empty()) read_names(forest, found, fields.get(name).line);
   }
   forest.width = last + 1;
   forest.categorical.resize(size_t(forest.width));
@@ -259,6 +255,11 @@ void read_header(Forest& forest, const Fields& fields) {
     } catch (const std::invalid_argument& error) {
       refuse(objective->line, error.what());
     }
+  }
+  const Field* classes = fields.find("num_class");
+  if (classes && number<int32_t>(classes->value, classes->line, "num_class") != forest.classes) {
+    const string right = "; num_tree_per_iteration=" + str(forest.classes) + " is right";
+    refuse(classes->line, "num_class is " + quoted(classes->value) + right);
   }
 }
 

@@ -86,10 +86,14 @@ def forest_trees(text):
     """
     near_zero = float(np.float32(1e-35))
     header, *blocks = text.split("\nend of trees\n")[0].split("\nTree=")
-    fields = dict(line.partition("=")[::2] for line in header.splitlines())
+    fields = dict(line.partition("=")[::2] for line in header.split("\n"))
     trees = []
     for block in blocks:
-        words_of = {name: value.split() for name, _, value in (line.partition("=") for line in block.splitlines())}
+        words_of = {name: value.split() for name, _, value in (line.partition("=") for line in block.split("\n"))}
+        if len(words_of["leaf_value"]) == 1:  # whatever else it says
+            words_of = {name: words_of.get(name, []) for name in ("leaf_value", "leaf_count")}
+        elif int(words_of["num_cat"][0]) == 0:
+            words_of["cat_boundaries"] = words_of["cat_threshold"] = []
         names = "split_feature", "decision_type", "left_child", "right_child", "cat_boundaries", "cat_threshold"
         tree = {name: [int(word) for word in words_of.get(name, [])] for name in names}
         names = "leaf_value", "threshold", "leaf_count", "internal_count"
