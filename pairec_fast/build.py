@@ -159,9 +159,9 @@ class _Builder:
                 self.world, self.folder, self.sources, spec, lambda done, total: self.progress(step, done, total)
             )
             self.say(ranker.report)
-        path = self.target / f"{spec.name}.txt"
-        _write(path, ranker.text.encode())
-        forest = Forest.load(path)
+        if ranker.text:
+            _write(self.target / f"{spec.name}.txt", ranker.text.encode())
+        forest = Forest.parse(ranker.text) if ranker.text else Forest.load(self.folder / spec.file)
         names = [feature.name for feature in ranker.features]
         if forest.feature_names != names:
             raise SnapshotError(
@@ -172,17 +172,22 @@ class _Builder:
         plan = FeaturePlan(ranker.features, Snapshot(self.target, self._manifest()))
         self._array(f"{spec.name}.lines", RequestForest(forest, plan.sides).lines(plan.item_values()))
         self._array(f"{spec.name}.user_values", plan.user_values())
-        self._golden(spec.name, ranker)
+        self._golden(spec.name, ranker, forest)
         self.models[spec.name] = ModelInfo(ranker.features, ranker.objective)
 
     def _given(self, spec: ModelSpec) -> Ranker:
         path = self.folder / spec.file
         schema = FeatureSchema.load(path.parent / "features.json")
         Forest.load(path)  # its errors name the line
-        return Ranker(path.read_text(), schema.features, schema.objective, "")
+        with path.open("rb") as file:
+            is_text = file.read(4) == b"tree"
+        return Ranker(path.read_text() if is_text else "", schema.features, schema.objective, "")
 
-    def _golden(self, name: str, ranker: Ranker) -> None:
-        """Questions answered by LightGBM on rows the training code made: serving must give the same bits."""
+    def _golden(self, name: str, ranker: Ranker, forest: Forest) -> None:
+        """Questions answered on rows the training code made: serving must give the same bits.
+
+        LightGBM answers them, or, for the compiled trees of another maker, the forest on whole rows of values.
+        """
         rng = np.random.default_rng(self.world.seed)
         users, items = len(self.sources.users), len(self.sources.items)
         asked = np.sort(rng.choice(users, min(GOLDEN_USERS, users), replace=False)).astype(np.int32)
@@ -199,8 +204,11 @@ class _Builder:
             msgspec.structs.replace(made, categories=given.categories)
             for made, given in zip(dataset.features, ranker.features, strict=True)
         ]
-        booster = lightgbm.Booster(model_str=ranker.text)
-        score = np.asarray(booster.predict(dataset.matrix(pairs, self.known), raw_score=True))
+        matrix = dataset.matrix(pairs, self.known)
+        if ranker.text:
+            score = np.asarray(lightgbm.Booster(model_str=ranker.text).predict(matrix, raw_score=True))
+        else:
+            score = forest.predict(matrix)
         first = score if score.ndim == 1 else score[:, 0]
         self._array(f"{name}.golden.users", asked)
         self._array(f"{name}.golden.items", rows)

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from pairec_fast.callback import Record, encode, invoked, open_logs, thinned, with_texts, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, in_order
@@ -143,7 +141,10 @@ class Engine:
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
-                logs = _debug_logs(request_id, scene, query, arena, laps)
+                logs = _debug_logs(request_id, scene, laps)
+                for model, explained in scene.score.explained(query, arena, arena.order[: len(items)]):
+                    for item, why in zip(items, explained, strict=True):
+                        item.explain = (item.explain or {}) | {model.name: why}
             after = self._automatic(scene, query, request, request_id, arena, items)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         if code != 200:
@@ -351,16 +352,10 @@ class Engine:
         return accepted
 
 
-def _debug_logs(request_id: str, scene: Scene, query: Query, arena: Arena, laps: list[int]) -> list[str]:
-    """What was done for a request: the time of each stage, how each model was fed, and why the items score as they do."""
+def _debug_logs(request_id: str, scene: Scene, laps: list[int]) -> list[str]:
+    """The time of each stage, and how each model is fed."""
     begin = f"[INFO] requestId={request_id}"
     lines = [f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"]
     for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
         lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
-    slots = arena.order[: min(query.size, arena.order_count)]
-    ids = [scene.snapshot.items.ids.id(row) for row in arena.row[slots].tolist()]
-    for model, items in scene.score.explained(query, arena, slots):
-        lines.append(f"{begin}\tmodel={model}")
-        for item, shown in zip(ids, items, strict=True):
-            lines.append(f"{begin}\tmodel={model.name}\titem={item}\tfeatures={msgspec.json.encode(shown).decode()}")
-    return lines
+    return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]

@@ -13,12 +13,16 @@ ENOUGH, SHORT = (200, "success"), (299, "items size not enough")
 
 
 class Item(msgspec.Struct, omit_defaults=True):
-    """`retrieve_id` is the recall that found it; `extra` what `OutputFields` asks for."""
+    """`retrieve_id` is the recall that found it; `extra` what `OutputFields` asks for.
+
+    `explain`, of a request with `debug`: algorithm -> feature -> [its value, what it adds to the raw score].
+    """
 
     item_id: str
     score: float
     retrieve_id: str
     extra: dict[str, Any] | None = None
+    explain: dict[str, Any] | None = None
 
 
 class Reply(msgspec.Struct):

@@ -129,10 +129,14 @@ def test_output_fields_become_extra(app):
     assert item["extra"]["algo_scores"] == {"ranker": item["score"]} and item["extra"]["ranker"] == item["score"]
 
 
-def test_debug_adds_logs_and_nothing_else(app):
+def test_debug_adds_logs_and_explanations_and_nothing_else(app):
     plain, debug = (ask(app, FEED, FIRST | {"request_id": "r", "debug": flag}).json for flag in (False, True))
     logs = debug.pop("logs")
+    assert all(item.pop("explain") for item in debug["items"])
     assert debug == plain
+    models = [line for line in logs if "\tmodel=" in line]
+    assert len(models) == 1 and " bytes an item, " in models[0] and "; shared " in models[0]
+    logs.remove(models[0])
     assert logs[0].startswith("[INFO] requestId=r\tscene=home_feed\tcategory=default")
     assert all(re.fullmatch(r"\[INFO\] requestId=r\tmodule=\w+\tcost=\d+\.\d{3}", line) for line in logs[1:])
     assert "logs" not in ask(app, FEED, FIRST | {"scene_id": "nope", "debug": True}).json

@@ -116,10 +116,12 @@ def test_build_prints_the_directory_it_made(run, shared_world, tmp_path):
 
 def test_check_says_ok_on_stdout_and_what_is_unused_on_stderr(run, world):
     code, out, err = run("check", world.write())
-    assert (code, err) == (0, "") and out.startswith("ok: 2 scenes and categories on snapshot ")
+    *models, last = out.splitlines()
+    assert (code, err) == (0, "") and last.startswith("ok: 2 scenes and categories on snapshot ")
+    assert len(models) == 1 and models[0].startswith("ranker: ranker, ") and "; cross " in models[0]
     world.conf |= {"RunMode": "product", "Nonsense": 1}
     code, out, err = run("check", world.write())
-    assert code == 0 and out.startswith("ok: ") and len(err.splitlines()) == 2
+    assert code == 0 and out.splitlines()[-1].startswith("ok: ") and len(err.splitlines()) == 2
 
 
 def test_check_prints_every_error_at_once(run, world):

@@ -112,6 +112,21 @@ def served(engine, users):
         )
 
 
+def test_a_debug_answer_says_what_each_feature_adds(engine):
+    request = {"uid": "u00007", "scene_id": "home_feed", "size": 20, "features": {"hour": 21, "device": "ios"}}
+    reply = engine.recommend(request | {"debug": True})
+    assert all(item.explain is None for item in engine.recommend(request).items)
+    arena, scene = engine._threads.arena, engine._scene("home_feed", "default")
+    raw = dict(zip(arena.row[: arena.count].tolist(), arena.algo_score[0, : arena.count], strict=True))
+    (model,) = scene.score.models
+    for item in reply.items:
+        (name, features), *more = item.explain.items()
+        assert (name, more) == (model.name, [])
+        assert features["device"][0] == "ios" and features["hour"][0] == 21.0
+        parts = [entry if name == "" else entry[1] for name, entry in features.items()]
+        assert sum(parts) == pytest.approx(raw[scene.snapshot.items.ids.find(item.item_id)], abs=1e-9)
+
+
 def test_a_thousand_served_rows_rebuilt_offline_are_the_same_bits(engine, shop):
     """The training code, asked for the same pairs at the snapshot's time, gives what the line fed the model."""
     world = load_world(shop / "world" / "world.toml")

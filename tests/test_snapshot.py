@@ -234,8 +234,9 @@ def test_vectors_of_another_shape_or_with_a_nan_are_refused(folder):
         build(folder / "world.toml", folder / "snapshots")
 
 
-def test_a_model_whose_sources_are_bare_names_is_built_in_and_keeps_its_categories(folder):
-    """As `pairec-fast train` writes them: kinds are found out, categories stay those of the training."""
+@pytest.mark.parametrize("file", ["model.txt", "model.forest"])
+def test_a_model_whose_sources_are_bare_names_is_built_in_and_keeps_its_categories(folder, file):
+    """As `pairec-fast train` writes them, and compiled: kinds are found out, categories stay those of the training."""
     lightgbm = pytest.importorskip("lightgbm")
     features = [
         Feature("price", "price"),
@@ -248,9 +249,10 @@ def test_a_model_whose_sources_are_bare_names_is_built_in_and_keeps_its_categori
     names = [feature.name for feature in features]
     data = lightgbm.Dataset(matrix, matrix.sum(axis=1), feature_name=names, categorical_feature=[1, 2])
     lightgbm.train({"min_data_in_leaf": 5, "verbose": -1}, data, 5).save_model(folder / "model.txt")
+    Forest.load(folder / "model.txt").save(folder / "model.forest")
     FeatureSchema(features).save(folder / "features.json")
-    with (folder / "world.toml").open("a") as file:
-        file.write('[[models]]\nname = "ranker"\nfile = "model.txt"\n')
+    with (folder / "world.toml").open("a") as world:
+        world.write(f'[[models]]\nname = "ranker"\nfile = "{file}"\n')
     snapshot = made(folder)
     rehearse(Model("ranker", snapshot, "ranker"), "ranker", snapshot)
     assert snapshot.manifest.models["ranker"].features == features

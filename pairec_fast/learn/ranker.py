@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 
 class Ranker:
-    """A trained model: `text` as LightGBM saves it, its features, and a line on how it did on the held-out requests."""
+    """A model: `text` as LightGBM saves it, "" of another maker, its features, and a line on how it did held out."""
 
     def __init__(self, text: str, features: list[Feature], objective: str, report: str) -> None:
         self.text, self.features, self.objective, self.report = text, features, objective, report

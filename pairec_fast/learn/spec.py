@@ -127,7 +127,7 @@ class FeatureSpec(_Spec, frozen=True):
 
 
 class ModelSpec(_Spec, frozen=True):
-    """A LightGBM model: a `file` (its features.json beside it), or `features` to train one on.
+    """A model: a `file`, LightGBM text or a compiled forest, features.json beside it; or `features` to train one on.
 
     With labels, training rows are the interactions of the last `train_share` of the time; what they read (vectors,
     neighbours, aggregates, histories) is what was known before. The last `holdout_share` is held out and measured.
