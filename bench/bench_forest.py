@@ -1,47 +1,41 @@
-"""A request's worth of candidates through a forest: 500 rows of 60 features, 300 trees of 31 leaves, seeded data.
+"""A request's worth of candidates through a forest, ours and what else a user could pick; seeded data.
 
-`python -m bench.bench_forest` times it and LightGBM in turns, in one process, in CPU time; PAIREC_ISA sets the level.
+`python -m bench.bench_forest` prints a table: three models, or with `--config engine.json` the one that is served there
+and real candidates, e.g. of `pairec-fast demo --data ml-100k`. All in turns, on one thread, by CPU time; PAIREC_ISA
+sets the level. Scores are compared with LightGBM's first: a differing bit ends it. `pip install '.[bench]'` brings the
+peers; those that are not there are left out. `--growth FILE.svg` draws how the cost grows instead.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
+import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import lightgbm as lgb
 import numpy as np
 import pytest
 
+from bench.forests import Case, seeded, served, table, train
+from bench.growth import measured, plot
+from bench.peers import PEERS, SingleRowFast
+from bench.turns import ROUNDS, Call, in_turns, over
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.forest import Forest
 from pairec_fast.core.simd import isa
 
-ROWS, FEATURES, TREES, LEAVES = 500, 60, 300, 31
-
-
-def table(rows: int, seed: int) -> np.ndarray:
-    """Half the columns dense; of the others some have NaN, some zeros, the first two categories."""
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(rows, FEATURES))
-    X[:, 10:20][rng.random((rows, 10)) < 0.3] = np.nan
-    X[:, 20:30] *= rng.random((rows, 10)) < 0.3
-    X[:, :2] = rng.integers(0, 50, (rows, 2))
-    return X
-
-
-def trained(categorical: list[int]) -> lgb.Booster:
-    X = table(20_000, 0)
-    rng = np.random.default_rng(1)
-    y = np.nan_to_num(X[:, 2:]) @ rng.normal(size=FEATURES - 2) + 3 * (X[:, 0] % 3 == 1) + rng.normal(size=len(X))
-    params = {"objective": "binary", "num_leaves": LEAVES, "num_threads": 1, "verbose": -1}
-    return lgb.train(params, lgb.Dataset(X, y > np.median(y), categorical_feature=categorical), TREES)
-
-
-KINDS = {"numbers": [], "categories": [0, 1]}  # by category, three splits of ten
+SIZES = {"a": (300, 31), "b": (500, 63), "c": (1000, 127)}  # trees, leaves
+ROWS = 500
+KINDS = {"numbers": None, "categories": {}}  # with LightGBM's defaults most splits are by category
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def booster(request) -> lgb.Booster:
-    return trained(KINDS[request.param])
+    return train(*SIZES["a"], rows=20_000, by_category=KINDS[request.param])
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +48,7 @@ def bench_forest_predict(timed, forest):
 
 
 def bench_forest_score_arena(timed, forest):
-    arena = Arena(ROWS, width=FEATURES)
+    arena = Arena(ROWS, width=forest.width)
     arena.features[:] = table(ROWS, 2)
     arena.count = ROWS
     timed(forest.score, arena, rounds=200)
@@ -69,31 +63,129 @@ def bench_forest_parse(timed, booster):
     timed(Forest.parse, booster.model_to_string(), rounds=50)
 
 
-def main(rounds: int = 15) -> None:
-    for kind, categorical in KINDS.items():
-        booster = trained(categorical)
-        forest = Forest.parse(booster.model_to_string())
-        X = table(ROWS, 2)
-        arena = Arena(ROWS, width=FEATURES)
-        arena.features[:] = X
-        arena.count = ROWS
-        calls = {
-            "LightGBM": (lambda b=booster, X=X: b.predict(X, raw_score=True, num_threads=1), 2),
-            "float64": (lambda f=forest, X=X: f.predict(X), 40),
-            "arena": (lambda f=forest, arena=arena: f.score(arena), 40),
-        }
-        times = {name: [] for name in calls}
-        for _ in range(rounds):
-            for name, (call, repeats) in calls.items():
-                begin = time.process_time_ns()
-                for _ in range(repeats):
-                    call()
-                times[name].append((time.process_time_ns() - begin) / repeats)
-        of_lightgbm = np.median(times["LightGBM"])
-        for name, taken in times.items():
-            p50 = np.median(taken)
-            each, times_as_fast = p50 / ROWS / TREES, of_lightgbm / p50
-            print(f"{isa():11}{kind:11}{name:9}{p50 / 1e3:9.1f} us{each:7.2f} ns a tree and row{times_as_fast:6.0f} x")
+class Measure(NamedTuple):
+    """A row of the table: what is called, and what it is compared with: nothing and itself give no ratio."""
+
+    call: Call
+    against: str
+    per: float  # what a call's nanoseconds are divided by: trees * rows, or the nanoseconds of `unit`
+    unit: str = ""  # "": ns per tree and row
+
+
+def measures(case: Case, peers: list[str]) -> dict[str, Measure]:
+    """All that is measured of a model, by name, in the order of the table."""
+    return {
+        **batches(case, ROWS, columns=True),
+        **others(case, peers),
+        **batches(case, 50),
+        **batches(case, 5000),
+        **single(case),
+        **loading(case),
+    }
+
+
+def yardstick(rows: int) -> str:
+    return f"LightGBM `Booster.predict`, {rows:,} rows"
+
+
+def batches(case: Case, rows: int, columns: bool = False) -> dict[str, Measure]:
+    lightgbm, ours = yardstick(rows), f"`Forest.predict`, {rows:,} rows"
+    calls = {
+        lightgbm: over(case.lightgbm, case.blocks(rows)),
+        ours: over(case.forest.predict, case.blocks(rows)),
+    }
+    if columns:
+        calls[f"{ours}, columns of float32"] = over(case.forest.predict, case.blocks(rows, np.float32, "F"))
+    return {name: Measure(call, lightgbm, case.trees * rows) for name, call in calls.items()}
+
+
+def others(case: Case, peers: list[str]) -> dict[str, Measure]:
+    """Those of `peers` that can; says how each got ready, or why it is left out."""
+    found, expected = {}, case.lightgbm(case.pool)
+    for name in peers:
+        package, make = PEERS[name]
+        try:
+            begin = time.process_time()
+            peer = make(case)
+            seconds = time.process_time() - begin
+            scores = peer.predict(case.pool.astype(peer.dtype)).reshape(expected.shape)
+        except Exception as reason:  # each fails in its own way, and none may stop the others
+            say(f"  {name}: left out: {reason}")
+            continue
+        line = f"  {name} {importlib.metadata.version(package)}: ready after {seconds:.1f} s of CPU"
+        if not name.endswith("*"):
+            differ, most = np.count_nonzero(scores != expected), np.abs(scores - expected).max()
+            line += f"; {differ:,} of {scores.size:,} scores differ, by at most {most:.1e}"
+        say(line)
+        call = over(peer.predict, case.blocks(ROWS, peer.dtype, peer.order))
+        found[f"{name}, {ROWS} rows"] = Measure(call, yardstick(ROWS), case.trees * ROWS)
+    return found
+
+
+def single(case: Case) -> dict[str, Measure]:
+    """Another row each call, which no branch predictor knows. Both calls are Python's, LightGBM's through ctypes."""
+    rows, none, lightgbm = case.blocks(1), [case.pool[:0]], "LightGBM C API `SingleRowFast`, 1 row"
+    addresses = [SingleRowFast.address(row) for row in rows]
+    return {
+        lightgbm: Measure(over(SingleRowFast(case), addresses), lightgbm, case.trees),
+        "`Forest.predict`, 1 row": Measure(over(case.forest.predict, rows), lightgbm, case.trees),
+        "of that, the call from Python": Measure(over(case.forest.predict, none), "", case.trees),
+    }
+
+
+def loading(case: Case) -> dict[str, Measure]:
+    lightgbm = "LightGBM `Booster(model_file=)`"
+    return {
+        lightgbm: Measure(lambda: lgb.Booster(model_file=case.file), lightgbm, 1e6, "ms"),
+        "`Forest.load`": Measure(lambda: Forest.load(case.file), lightgbm, 1e6, "ms"),
+    }
+
+
+def compared(case: Case, peers: list[str], rounds: int) -> dict[str, str]:
+    """Name of a measure -> what it took, and how many times as fast as its yardstick that is."""
+    differ, of = case.differing()
+    say(f"{case}: {differ:,} of {of:,} scores differ from LightGBM's in a bit")
+    if differ:
+        raise SystemExit("the scores are not LightGBM's: how fast they are does not matter")
+    found = measures(case, peers)
+    taken = in_turns({name: measure.call for name, measure in found.items()}, rounds)
+    cells = {}
+    for name, (_, against, per, unit) in found.items():
+        cells[name] = f"{taken[name] / per:.3g}{unit and ' ' + unit}"
+        if against not in ("", name):
+            cells[name] += f", {taken[against] / taken[name]:.3g} ×"
+    return cells
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.bench_forest", description=__doc__.split("\n")[0])
+    parser.add_argument("--cache", type=Path, help="where trained models are kept; by default nowhere")
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES), help="by default all three")
+    parser.add_argument("--config", help="engine.json: measure its model on its candidates instead")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="by default all")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--growth", type=Path, metavar="FILE.svg", help="draw how the cost grows instead")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pairec-forest-") as scratch:
+        cache = options.cache or Path(scratch)
+        cache.mkdir(parents=True, exist_ok=True)
+        if options.growth:
+            caption = f"{isa()}, LightGBM {lgb.__version__}, one thread, both axes logarithmic"
+            options.growth.write_text(plot(measured(cache, options.rounds, say), caption), encoding="utf-8")
+            return
+        if options.config:
+            cases = [served(options.config, Path(scratch))]
+        else:
+            cases = [seeded(name, *SIZES[name], cache) for name in options.models]
+        tables = {str(case): compared(case, options.peers, options.rounds) for case in cases}
+    print(f"\n{isa()}, LightGBM {lgb.__version__}, one thread; ns of CPU per tree and row, and times as fast:\n")
+    print("| | " + " | ".join(tables) + " |\n|---" + "|---" * len(tables) + "|")
+    for name in dict.fromkeys(name for cells in tables.values() for name in cells):
+        print(f"| {name} | " + " | ".join(cells.get(name, "–") for cells in tables.values()) + " |")
 
 
 if __name__ == "__main__":

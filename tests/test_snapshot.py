@@ -11,6 +11,7 @@ import pytest
 
 from pairec_fast import ConfigError, Snapshot, SnapshotError
 from pairec_fast.build import build
+from pairec_fast.core import Forest
 from pairec_fast.features import FeatureSchema
 from pairec_fast.scene import rehearse
 from pairec_fast.score import Model
