@@ -75,6 +75,7 @@ class Measure(NamedTuple):
 def measures(case: Case, peers: list[str]) -> dict[str, Measure]:
     """All that is measured of a model, by name, in the order of the table."""
     return {
+        **requests(case),
         **batches(case, ROWS, columns=True),
         **others(case, peers),
         **batches(case, 50),
@@ -86,6 +87,17 @@ def measures(case: Case, peers: list[str]) -> dict[str, Measure]:
 
 def yardstick(rows: int) -> str:
     return f"LightGBM `Booster.predict`, {rows:,} rows"
+
+
+def requests(case: Case) -> dict[str, Measure]:
+    """From a user's values, rows of items and columns of cross features to scores; LightGBM is given the matrices."""
+    rows = sum(len(request.matrix) for request in case.requests) / len(case.requests)
+    lightgbm, ours = "LightGBM `Booster.predict`, requests", "`RequestForest.score`, requests"
+    calls = {
+        lightgbm: over(lambda request: case.lightgbm(request.matrix), case.requests),
+        ours: over(lambda request: request.score(), case.requests),
+    }
+    return {name: Measure(call, lightgbm, case.trees * rows) for name, call in calls.items()}
 
 
 def batches(case: Case, rows: int, columns: bool = False) -> dict[str, Measure]:
@@ -138,6 +150,7 @@ def loading(case: Case) -> dict[str, Measure]:
     return {
         lightgbm: Measure(lambda: lgb.Booster(model_file=case.file), lightgbm, 1e6, "ms"),
         "`Forest.load`": Measure(lambda: Forest.load(case.file), lightgbm, 1e6, "ms"),
+        "`Forest.load`, compiled": Measure(lambda: Forest.load(case.compiled), lightgbm, 1e6, "ms"),
     }
 
 

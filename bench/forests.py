@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Arena, Forest
-from pairec_fast.features import FeaturePlan
+from pairec_fast.core import Arena, Forest, RequestForest
 from pairec_fast.query import Query
 from pairec_fast.scene import prepare
 
@@ -21,18 +21,28 @@ Rows = NDArray[np.float64]
 LAYOUT = "u" * 25 + "i" * 25 + "x" * 10
 CATEGORIES = {0: 40, 1: 8, 25: 150, 26: 250, 27: 12}  # place in the layout: how many
 TRAINING_ROWS, POOL_ROWS = 120_000, 10_000
+ITEMS, CANDIDATES, REQUESTS = 1_000_000, 500, 40
 PARAMS = {"objective": "binary", "seed": 0, "deterministic": True, "force_row_wise": True, "verbose": -1}
 # With LightGBM's defaults more than half of all splits are by category here, with these one in twenty.
 SPARING = {"max_cat_threshold": 8, "cat_smooth": 200, "cat_l2": 200, "min_data_per_group": 1000}
 
 
+class Request(NamedTuple):
+    """`score()` scores a request as it is served; `matrix` is what LightGBM would be given for it."""
+
+    score: Callable[[], Rows]
+    matrix: Rows
+
+
 class Case:
     """A model's file, LightGBM and ours of it, and a pool of rows; calls take fresh ones out of it, in turn."""
 
-    def __init__(self, name: str, file: Path, pool: Rows) -> None:
-        self.name, self.file, self.pool = name, file, pool
+    def __init__(self, name: str, file: Path, pool: Rows, requests: list[Request]) -> None:
+        self.name, self.file, self.pool, self.requests = name, file, pool, requests
         self.booster = lgb.Booster(model_file=file)
         self.forest = Forest.load(file)
+        self.compiled = file.with_suffix(".forest")
+        self.forest.save(self.compiled)
         self.trees = self.forest.trees
         self.leaves = max(tree["num_leaves"] for tree in self.booster.dump_model()["tree_info"])
 
@@ -56,6 +66,10 @@ class Case:
                 )
                 differ += int(np.count_nonzero(scores.view(np.uint64) != expected.view(np.uint64)))
                 of += scores.size
+        for request in self.requests:
+            expected = self.lightgbm(request.matrix)
+            differ += int(np.count_nonzero(request.score().view(np.uint64) != expected.view(np.uint64)))
+            of += expected.size
         return differ, of
 
     def __str__(self) -> str:
@@ -70,28 +84,67 @@ def seeded(name: str, trees: int, leaves: int, cache: Path, width: int = 60) -> 
         partial = file.with_suffix(".partial")
         train(trees, leaves, width).save_model(partial)
         partial.replace(file)
-    return Case(name, file, table(POOL_ROWS, 2, width))
+    pool = table(POOL_ROWS, 2, width)
+    return Case(name, file, pool, made_up(Forest.load(file), pool.astype(np.float32)))
+
+
+def made_up(forest: Forest, pool: NDArray[np.float32]) -> list[Request]:
+    """Requests of another user and CANDIDATES of ITEMS items each, at random; all values are those of the pool."""
+    rng = np.random.default_rng(3)
+    sides = [{"u": "shared", "i": "item", "x": "cross"}[name[0]] for name in forest.feature_names]
+    item, cross = ([place for place, side in enumerate(sides) if side == one] for one in ("item", "cross"))
+    request = RequestForest(forest, sides)
+    row_of = rng.integers(0, len(pool), ITEMS)
+    lines = request.lines(pool[:, item])[row_of]
+    place = np.arange(forest.width, dtype=np.int32)
+    requests = []
+    for _ in range(REQUESTS):
+        shared, rows = pool[rng.integers(len(pool))], rng.integers(0, ITEMS, CANDIDATES).astype(np.int32)
+        matrix = np.tile(shared, (CANDIDATES, 1))
+        matrix[:, item] = pool[row_of[rows]][:, item]
+        matrix[:, cross] = pool[rng.integers(0, len(pool), CANDIDATES)][:, cross]
+        arena = Arena(CANDIDATES, items_max=ITEMS, width=forest.width)
+        arena.count = CANDIDATES
+        arena.row[:] = rows
+        arena.features[:, cross] = matrix[:, cross]
+
+        def score(arena: Arena = arena, shared: Any = shared) -> Rows:
+            request.score(arena, shared, lines, place)
+            return arena.algo_score[0]
+
+        requests.append(Request(score, matrix.astype(np.float64)))
+    request.measure(arena, shared, lines, place)
+    return requests
 
 
 def served(config: str | Path, scratch: Path) -> Case:
     """The first model of an engine's snapshot, copied to `scratch`, and the candidates the line would have it score."""
     configured, snapshot, scenes = prepare(config)
     limits = configured.limit_conf
-    scene, model = next(iter(scenes.values())), next(iter(snapshot.models))
-    plan = FeaturePlan.of_model(snapshot, model)
-    arena = Arena(limits.candidates_max, items_max=len(snapshot.items), width=plan.width)
-    users, parts, missing = snapshot.users.ids, [np.empty((0, plan.width))], POOL_ROWS
+    scene = next(iter(scenes.values()))
+    model = scene.score.models[0].model
+    users, requests, missing = snapshot.users.ids, [], POOL_ROWS
     for user in np.random.default_rng(0).permutation(len(users)).tolist():
         if missing <= 0:
             break
-        arena.reset()
+        arena = Arena(
+            limits.candidates_max, items_max=len(snapshot.items), width=scene.score.width,
+            algos=len(scene.score.outputs),
+        )  # fmt: skip
         query = Query(snapshot, users.id(user), 20, {}, history_max=limits.history_max)
-        for stage in [*scene.recalls, *scene.filters, plan.assemble]:
+        for stage in [*scene.recalls, *scene.filters, scene.score.features]:
             stage(query, arena)
-        parts.append(arena.features[: arena.count].astype(np.float64))
+
+        def score(query: Query = query, arena: Arena = arena) -> Rows:
+            scene.score.features(query, arena)
+            scene.score.score(query, arena)
+            return arena.algo_score[0, : arena.count]
+
+        if arena.count:
+            requests.append(Request(score, next(scene.score.matrices(query, arena))[1].astype(np.float64)))
         missing -= arena.count
     file = shutil.copy(snapshot.directory / f"{model}.txt", scratch)  # peers leave files beside it
-    return Case(model, Path(file), np.concatenate(parts))
+    return Case(model, Path(file), np.concatenate([request.matrix for request in requests]), requests)
 
 
 def names(width: int = 60) -> list[str]:

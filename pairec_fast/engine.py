@@ -142,8 +142,8 @@ class Engine:
             self._observe(scene.name, begin, laps)
             if request.debug:
                 logs = _debug_logs(request_id, scene, laps)
-                for model, explained in scene.score.explained(query, arena, arena.order[: len(items)]):
-                    for item, why in zip(items, explained, strict=True):
+                for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
+                    for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
             after = self._automatic(scene, query, request, request_id, arena, items)
         code, msg = ENOUGH if len(items) >= wanted else SHORT

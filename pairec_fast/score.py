@@ -12,7 +12,7 @@ from pairec_fast.core import Arena, Cross, Crosses, Forest, RequestForest
 from pairec_fast.core.forest_request import SIDES
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.expression import RankScore
-from pairec_fast.features import FeaturePlan
+from pairec_fast.features import ALL, FeaturePlan
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot, pick
 
@@ -136,12 +136,15 @@ class Score:
         if self._program is not None:
             self._program.evaluate(arena)
 
-    def explained(self, query: Query, arena: Arena, slots: NDArray[np.int32]) -> Iterator[tuple[Model, list[Any]]]:
-        """Each model, and for the candidates in `slots` what it read of them and why they score as they do."""
-        rows = arena.row[slots]
+    def matrices(
+        self, query: Query, arena: Arena, slots: NDArray[np.int32] | slice = ALL
+    ) -> Iterator[tuple[Model, NDArray[np.float32]]]:
+        """Each model, and what it read of the candidates in `slots`: float32 [slots, width]."""
+        rows = arena.row[: arena.count][slots]
+        features = arena.features[: arena.count][slots]
         for model, place in self._models:
             columns = [place[feature] for feature, _ in model.plan.cross]
-            yield model, model.explained(model.plan.matrix(query, rows, arena.features[slots][:, columns]))
+            yield model, model.plan.matrix(query, rows, features[:, columns])
 
     def measure(self, query: Query, arena: Arena) -> None:
         """Let each model find out from how many candidates on folding pays, with those of the arena."""
