@@ -20,8 +20,8 @@ Panel = dict[str, list[tuple[int, float]]]  # series -> (what grows, ns per tree
 OURS, LIGHTGBM = "pairec_fast", "LightGBM"
 COLOUR = {OURS: "#2f81f7", LIGHTGBM: "#db6d28"}  # these and the grey are legible on white and on black
 GREY = "#7d8590"
-WIDTH, HEIGHT = 880, 600
-PLOT_WIDTH, PLOT_HEIGHT = 330, 200  # of a panel, without its labels
+WIDTH, HEIGHT = 880, 575
+PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 360, 200, 25  # of a panel, without its labels; before the first and after the last
 
 
 def measured(cache: Path, rounds: int, say: Callable[[str], None]) -> dict[str, Panel]:
@@ -73,7 +73,7 @@ def plot(panels: dict[str, Panel], caption: str) -> str:
         f'<text x="20" y="20">nanoseconds of CPU per tree and row; {caption}</text>',
     ]
     for place, (title, panel) in enumerate(panels.items()):
-        x, y = 60 + place % 2 * (PLOT_WIDTH + 100), 60 + place // 2 * (PLOT_HEIGHT + 80)
+        x, y = 60 + place % 2 * (PLOT_WIDTH + 80), 60 + place // 2 * (PLOT_HEIGHT + 80)
         parts += [f'<g transform="translate({x} {y})">', *_panel(title, panel, low, high), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -83,7 +83,7 @@ def _panel(title: str, panel: Panel, low: int, high: int) -> list[str]:
     begin, end = np.log10(points[0]), np.log10(points[-1])
 
     def across(point: int) -> float:
-        return round(float((np.log10(point) - begin) / (end - begin) * PLOT_WIDTH), 1)
+        return round(float(MARGIN + (np.log10(point) - begin) / (end - begin) * (PLOT_WIDTH - 2 * MARGIN)), 1)
 
     def down(ns: float) -> float:
         return round(float((high - np.log10(ns)) / (high - low) * PLOT_HEIGHT), 1)
@@ -97,13 +97,13 @@ def _panel(title: str, panel: Panel, low: int, high: int) -> list[str]:
         parts.append(f'<text x="{across(point)}" y="{PLOT_HEIGHT + 18}" text-anchor="middle">{point:,}</text>')
     for name, line in panel.items():
         colour, places = COLOUR[name], [(across(point), down(ns)) for point, ns in line]
+        outer, inner = (20, -9) if name == OURS else (-9, 20)  # numbers on the outer side, the name on the inner
         path = " ".join(f"{x},{y}" for x, y in places)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places]
-        parts += [
-            f'<text x="{x}" y="{y - 8}" text-anchor="middle" fill="{colour}">{ns:.2g}</text>'
-            for (x, y), (_, ns) in zip(places, line, strict=True)
-        ]
-        x, y = places[len(places) // 2]
-        parts.append(f'<text x="{x}" y="{y + 20}" text-anchor="middle" fill="{colour}">{name}</text>')
+        numbers = [f"{ns:.0f}" if ns >= 10 else f"{ns:.2g}" for _, ns in line]
+        texts = [(x, y + outer, number) for (x, y), number in zip(places, numbers, strict=True)]
+        texts.append((places[-2][0], places[-2][1] + inner, name))
+        for x, y, text in texts:
+            parts.append(f'<text x="{x:g}" y="{y:g}" text-anchor="middle" fill="{colour}">{text}</text>')
     return parts
