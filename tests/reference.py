@@ -167,6 +167,33 @@ def forest_explain(text: str, X: np.ndarray) -> np.ndarray:
     return out
 
 
+def score_trees(trees, X, *, classes=1, base=None, single=False):
+    """Raw scores [n] or [n, classes] float64 of imported trees, a row at a time.
+
+    Numeric splits go left if x <= threshold; splits by category if x, cut to an integer, is in the set. Any other
+    category goes right: also what is no integer of 32 bits. NaN goes as the split says. A sum begins at its `base`.
+    """
+    rounded = np.float32 if single else np.float64
+    out = np.zeros((len(X), classes))
+
+    def goes_right(tree, split, x):
+        if np.isnan(x):
+            return tree.nan_right[split]
+        if split in tree.sets:
+            return not (-1 < x < 2**31 and int(x) in tree.sets[split])
+        return not x <= tree.threshold[split]
+
+    for row, x in enumerate(np.asarray(X, np.float64)):
+        sums = [rounded(each) for each in (base if base is not None else [0.0] * classes)]
+        for number, tree in enumerate(trees):
+            node = 0 if len(tree.feature) else -1
+            while node >= 0:
+                node = (tree.right if goes_right(tree, node, x[tree.feature[node]]) else tree.left)[node]
+            sums[number % classes] += rounded(tree.value[~node])
+        out[row] = sums
+    return out if classes > 1 else out[:, 0]
+
+
 # --- index -----------------------------------------------------------------------------------------------------------
 
 

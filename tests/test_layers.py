@@ -28,7 +28,7 @@ LAYERS = [
     "__main__",
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
-OFFLINE = {"lightgbm", "hnswlib", "implicit", "scipy", "pyarrow", "tqdm"}
+OFFLINE = {"lightgbm", "hnswlib", "implicit", "scipy", "pyarrow", "tqdm", "xgboost", "sklearn", "catboost", "treelite"}
 SERVER = {"granian", "uvloop", "uvicorn"}
 
 
