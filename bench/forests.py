@@ -88,22 +88,22 @@ def seeded(name: str, trees: int, leaves: int, cache: Path, width: int = 60) -> 
     return Case(name, file, pool, made_up(Forest.load(file), pool.astype(np.float32)))
 
 
-def made_up(forest: Forest, pool: NDArray[np.float32]) -> list[Request]:
-    """Requests of another user and CANDIDATES of ITEMS items each, at random; all values are those of the pool."""
+def made_up(forest: Forest, pool: NDArray[np.float32], items: int = ITEMS) -> list[Request]:
+    """Requests of another user and CANDIDATES of `items` each, at random; all values are those of the pool."""
     rng = np.random.default_rng(3)
     sides = [{"u": "shared", "i": "item", "x": "cross"}[name[0]] for name in forest.feature_names]
     item, cross = ([place for place, side in enumerate(sides) if side == one] for one in ("item", "cross"))
     request = RequestForest(forest, sides)
-    row_of = rng.integers(0, len(pool), ITEMS)
+    row_of = rng.integers(0, len(pool), items)
     lines = request.lines(pool[:, item])[row_of]
     place = np.arange(forest.width, dtype=np.int32)
     requests = []
     for _ in range(REQUESTS):
-        shared, rows = pool[rng.integers(len(pool))], rng.integers(0, ITEMS, CANDIDATES).astype(np.int32)
+        shared, rows = pool[rng.integers(len(pool))], rng.integers(0, items, CANDIDATES).astype(np.int32)
         matrix = np.tile(shared, (CANDIDATES, 1))
         matrix[:, item] = pool[row_of[rows]][:, item]
         matrix[:, cross] = pool[rng.integers(0, len(pool), CANDIDATES)][:, cross]
-        arena = Arena(CANDIDATES, items_max=ITEMS, width=forest.width)
+        arena = Arena(CANDIDATES, items_max=items, width=forest.width)
         arena.count = CANDIDATES
         arena.row[:] = rows
         arena.features[:, cross] = matrix[:, cross]

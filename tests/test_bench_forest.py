@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("lightgbm")
 
 from bench.bench_forest import compared, measures, others
-from bench.forests import Case, categorical, names, table, train
+from bench.forests import CANDIDATES, REQUESTS, Case, categorical, made_up, names, table, train
 from bench.growth import LIGHTGBM, OURS, plot
 from bench.peers import PEERS, SingleRowFast
 from bench.turns import in_turns, over
+from pairec_fast.core import Forest
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def case(tmp_path_factory):
     """Three trees; what is compared is the same as of a thousand."""
     file = tmp_path_factory.mktemp("forest") / "model.txt"
     train(3, 4, rows=2_000).save_model(file)
-    return Case("tiny", file, table(5_000, 2))
+    pool = table(5_000, 2)
+    return Case("tiny", file, pool, made_up(Forest.load(file), pool.astype(np.float32), items=3_000))
 
 
 def test_columns_are_of_user_item_and_both():
@@ -34,7 +36,7 @@ def test_columns_are_of_user_item_and_both():
 
 
 def test_scores_are_lightgbms(case):
-    assert case.differing() == (0, 2 * 4 * 5_000)
+    assert case.differing() == (0, 2 * 4 * 5_000 + REQUESTS * CANDIDATES)
 
 
 def test_single_row_fast_gives_the_same_bits(case):
