@@ -320,3 +320,16 @@ def test_the_bytes_of_a_forest_outlive_it():
     del forest
     others = [Forest.parse(TINY.replace("leaf_value=1 2 4", "leaf_value=8 8 8")) for _ in range(50)]
     assert bytes(view) == expected and view.readonly and others
+
+
+def test_trees_of_4096_leaves_are_walked():
+    rng = np.random.default_rng(12)
+    X = rng.normal(size=(20_000, 3))
+    y = np.sin(5 * X).sum(axis=1) + rng.normal(size=len(X))
+    params = {"num_leaves": 4096, "min_data_in_leaf": 1, "max_bin": 63, "verbose": -1, "num_threads": 1}
+    booster = lgb.train(params | {"min_sum_hessian_in_leaf": 0}, lgb.Dataset(X, y), 2)
+    forest = Forest.parse(booster.model_to_string())
+    assert max(tree["num_leaves"] for tree in booster.dump_model()["tree_info"]) == 4096
+    for rows in (X[:1], X[:100], X[:600]):
+        assert np.array_equal(forest.predict(rows), booster.predict(rows, raw_score=True))
+        assert np.array_equal(forest.predict_leaf(rows), booster.predict(rows, pred_leaf=True))
