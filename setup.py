@@ -9,7 +9,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-FOREST = ["forest_ranks", "forest_columns", "forest_walk", "forest_label", "forest_score"]
+FOREST = ["forest_ranks", "forest_bin", "forest_columns", "forest_walk", "forest_label", "forest_score"]
 CORE = {
     "simd": [],
     "checksum": [],
