@@ -138,25 +138,20 @@ PAIREC_TARGET_AVX512 inline Leaves any_leaves(const Labels& tree, const uint8_t*
   return out;
 }
 
+// One split of a tree.
 template <int32_t kGroups, bool kIsMasked>
-PAIREC_TARGET_AVX512 inline void label_avx512bw(const Labels& tree, const uint8_t* columns, uint8_t* labels) noexcept {
-  __m512i label[kGroups];
+PAIREC_TARGET_AVX512 inline void split_avx512bw(const Labels& tree, int32_t i, const uint8_t* columns,
+                                                __m512i* label) noexcept {
+  const uint8_t* column = columns + size_t(tree.column[i]) * kBlockRows;
+  const __m512i rank = _mm512_set1_epi8(tree.rank[i]), mask = _mm512_set1_epi8(char(tree.mask[i]));
+  const __m512i from = _mm512_set1_epi8(char(tree.from[i])), to = _mm512_set1_epi8(char(tree.to[i]));
 #pragma GCC unroll 8
-  for (int32_t k = 0; k < kGroups; ++k) label[k] = _mm512_set1_epi8(char(tree.first));
-  for (int32_t i = 0; i < tree.splits; ++i) {
-    const uint8_t* column = columns + size_t(tree.column[i]) * kBlockRows;
-    const __m512i rank = _mm512_set1_epi8(tree.rank[i]), mask = _mm512_set1_epi8(char(tree.mask[i]));
-    const __m512i from = _mm512_set1_epi8(char(tree.from[i])), to = _mm512_set1_epi8(char(tree.to[i]));
-#pragma GCC unroll 8
-    for (int32_t k = 0; k < kGroups; ++k) {
-      __m512i byte = _mm512_load_si512(column + kGroupRows * k);
-      if constexpr (kIsMasked) byte = _mm512_and_si512(byte, mask);
-      const __mmask64 is_above = _mm512_cmpgt_epi8_mask(byte, rank);
-      label[k] = _mm512_mask_mov_epi8(label[k], _mm512_mask_cmpeq_epi8_mask(is_above, label[k], from), to);
-    }
+  for (int32_t k = 0; k < kGroups; ++k) {
+    __m512i byte = _mm512_load_si512(column + kGroupRows * k);
+    if constexpr (kIsMasked) byte = _mm512_and_si512(byte, mask);
+    const __mmask64 is_above = _mm512_cmpgt_epi8_mask(byte, rank);
+    label[k] = _mm512_mask_mov_epi8(label[k], _mm512_mask_cmpeq_epi8_mask(is_above, label[k], from), to);
   }
-#pragma GCC unroll 8
-  for (int32_t k = 0; k < kGroups; ++k) _mm512_store_si512(labels + kGroupRows * k, label[k]);
 }
 
 constexpr auto kSame = [] {
@@ -168,32 +163,26 @@ constexpr auto kSame = [] {
 // Up to 128 leaves, a split is a table of labels, all mapped to themselves but one: a look-up under a mask does both the
 // second comparison and the move.
 template <int32_t kGroups, bool kIsMasked, bool kIsLong>
-PAIREC_TARGET_VBMI inline void label_avx512vbmi(const Labels& tree, const uint8_t* columns, uint8_t* labels) noexcept {
+PAIREC_TARGET_VBMI inline void split_avx512vbmi(const Labels& tree, int32_t i, const uint8_t* columns,
+                                                __m512i* label) noexcept {
   const __m512i same = _mm512_loadu_si512(kSame.data()), same_high = _mm512_loadu_si512(kSame.data() + 64);
-  __m512i label[kGroups];
+  const uint8_t* column = columns + size_t(tree.column[i]) * kBlockRows;
+  const __m512i rank = _mm512_set1_epi8(tree.rank[i]), mask = _mm512_set1_epi8(char(tree.mask[i]));
+  const __m512i to = _mm512_set1_epi8(char(tree.to[i]));
+  const __mmask64 bit = 1ull << tree.from[i] % 64, is_high = kIsLong ? -(std::uint64_t(tree.from[i]) / 64) : 0;
+  const __m512i low = _mm512_mask_mov_epi8(same, bit & ~is_high, to);
+  const __m512i high = _mm512_mask_mov_epi8(same_high, bit & is_high, to);
 #pragma GCC unroll 8
-  for (int32_t k = 0; k < kGroups; ++k) label[k] = _mm512_set1_epi8(char(tree.first));
-  for (int32_t i = 0; i < tree.splits; ++i) {
-    const uint8_t* column = columns + size_t(tree.column[i]) * kBlockRows;
-    const __m512i rank = _mm512_set1_epi8(tree.rank[i]), mask = _mm512_set1_epi8(char(tree.mask[i]));
-    const __m512i to = _mm512_set1_epi8(char(tree.to[i]));
-    const __mmask64 bit = 1ull << tree.from[i] % 64, is_high = kIsLong ? -(std::uint64_t(tree.from[i]) / 64) : 0;
-    const __m512i low = _mm512_mask_mov_epi8(same, bit & ~is_high, to);
-    const __m512i high = _mm512_mask_mov_epi8(same_high, bit & is_high, to);
-#pragma GCC unroll 8
-    for (int32_t k = 0; k < kGroups; ++k) {
-      __m512i byte = _mm512_load_si512(column + kGroupRows * k);
-      if constexpr (kIsMasked) byte = _mm512_and_si512(byte, mask);
-      const __mmask64 is_above = _mm512_cmpgt_epi8_mask(byte, rank);
-      if constexpr (kIsLong) {
-        label[k] = _mm512_mask2_permutex2var_epi8(low, label[k], is_above, high);
-      } else {
-        label[k] = _mm512_mask_permutexvar_epi8(label[k], is_above, label[k], low);
-      }
+  for (int32_t k = 0; k < kGroups; ++k) {
+    __m512i byte = _mm512_load_si512(column + kGroupRows * k);
+    if constexpr (kIsMasked) byte = _mm512_and_si512(byte, mask);
+    const __mmask64 is_above = _mm512_cmpgt_epi8_mask(byte, rank);
+    if constexpr (kIsLong) {
+      label[k] = _mm512_mask2_permutex2var_epi8(low, label[k], is_above, high);
+    } else {
+      label[k] = _mm512_mask_permutexvar_epi8(label[k], is_above, label[k], low);
     }
   }
-#pragma GCC unroll 8
-  for (int32_t k = 0; k < kGroups; ++k) _mm512_store_si512(labels + kGroupRows * k, label[k]);
 }
 
 // The leaves that labels stand for.
@@ -233,24 +222,11 @@ PAIREC_TARGET_VBMI inline Leaves leaves_by_bytes(const Labels& tree, const uint8
   return out;
 }
 
-// What a level does with any tree: labels its rows, and looks up the leaves of a group of labels.
-template <int32_t kGroups, bool kIsMasked>
-PAIREC_TARGET_AVX512 void label_any_avx512bw(const Labels& tree, const uint8_t* columns, uint8_t* labels) noexcept {
-  label_avx512bw<kGroups, kIsMasked>(tree, columns, labels);
-}
-
 PAIREC_TARGET_AVX512 inline Leaves leaves_any_avx512bw(const Labels& tree, const uint8_t* labels) noexcept {
   if (tree.planes == nullptr) return any_leaves(tree, labels);
   if (tree.leaves <= 32) return leaves_of<32>(tree, labels);
   if (tree.leaves <= 64) return leaves_of<64>(tree, labels);
   return any_leaves(tree, labels);
-}
-
-template <int32_t kGroups, bool kIsMasked>
-PAIREC_TARGET_VBMI void label_any_avx512vbmi(const Labels& tree, const uint8_t* columns, uint8_t* labels) noexcept {
-  if (tree.labels <= 64) return label_avx512vbmi<kGroups, kIsMasked, false>(tree, columns, labels);
-  if (tree.labels <= 128) return label_avx512vbmi<kGroups, kIsMasked, true>(tree, columns, labels);
-  label_avx512bw<kGroups, kIsMasked>(tree, columns, labels);
 }
 
 PAIREC_TARGET_VBMI inline Leaves leaves_any_avx512vbmi(const Labels& tree, const uint8_t* labels) noexcept {
@@ -260,43 +236,102 @@ PAIREC_TARGET_VBMI inline Leaves leaves_any_avx512vbmi(const Labels& tree, const
   return leaves_by_bytes<256>(tree, labels);
 }
 
-// The trees for `kGroups` groups. Two trees are labelled, then both their leaves are added, so that sums are read and
-// written half as often.
+// A split waits for the one before it. Many groups fill the time; of one, two trees are labelled together.
+constexpr int32_t trees_at_once(int32_t groups) { return groups == 1 ? 2 : 1; }
+
+// Labels kTrees trees for kGroups groups.
+#define PAIREC_LABEL(NAME, TARGET, SPLIT)                                                                             \
+  template <int32_t kTrees, int32_t kGroups, bool... kFlags>                                                          \
+  TARGET void label_##NAME(const Labels* trees, int32_t step, const uint8_t* columns, uint8_t* labels) noexcept {     \
+    __m512i label[kTrees][kGroups];                                                                                   \
+    int32_t common = trees[0].splits;                                                                                 \
+    _Pragma("GCC unroll 4") for (int32_t j = 0; j < kTrees; ++j) {                                                    \
+      common = std::min(common, trees[j * step].splits);                                                              \
+      _Pragma("GCC unroll 8") for (int32_t k = 0; k < kGroups; ++k) {                                                 \
+        label[j][k] = _mm512_set1_epi8(char(trees[j * step].first));                                                  \
+      }                                                                                                               \
+    }                                                                                                                 \
+    for (int32_t i = 0; i < common; ++i) {                                                                            \
+      _Pragma("GCC unroll 4") for (int32_t j = 0; j < kTrees; ++j) {                                                  \
+        SPLIT<kGroups, kFlags...>(trees[j * step], i, columns, label[j]);                                             \
+      }                                                                                                               \
+    }                                                                                                                 \
+    _Pragma("GCC unroll 4") for (int32_t j = 0; j < kTrees; ++j) {                                                    \
+      for (int32_t i = common; kTrees > 1 && i < trees[j * step].splits; ++i) {                                       \
+        SPLIT<kGroups, kFlags...>(trees[j * step], i, columns, label[j]);                                             \
+      }                                                                                                               \
+      _Pragma("GCC unroll 8") for (int32_t k = 0; k < kGroups; ++k, labels += kGroupRows) {                           \
+        _mm512_store_si512(labels, label[j][k]);                                                                      \
+      }                                                                                                               \
+    }                                                                                                                 \
+  }
+
+PAIREC_LABEL(avx512bw, PAIREC_TARGET_AVX512, split_avx512bw)
+PAIREC_LABEL(avx512vbmi, PAIREC_TARGET_VBMI, split_avx512vbmi)
+
+// What a level does with any trees of up to `most` labels.
+template <int32_t kTrees, int32_t kGroups, bool kIsMasked>
+PAIREC_TARGET_AVX512 void label_any_avx512bw(const Labels* trees, int32_t step, int32_t, const uint8_t* columns,
+                                             uint8_t* labels) noexcept {
+  label_avx512bw<kTrees, kGroups, kIsMasked>(trees, step, columns, labels);
+}
+
+template <int32_t kTrees, int32_t kGroups, bool kIsMasked>
+PAIREC_TARGET_VBMI void label_any_avx512vbmi(const Labels* trees, int32_t step, int32_t most, const uint8_t* columns,
+                                             uint8_t* labels) noexcept {
+  if (most <= 64) return label_avx512vbmi<kTrees, kGroups, kIsMasked, false>(trees, step, columns, labels);
+  if (most <= 128) return label_avx512vbmi<kTrees, kGroups, kIsMasked, true>(trees, step, columns, labels);
+  label_avx512bw<kTrees, kGroups, kIsMasked>(trees, step, columns, labels);
+}
+
+// kTrees trees for kGroups groups: labels them all, then adds their leaves, so that sums are read and written once.
 #define PAIREC_ADD_TREES(LEVEL, TARGET)                                                                               \
-  template <int32_t kGroups>                                                                                          \
-  TARGET void add_groups_##LEVEL(const Labels* trees, int32_t count, int32_t step, const uint8_t* columns, double* sums) noexcept { \
-    for (int32_t begin = 0; begin < count; begin += 2) {                                                              \
-      const int32_t here = std::min(2, count - begin);                                                                \
-      alignas(64) uint8_t labels[2][kGroups * kGroupRows];                                                            \
-      for (int32_t i = 0; i < here; ++i) {                                                                            \
-        const Labels& tree = trees[(begin + i) * step];                                                                        \
-        if (tree.is_masked) label_any_##LEVEL<kGroups, true>(tree, columns, labels[i]);                             \
-        else label_any_##LEVEL<kGroups, false>(tree, columns, labels[i]);                                           \
+  template <int32_t kTrees, int32_t kAtOnce, int32_t kGroups>                                                         \
+  TARGET void add_some_##LEVEL(const Labels* trees, int32_t step, const uint8_t* columns, double* sums) noexcept {    \
+    alignas(64) uint8_t labels[kTrees][kGroups * kGroupRows];                                                         \
+    for (int32_t i = 0; i < kTrees; i += kAtOnce) {                                                                   \
+      const Labels* first = trees + i * step;                                                                         \
+      bool is_masked = false;                                                                                         \
+      int32_t most = 0;                                                                                               \
+      for (int32_t j = 0; j < kAtOnce; ++j) {                                                                         \
+        is_masked |= first[j * step].is_masked;                                                                       \
+        most = std::max(most, first[j * step].labels);                                                                \
       }                                                                                                               \
-      for (int32_t row = 0; row < kGroups * kGroupRows; row += kGroupRows) {                                          \
-        const Leaves one = leaves_any_##LEVEL(trees[begin * step], labels[0] + row);                                             \
-        __m512d sum[8];                                                                                               \
-        for (int32_t k = 0; k < 8; ++k) sum[k] = _mm512_add_pd(_mm512_load_pd(sums + row + 8 * k), one.row[k]);       \
-        if (here > 1) {                                                                                               \
-          const Leaves two = leaves_any_##LEVEL(trees[(begin + 1) * step], labels[1] + row);                                       \
-          for (int32_t k = 0; k < 8; ++k) sum[k] = _mm512_add_pd(sum[k], two.row[k]);                                 \
-        }                                                                                                             \
-        for (int32_t k = 0; k < 8; ++k) _mm512_store_pd(sums + row + 8 * k, sum[k]);                                  \
+      if (is_masked) label_any_##LEVEL<kAtOnce, kGroups, true>(first, step, most, columns, labels[i]);                \
+      else label_any_##LEVEL<kAtOnce, kGroups, false>(first, step, most, columns, labels[i]);                         \
+    }                                                                                                                 \
+    for (int32_t row = 0; row < kGroups * kGroupRows; row += kGroupRows) {                                            \
+      __m512d sum[8];                                                                                                 \
+      for (int32_t k = 0; k < 8; ++k) sum[k] = _mm512_load_pd(sums + row + 8 * k);                                    \
+      _Pragma("GCC unroll 4") for (int32_t i = 0; i < kTrees; ++i) {                                                  \
+        const Leaves leaf = leaves_any_##LEVEL(trees[i * step], labels[i] + row);                                     \
+        for (int32_t k = 0; k < 8; ++k) sum[k] = _mm512_add_pd(sum[k], leaf.row[k]);                                  \
       }                                                                                                               \
+      for (int32_t k = 0; k < 8; ++k) _mm512_store_pd(sums + row + 8 * k, sum[k]);                                    \
     }                                                                                                                 \
   }                                                                                                                   \
                                                                                                                       \
-  TARGET void add_trees_##LEVEL(const Labels* trees, int32_t count, int32_t step, int32_t groups, const uint8_t* columns,           \
-                                double* sums) noexcept {                                                              \
+  template <int32_t kGroups>                                                                                          \
+  TARGET void add_groups_##LEVEL(const Labels* trees, int32_t count, int32_t step, const uint8_t* columns,            \
+                                 double* sums) noexcept {                                                             \
+    constexpr int32_t kAtOnce = trees_at_once(kGroups), kTrees = std::max(kAtOnce, 2);                                \
+    for (; count >= kTrees; count -= kTrees, trees += kTrees * step) {                                                \
+      add_some_##LEVEL<kTrees, kAtOnce, kGroups>(trees, step, columns, sums);                                         \
+    }                                                                                                                 \
+    for (; count > 0; --count, trees += step) add_some_##LEVEL<1, 1, kGroups>(trees, step, columns, sums);            \
+  }                                                                                                                   \
+                                                                                                                      \
+  TARGET void add_trees_##LEVEL(const Labels* trees, int32_t count, int32_t step, int32_t groups,                     \
+                                const uint8_t* columns, double* sums) noexcept {                                      \
     switch (groups) {                                                                                                 \
-      case 1: return add_groups_##LEVEL<1>(trees, count, step, columns, sums);                                              \
-      case 2: return add_groups_##LEVEL<2>(trees, count, step, columns, sums);                                              \
-      case 3: return add_groups_##LEVEL<3>(trees, count, step, columns, sums);                                              \
-      case 4: return add_groups_##LEVEL<4>(trees, count, step, columns, sums);                                              \
-      case 5: return add_groups_##LEVEL<5>(trees, count, step, columns, sums);                                              \
-      case 6: return add_groups_##LEVEL<6>(trees, count, step, columns, sums);                                              \
-      case 7: return add_groups_##LEVEL<7>(trees, count, step, columns, sums);                                              \
-      default: return add_groups_##LEVEL<8>(trees, count, step, columns, sums);                                             \
+      case 1: return add_groups_##LEVEL<1>(trees, count, step, columns, sums);                                        \
+      case 2: return add_groups_##LEVEL<2>(trees, count, step, columns, sums);                                        \
+      case 3: return add_groups_##LEVEL<3>(trees, count, step, columns, sums);                                        \
+      case 4: return add_groups_##LEVEL<4>(trees, count, step, columns, sums);                                        \
+      case 5: return add_groups_##LEVEL<5>(trees, count, step, columns, sums);                                        \
+      case 6: return add_groups_##LEVEL<6>(trees, count, step, columns, sums);                                        \
+      case 7: return add_groups_##LEVEL<7>(trees, count, step, columns, sums);                                        \
+      default: return add_groups_##LEVEL<8>(trees, count, step, columns, sums);                                       \
     }                                                                                                                 \
   }
 
