@@ -64,10 +64,14 @@ PAIREC_TARGET_AVX2 inline void add_rows_avx2(const Labels& tree, const uint8_t* 
   alignas(64) uint8_t labels[32 * kAtOnce];
 #pragma GCC unroll 8
   for (int32_t k = 0; k < kAtOnce; ++k) _mm256_store_si256(reinterpret_cast<__m256i*>(labels) + k, label[k]);
-  for (int32_t i = 0; i < 32 * kAtOnce; i += 4) {
-    const uint8_t* at = labels + i;
-    const __m256d leaves = _mm256_set_pd(tree.leaf[at[3]], tree.leaf[at[2]], tree.leaf[at[1]], tree.leaf[at[0]]);
-    _mm256_store_pd(sums + i, _mm256_add_pd(_mm256_load_pd(sums + i), leaves));
+  for (int32_t i = 0; i < 32 * kAtOnce; i += 8) {
+    std::uint64_t at;  // one load for eight labels: loads are what this waits for
+    std::memcpy(&at, labels + i, sizeof at);
+    const auto leaf = [&](int32_t k) { return tree.leaf[at >> 8 * k & 0xFF]; };
+    const __m256d low = _mm256_set_pd(leaf(3), leaf(2), leaf(1), leaf(0));
+    const __m256d high = _mm256_set_pd(leaf(7), leaf(6), leaf(5), leaf(4));
+    _mm256_store_pd(sums + i, _mm256_add_pd(_mm256_load_pd(sums + i), low));
+    _mm256_store_pd(sums + i + 4, _mm256_add_pd(_mm256_load_pd(sums + i + 4), high));
   }
 }
 
@@ -84,7 +88,11 @@ PAIREC_TARGET_AVX2 void add_trees_avx2(const Labels* trees, int32_t count, int32
     for (; group + 4 <= groups; group += 4) {
       add_rows_avx2<8>(*tree, columns + group * kGroupRows, sums + group * kGroupRows);
     }
-    for (; group < groups; ++group) {
+    if (group + 2 <= groups) {
+      add_rows_avx2<4>(*tree, columns + group * kGroupRows, sums + group * kGroupRows);
+      group += 2;
+    }
+    if (group < groups) {
       add_rows_avx2<2>(*tree, columns + group * kGroupRows, sums + group * kGroupRows);
     }
   }
