@@ -129,7 +129,7 @@ PAIREC_TARGET_VBMI inline void mark_dead(const FoldPlan& plan, size_t at, int32_
   const __m512i from = _mm512_loadu_si512(plan.shared_from.data() + at);
   const __m512i to = _mm512_loadu_si512(plan.shared_to.data() + at);
   const __m512i last = _mm512_loadu_si512(plan.shared_last.data() + at);
-  // Right: leaves from `from` to `to` - 1 are dead. Left: from `to` to `last`. Of no split: none, as all are shifted out.
+  // Right: leaves from `from` to `to` - 1 are dead. Left: from `to` to `last`. Of no split: none, all shifted out.
   const __m512i begin = _mm512_mask_mov_epi8(to, rights, from);
   const __m512i end = _mm512_mask_sub_epi8(last, rights, to, _mm512_set1_epi8(1));
   const __m512i ones = _mm512_set1_epi64(-1);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "target.hpp"
+#include "transpose.hpp"
 
 namespace pairec {
 namespace {
@@ -19,7 +20,6 @@ using FindRanks = uint64_t (*)(const float* threshold, int32_t depth, const floa
 // Writes the bytes of a piece from the ranks.
 using PutRanks = void (*)(const Ranks::Piece& piece, const int32_t* rank, const float* value, uint8_t* out) noexcept;
 
-typedef uint8_t Bytes __attribute__((vector_size(16), may_alias));
 
 [[gnu::always_inline]] inline uint64_t number(const Ranks& ranks, const Ranks::Number& it, const float* value,
                                               uint8_t* out, FindRanks find, PutRanks put) noexcept {
@@ -77,8 +77,7 @@ void put_ranks_baseline(const Ranks::Piece& piece, const int32_t* rank, const fl
   }
 }
 
-// Looks up 16 bytes for each of 16 rows and transposes them, as a matrix of 16 x 16: four times, the upper half of the
-// rows is interleaved with the lower.
+// Looks up 16 bytes for each of 16 rows and transposes them.
 template <Isa kLevel>
 [[gnu::always_inline]] inline void category(const Ranks& ranks, const Ranks::Category& it, const uint32_t* which,
                                             uint8_t* out) noexcept {
@@ -86,23 +85,12 @@ template <Isa kLevel>
   for (uint32_t begin = 0; begin < it.columns; begin += kTableColumns) {
     const uint32_t columns = std::min(it.columns - begin, kTableColumns);
     for (int32_t group = 0; group < kGroupRows; group += 16) {
-      Bytes row[16], next[16];
+      Bytes16 row[16];
 #pragma GCC unroll 16
       for (int32_t i = 0; i < 16; ++i) {
         std::memcpy(&row[i], table + size_t(which[place(kLevel, group + i)]) * kTableColumns, sizeof row[i]);
       }
-#pragma GCC unroll 4
-      for (int32_t step = 0; step < 4; ++step) {
-#pragma GCC unroll 8
-        for (int32_t i = 0; i < 8; ++i) {
-          next[2 * i] =
-              __builtin_shufflevector(row[i], row[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-          next[2 * i + 1] =
-              __builtin_shufflevector(row[i], row[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        }
-#pragma GCC unroll 16
-        for (int32_t i = 0; i < 16; ++i) row[i] = next[i];
-      }
+      transpose_16(row);
       for (uint32_t i = 0; i < columns; ++i) {
         std::memcpy(out + size_t(begin + i) * kBlockRows + size_t(group), &row[i], sizeof row[i]);
       }
@@ -168,7 +156,7 @@ PAIREC_TARGET_AVX2 uint64_t find_ranks_avx2(const float* threshold, int32_t dept
   return rows;
 }
 
-// Eight ranks each of eight registers are packed, which clamps them to 0..255; four of every register are then together.
+// Eight ranks each of eight registers are packed, which clamps them to 0..255; four of each are then together.
 PAIREC_TARGET_AVX2 void put_ranks_avx2(const Ranks::Piece& piece, const int32_t* rank, const float* value,
                                        uint8_t* out) noexcept {
   const __m256i base = _mm256_set1_epi32(piece.base), nan = _mm256_set1_epi32(piece.nan + kRankBias);

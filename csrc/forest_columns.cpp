@@ -156,7 +156,8 @@ PAIREC_TARGET_AVX2 void round_avx2(const double* x, float* out) noexcept {
     const __m256d value = _mm256_loadu_pd(x + i);
     const __m128 near = _mm256_cvtpd_ps(value);
     const __m256i is_above = _mm256_castpd_si256(_mm256_cmp_pd(_mm256_cvtps_pd(near), value, _CMP_GT_OQ));
-    const __m128i pack = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(is_above, _mm256_setr_epi32(0, 2, 4, 6, 0, 0, 0, 0)));
+    const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 0, 0, 0);
+    const __m128i pack = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(is_above, even));
     const __m128i bits = _mm_castps_si128(near), step = _mm_or_si128(_mm_srai_epi32(bits, 31), _mm_set1_epi32(1));
     _mm_storeu_ps(out + i, _mm_castsi128_ps(_mm_sub_epi32(bits, _mm_and_si128(step, pack))));
   }

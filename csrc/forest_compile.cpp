@@ -81,7 +81,7 @@ float round_down(double value) {
 void set_column(Parts& parts, size_t step, size_t column, int32_t feature) {
   if (column > std::numeric_limits<uint16_t>::max()) {
     throw std::invalid_argument("the splits of features up to " + std::to_string(feature) +
-                                " take more than 65536 bytes a row; fewer thresholds, or sets of categories, are right");
+                                " take more than 65536 bytes a row; fewer thresholds or sets of categories are right");
   }
   parts.steps[step].column = static_cast<uint16_t>(column);
 }

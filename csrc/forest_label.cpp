@@ -81,8 +81,8 @@ PAIREC_TARGET_AVX2 inline void add_rows_avx2(const Labels& tree, const uint8_t* 
   add_rows_avx2<kAtOnce, false>(tree, columns, sums);
 }
 
-PAIREC_TARGET_AVX2 void add_trees_avx2(const Labels* trees, int32_t count, int32_t step, int32_t groups, const uint8_t* columns,
-                                       double* sums) noexcept {
+PAIREC_TARGET_AVX2 void add_trees_avx2(const Labels* trees, int32_t count, int32_t step, int32_t groups,
+                                       const uint8_t* columns, double* sums) noexcept {
   for (const Labels* tree = trees; tree < trees + count * step; tree += step) {
     int32_t group = 0;
     for (; group + 4 <= groups; group += 4) {
@@ -168,8 +168,8 @@ constexpr auto kSame = [] {
   return same;
 }();
 
-// Up to 128 leaves, a split is a table of labels, all mapped to themselves but one: a look-up under a mask does both the
-// second comparison and the move.
+// Up to 128 labels, a split is a table of labels, all mapped to themselves but one: a look-up under a mask does both
+// the second comparison and the move.
 template <int32_t kGroups, bool kIsMasked, bool kIsLong>
 PAIREC_TARGET_VBMI inline void split_avx512vbmi(const Labels& tree, int32_t i, const uint8_t* columns,
                                                 __m512i* label) noexcept {

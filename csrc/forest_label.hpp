@@ -27,11 +27,11 @@ struct Labels {
 inline Labels labels_of(const Ranks& ranks, const Ranks::Tree& tree) noexcept {
   const std::size_t at = tree.split;
   return {ranks.column.data() + at, ranks.mask.data() + at, ranks.rank.data() + at, ranks.from.data() + at,
-          ranks.to.data() + at, std::int32_t(tree.leaves) - 1, 0, tree.is_masked != 0, std::int32_t(tree.leaves), nullptr,
-          std::int32_t(tree.leaves), ranks.leaves.data() + tree.leaf, ranks.planes.data() + tree.plane};
+          ranks.to.data() + at, std::int32_t(tree.leaves) - 1, 0, tree.is_masked != 0, std::int32_t(tree.leaves),
+          nullptr, std::int32_t(tree.leaves), ranks.leaves.data() + tree.leaf, ranks.planes.data() + tree.plane};
 }
 
-// Adds the leaves of `count` trees, each `step` after the other, to sums [groups * kGroupRows], in the order of the rows.
+// Adds the leaves of `count` trees, each `step` after the other, to sums [groups * kGroupRows] in the order of rows.
 //   columns [columns, kBlockRows]   filled for `groups` groups; what bytes beyond them hold does not matter
 using AddTrees = void (*)(const Labels* trees, std::int32_t count, std::int32_t step, std::int32_t groups,
                           const std::uint8_t* columns, double* sums) noexcept;

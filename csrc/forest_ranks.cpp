@@ -52,7 +52,8 @@ void check_features(const Ranks& ranks) {
 
 void check_trees(const Ranks& ranks) {
   const size_t splits = ranks.column.size() - std::min(ranks.column.size(), kSpareSplits);
-  for (const size_t size : {ranks.mask.size(), ranks.rank.size(), ranks.from.size(), ranks.to.size(), ranks.last.size()}) {
+  for (const size_t size : {ranks.mask.size(), ranks.rank.size(), ranks.from.size(), ranks.to.size(),
+                            ranks.last.size()}) {
     expect(size == splits + kSpareSplits, "splits");
   }
   expect(ranks.number.size() == ranks.leaves.size() && ranks.leaf_cover.size() == ranks.leaves.size() &&

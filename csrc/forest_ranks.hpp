@@ -77,7 +77,7 @@ struct Ranks {
   std::span<const std::uint8_t> categorical;
   std::span<const Number> numbers;
   std::span<const double> threshold;   // [sum of 2^depth]
-  std::span<const float> threshold32;  // rounded down: for a float32 x, x <= t exactly when x <= the largest float32 <= t
+  std::span<const float> threshold32;  // rounded down: a float32 is <= t exactly when it is <= the float32 below t
   std::span<const Piece> pieces;       // of the numbers' columns, which come first
   std::span<const Category> categories;
   std::span<const std::uint8_t> ids, tables;

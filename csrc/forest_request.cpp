@@ -60,7 +60,9 @@ void fill_items(const Scorer& scorer, const RequestPlan& plan, const Request& re
 void fill_cross(const Scorer& scorer, const RequestPlan& plan, const Request& request, int32_t begin, int32_t count,
                 uint8_t* columns) noexcept {
   const Ranks& ranks = scorer.ranks;
-  const auto values = [&](int32_t feature) { return request.cross + request.place[feature] * request.cross_step + begin; };
+  const auto values = [&](int32_t feature) {
+    return request.cross + request.place[feature] * request.cross_step + begin;
+  };
   for (const uint32_t which : plan.cross_numbers) {
     const Ranks::Number& it = ranks.numbers[which];
     const float* value = values(it.feature);
@@ -76,7 +78,9 @@ void fill_cross(const Scorer& scorer, const RequestPlan& plan, const Request& re
     const Ranks::Category& it = ranks.categories[which];
     const float* value = values(it.feature);
     uint32_t number[kGroupRows];
-    for (int32_t i = 0; i < kGroupRows; ++i) number[i] = category_number(ranks, it, double(value[std::min(i, count - 1)]));
+    for (int32_t i = 0; i < kGroupRows; ++i) {
+      number[i] = category_number(ranks, it, double(value[std::min(i, count - 1)]));
+    }
     scorer.columns.category(ranks, it, number, columns + size_t(it.column) * kBlockRows);
   }
 }

@@ -29,8 +29,8 @@ constexpr int32_t kLanes = 8;  // each waits some twenty cycles for its loads at
   } while (is_under_way);
 }
 
-// Many trees for one row: each lane walks a run of trees, one after the other. Where a tree ends is then no branch, which
-// no row before would predict, and no lane waits for a deeper tree of another.
+// Many trees for one row: each lane walks a run of trees, one after the other. Where a tree ends is then no branch,
+// which no row before would predict, and no lane waits for a deeper tree of another.
 constexpr int32_t kRunMax = 64;
 constexpr int32_t kRounds = 4;  // between looks at whether all lanes have ended
 

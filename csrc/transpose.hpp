@@ -15,7 +15,8 @@ typedef std::uint8_t Bytes16 __attribute__((vector_size(16), may_alias));
     for (int i = 0; i < 8; ++i) {
       const Bytes16 low = row[i], high = row[i + 8];
       next[2 * i] = __builtin_shufflevector(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      next[2 * i + 1] = __builtin_shufflevector(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      next[2 * i + 1] =
+          __builtin_shufflevector(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) row[i] = next[i];
