@@ -285,6 +285,46 @@ PAIREC_TARGET_AVX512 void put_ranks_avx512bw(const Ranks::Piece& piece, const in
 }
 
 PAIREC_BIN(avx512bw, PAIREC_TARGET_AVX512)
+
+// Where a group's bytes go: pairs of them change places.
+constexpr auto kInPlace = [] {
+  std::array<std::uint16_t, kGroupRows / 2> word{};
+  for (int32_t i = 0; i < kGroupRows / 2; ++i) word[size_t(i)] = std::uint16_t(place(Isa::avx512bw, 2 * i) / 2);
+  return word;
+}();
+
+template <uint32_t kNumbers>
+PAIREC_TARGET_VBMI inline void look_up(const uint8_t* table, uint32_t columns, __m512i which, uint8_t* out) noexcept {
+  const auto of_128 = [&](const uint8_t* begin) PAIREC_TARGET_VBMI {
+    return _mm512_permutex2var_epi8(_mm512_load_si512(begin), which, _mm512_load_si512(begin + 64));
+  };
+  for (uint32_t i = 0; i < columns; ++i, table += kNumbers, out += kBlockRows) {
+    __m512i bytes;
+    if constexpr (kNumbers == 64) bytes = _mm512_permutexvar_epi8(which, _mm512_load_si512(table));
+    if constexpr (kNumbers == 128) bytes = of_128(table);
+    if constexpr (kNumbers == 256) {
+      bytes = _mm512_mask_mov_epi8(of_128(table), _mm512_movepi8_mask(which), of_128(table + 128));
+    }
+    _mm512_store_si512(out, bytes);
+  }
+}
+
+// Up to 256 numbers are looked up in registers, a column at a time.
+PAIREC_TARGET_VBMI void category_avx512vbmi(const Ranks& ranks, const Ranks::Category& it, const uint32_t* which,
+                                            uint8_t* out) noexcept {
+  if (it.numbers > 256) return category_avx512bw(ranks, it, which, out);
+  alignas(64) uint8_t packed[kGroupRows];
+  for (int32_t i = 0; i < kGroupRows; i += 16) {
+    _mm_store_si128(reinterpret_cast<__m128i*>(packed + i), _mm512_cvtepi32_epi8(_mm512_loadu_si512(which + i)));
+  }
+  const __m512i at = _mm512_permutexvar_epi16(_mm512_loadu_si512(kInPlace.data()), _mm512_load_si512(packed));
+  const uint8_t* table = ranks.turned.data() + it.turned_begin;
+  switch (turned_bytes(it.numbers)) {
+    case 64: return look_up<64>(table, it.columns, at, out);
+    case 128: return look_up<128>(table, it.columns, at, out);
+    default: return look_up<256>(table, it.columns, at, out);
+  }
+}
 #endif
 
 }  // namespace
@@ -299,6 +339,7 @@ BinNumber number_kernel(Isa level) noexcept {
 
 BinCategory category_kernel(Isa level) noexcept {
 #if defined(__x86_64__)
+  if (level == Isa::avx512vbmi) return category_avx512vbmi;
   if (level >= Isa::avx512bw) return category_avx512bw;
   if (level == Isa::avx2) return category_avx2;
 #endif

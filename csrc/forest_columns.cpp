@@ -171,13 +171,16 @@ PAIREC_TARGET_AVX512 void round_avx512bw(const double* x, float* out) noexcept {
   }
 }
 PAIREC_FILL(avx512bw, PAIREC_TARGET_AVX512)
+constexpr Round round_avx512vbmi = round_avx512bw;
+PAIREC_FILL(avx512vbmi, PAIREC_TARGET_AVX512)
 #endif
 
 }  // namespace
 
 ColumnKernels column_kernels(Isa level) noexcept {
 #if defined(__x86_64__)
-  if (level >= Isa::avx512bw) return {number_kernel(level), category_kernel(level), fill_avx512bw};
+  if (level == Isa::avx512vbmi) return {number_kernel(level), category_kernel(level), fill_avx512vbmi};
+  if (level == Isa::avx512bw) return {number_kernel(level), category_kernel(level), fill_avx512bw};
   if (level == Isa::avx2) return {number_kernel(level), category_kernel(level), fill_avx2};
 #endif
   return {number_kernel(level), category_kernel(level), fill_baseline};

@@ -34,7 +34,7 @@ struct Parts {
   std::vector<float> threshold32;
   std::vector<Ranks::Piece> pieces;
   std::vector<Ranks::Category> categories;
-  std::vector<uint8_t> ids, tables;
+  std::vector<uint8_t> ids, tables, turned;
   std::vector<int32_t> feature;
   std::vector<uint16_t> column;
   std::vector<uint8_t> mask;
@@ -209,6 +209,17 @@ void add_category(Parts& parts, const std::vector<const Tested*>& sets) {
       if (category < number.size()) insert(number[category]);
     });
     if (!(sets[i]->rule & kNanRight)) insert(kNan);
+  }
+  out.turned_begin = parts.turned.size();
+  if (out.numbers <= 256) {
+    const size_t size = turned_bytes(out.numbers);
+    parts.turned.resize(parts.turned.size() + out.columns * size);
+    for (size_t at = 0; at < out.columns; ++at) {
+      const uint8_t* table = tables + at / kTableColumns * block + at % kTableColumns;
+      for (size_t i = 0; i < out.numbers; ++i) {
+        parts.turned[out.turned_begin + at * size + i] = table[i * kTableColumns];
+      }
+    }
   }
   parts.categories.push_back(out);
 }

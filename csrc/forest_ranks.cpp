@@ -41,6 +41,9 @@ void check_features(const Ranks& ranks) {
     const auto blocks = (std::uint64_t(it.columns) + kTableColumns - 1) / kTableColumns;
     expect(it.columns <= ranks.columns &&
                within(it.table_begin, blocks * it.numbers * kTableColumns, ranks.tables.size()), "a category's tables");
+    const std::uint64_t turned = it.numbers <= 256 ? std::uint64_t(it.columns) * turned_bytes(it.numbers) : 0;
+    expect(it.turned_begin % sizeof(Line) == 0 && within(it.turned_begin, turned, ranks.turned.size()),
+           "a category's turned tables");
     expect(within(it.column, it.columns, ranks.columns), "a category's columns");
     for (uint32_t i = 0; i < it.size; ++i) {
       uint32_t number = 0;

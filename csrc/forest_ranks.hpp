@@ -31,6 +31,11 @@ inline constexpr std::int32_t kPiece = 255;      // thresholds of a column
 inline constexpr std::int32_t kLabelsMax = 256;  // leaves of a tree that is labelled
 inline constexpr std::uint32_t kTableColumns = 16;
 
+// Bytes of a column of Ranks::turned.
+constexpr std::uint32_t turned_bytes(std::uint32_t numbers) noexcept {
+  return numbers <= 64 ? 64 : numbers <= 128 ? 128 : 256;
+}
+
 // Memory on a 64-byte line.
 struct alignas(64) Line {
   std::uint8_t byte[64];
@@ -50,9 +55,10 @@ struct Ranks {
     std::uint8_t is_zero_apart, unused;  // what LightGBM takes for zero reads `zero`, not its rank
   };
   // A feature looked up in sets. Category c < size has the number in place id_begin + c * id_bytes of `ids`; all others
-  // have 0, and NaN has 1. Tables of 16 bytes a number, one for every 16 columns, lie from table_begin.
+  // have 0, and NaN has 1. Tables of 16 bytes a number, one for every 16 columns, lie from table_begin. Up to 256 numbers,
+  // the same is there by columns, of 64, 128 or 256 bytes each, from turned_begin.
   struct Category {
-    std::uint64_t id_begin, table_begin;
+    std::uint64_t id_begin, table_begin, turned_begin;
     std::int32_t feature;
     std::uint32_t size, id_bytes, numbers, column, columns;
   };
@@ -80,7 +86,7 @@ struct Ranks {
   std::span<const float> threshold32;  // rounded down: a float32 is <= t exactly when it is <= the float32 below t
   std::span<const Piece> pieces;       // of the numbers' columns, which come first
   std::span<const Category> categories;
-  std::span<const std::uint8_t> ids, tables;
+  std::span<const std::uint8_t> ids, tables, turned;
   std::span<const std::int32_t> feature;  // [columns] whose column it is
 
   std::span<const std::uint16_t> column;

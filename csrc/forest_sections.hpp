@@ -13,14 +13,14 @@ namespace pairec {
 static_assert(std::endian::native == std::endian::little);
 
 inline constexpr char kMagic[8] = {'P', 'R', 'F', 'O', 'R', 'E', 'S', 'T'};
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
 inline constexpr std::size_t kSpareThresholds = 16, kSpareSplits = 64;  // read as parts of whole registers
 
 // The parts of Ranks, or of what it is made from, in their order in the file.
 template <typename Parts>
 auto sections(Parts& it) {
   return std::tie(it.texts, it.base, it.categorical, it.numbers, it.threshold, it.threshold32, it.pieces, it.categories,
-                  it.ids, it.tables, it.feature, it.column, it.mask, it.rank, it.from, it.to, it.last, it.steps,
+                  it.ids, it.tables, it.turned, it.feature, it.column, it.mask, it.rank, it.from, it.to, it.last, it.steps,
                   it.leaves, it.number, it.planes, it.step_cover, it.leaf_cover, it.trees);
 }
 inline constexpr std::size_t kSections = std::tuple_size_v<decltype(sections(std::declval<Ranks&>()))>;

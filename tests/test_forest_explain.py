@@ -209,7 +209,7 @@ def test_covers_that_cannot_be_divided_by_are_refused(place, wrong):
         forest.explain(np.zeros((1, 2)))
 
 
-STEPS, STEP_COVER = 17, 21  # sections of a compiled forest
+STEPS, STEP_COVER = 18, 22  # sections of a compiled forest
 
 
 def sections(data: bytes | bytearray) -> list[tuple[int, int]]:

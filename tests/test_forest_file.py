@@ -73,7 +73,7 @@ def test_another_version_says_which(forest, tmp_path):
     whole, path = bytearray(forest.bytes), tmp_path / "old.forest"
     whole[8] = 77
     path.write_bytes(whole)
-    with pytest.raises(SnapshotError, match="has version 77; this one reads 1: compile the model again"):
+    with pytest.raises(SnapshotError, match="has version 77; this one reads 2: compile the model again"):
         Forest.load(path)
 
 
