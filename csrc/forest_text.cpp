@@ -54,18 +54,17 @@ struct Fields {
   }
 };
 
+constexpr size_t kAlone = SIZE_MAX;
+
+// The number that field `name`, or the entry `place` of it, says.
 template <typename Number>
-Number number(string_view text, size_t line, const string& name) {
+Number number(string_view text, size_t line, const char* name, size_t place = kAlone) {
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc::result_out_of_range) {
-    refuse(line, name + " is " + quoted(text) + ", too big or small to hold");
-  }
-  if (error != std::errc{} || end != text.data() + text.size()) {
-    const char* kind = std::is_floating_point_v<Number> ? "a number" : "a whole number";
-    refuse(line, name + " is " + quoted(text) + "; " + kind + " is right");
-  }
-  return value;
+  if (error == std::errc{} && end == text.data() + text.size()) return value;
+  const string what = name + (place == kAlone ? string() : "[" + str(place) + "]") + " is " + quoted(text);
+  if (error == std::errc::result_out_of_range) refuse(line, what + ", too big or small to hold");
+  refuse(line, what + "; " + (std::is_floating_point_v<Number> ? "a number" : "a whole number") + " is right");
 }
 
 int32_t integer(const Fields& fields, const char* name, int32_t low, int32_t high) {
@@ -91,9 +90,7 @@ std::vector<Number> numbers(const Fields& fields, const char* name, size_t count
   expect_count(field, name, found.size(), count, because);
   std::vector<Number> out;
   out.reserve(count);
-  for (const string_view word : found) {
-    out.push_back(number<Number>(word, field.line, string(name) + "[" + str(out.size()) + "]"));
-  }
+  for (const string_view word : found) out.push_back(number<Number>(word, field.line, name, out.size()));
   return out;
 }
 

@@ -23,10 +23,10 @@ inline std::string quoted(std::string_view text) {
 
 inline std::vector<std::string_view> words(std::string_view text) {
   std::vector<std::string_view> out;
-  for (std::size_t begin = 0; (begin = text.find_first_not_of(' ', begin)) != text.npos;) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    out.push_back(text.substr(begin, end - begin));
-    begin = end;
+  for (std::size_t begin = 0, end = 0; end <= text.size(); ++end) {
+    if (end < text.size() && text[end] != ' ') continue;
+    if (end > begin) out.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
   }
   return out;
 }
