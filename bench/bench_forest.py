@@ -20,7 +20,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from bench.forests import Case, seeded, served, table, train
+from bench.forests import Case, made_up, seeded, served, table, train
 from bench.growth import measured, plot
 from bench.peers import PEERS, SingleRowFast
 from bench.turns import ROUNDS, Call, in_turns, over
@@ -194,6 +194,8 @@ def main() -> None:
             cases = [served(options.config, Path(scratch))]
         else:
             cases = [seeded(name, *SIZES[name], cache) for name in options.models]
+            for case in cases:
+                case.requests = made_up(case.forest, case.pool)
         tables = {str(case): compared(case, options.peers, options.rounds) for case in cases}
     print(f"\n{isa()}, LightGBM {lgb.__version__}, one thread; ns of CPU per tree and row, and times as fast:\n")
     print("| | " + " | ".join(tables) + " |\n|---" + "|---" * len(tables) + "|")

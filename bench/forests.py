@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 class Case:
     """A model's file, LightGBM and ours of it, and a pool of rows; calls take fresh ones out of it, in turn."""
 
-    def __init__(self, name: str, file: Path, pool: Rows, requests: list[Request]) -> None:
+    def __init__(self, name: str, file: Path, pool: Rows, requests: Sequence[Request] = ()) -> None:
         self.name, self.file, self.pool, self.requests = name, file, pool, requests
         self.booster = lgb.Booster(model_file=file)
         self.forest = Forest.load(file)
@@ -84,13 +84,12 @@ def seeded(name: str, trees: int, leaves: int, cache: Path, width: int = 60) -> 
         partial = file.with_suffix(".partial")
         train(trees, leaves, width).save_model(partial)
         partial.replace(file)
-    pool = table(POOL_ROWS, 2, width)
-    return Case(name, file, pool, made_up(Forest.load(file), pool.astype(np.float32)))
+    return Case(name, file, table(POOL_ROWS, 2, width))
 
 
-def made_up(forest: Forest, pool: NDArray[np.float32], items: int = ITEMS) -> list[Request]:
+def made_up(forest: Forest, table: Rows, items: int = ITEMS) -> list[Request]:
     """Requests of another user and CANDIDATES of `items` each, at random; all values are those of the pool."""
-    rng = np.random.default_rng(3)
+    rng, pool = np.random.default_rng(3), table.astype(np.float32)
     sides = [{"u": "shared", "i": "item", "x": "cross"}[name[0]] for name in forest.feature_names]
     item, cross = ([place for place, side in enumerate(sides) if side == one] for one in ("item", "cross"))
     request = RequestForest(forest, sides)

@@ -23,7 +23,7 @@ def case(tmp_path_factory):
     file = tmp_path_factory.mktemp("forest") / "model.txt"
     train(3, 4, rows=2_000).save_model(file)
     pool = table(5_000, 2)
-    return Case("tiny", file, pool, made_up(Forest.load(file), pool.astype(np.float32), items=3_000))
+    return Case("tiny", file, pool, made_up(Forest.load(file), pool, items=3_000))
 
 
 def test_columns_are_of_user_item_and_both():

@@ -19,10 +19,11 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def here(shop, tmp_path, monkeypatch):
-    """A folder as a reader would stand in: engine.json, its snapshots, and a model.txt."""
+    """A folder as a reader would stand in: engine.json, its snapshots, a model.txt and the same compiled."""
     shutil.copytree(shop / "snapshots", tmp_path / "snapshots")
     shutil.copy(shop / "engine.json", tmp_path)
     shutil.copy(next((shop / "snapshots").glob("*/ranker.txt")), tmp_path / "model.txt")
+    shutil.copy(next((shop / "snapshots").glob("*/ranker.forest")), tmp_path / "model.forest")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
