@@ -32,7 +32,8 @@ void check_features(const Ranks& ranks) {
   for (const Ranks::Number& it : ranks.numbers) {
     expect(is_feature(it.feature) && it.depth >= 0 && it.depth < 31, "a number's feature");
     expect(within(it.begin, std::uint64_t(1) << it.depth, ranks.threshold.size()), "a number's thresholds");
-    expect(within(it.column, it.columns, std::min<size_t>(ranks.pieces.size(), ranks.columns)), "a number's columns");
+    expect(it.columns > 0 && within(it.column, it.columns, std::min<size_t>(ranks.pieces.size(), ranks.columns)),
+           "a number's columns");
   }
   for (const Ranks::Category& it : ranks.categories) {
     expect(is_feature(it.feature) && it.numbers > 1, "a category's feature");
@@ -55,35 +56,44 @@ void check_features(const Ranks& ranks) {
 
 void check_trees(const Ranks& ranks) {
   const size_t splits = ranks.column.size() - std::min(ranks.column.size(), kSpareSplits);
-  for (const size_t size : {ranks.mask.size(), ranks.rank.size(), ranks.from.size(), ranks.to.size(),
-                            ranks.last.size()}) {
+  for (const size_t size : {ranks.column.size(), ranks.mask.size(), ranks.rank.size(), ranks.from.size(),
+                            ranks.to.size(), ranks.last.size()}) {
     expect(size == splits + kSpareSplits, "splits");
   }
   expect(ranks.number.size() == ranks.leaves.size() && ranks.leaf_cover.size() == ranks.leaves.size() &&
              ranks.step_cover.size() == ranks.steps.size(), "leaves");
+  // Trees lie one after the other, and a labelled one's steps say what its splits do: what folds them is sized by both.
+  size_t split = 0, step = 0, leaf = 0;
   for (const Ranks::Tree& tree : ranks.trees) {
-    expect(tree.leaves > 0 && tree.leaves < 1u << 31 && within(tree.leaf, tree.leaves, ranks.leaves.size()), "leaves");
+    expect(tree.leaves > 0 && tree.leaves < 1u << 31 && within(leaf, tree.leaves, ranks.leaves.size()), "leaves");
     const uint32_t count = tree.leaves - 1;
-    expect(within(tree.step, count, ranks.steps.size()), "a tree's steps");
+    expect(within(step, count, ranks.steps.size()), "a tree's steps");
+    expect(tree.leaf == leaf && tree.step == step, "a tree's place");
     bool is_right = true;
     for (uint32_t i = 0; i < count; ++i) {
-      const Ranks::Step& step = ranks.steps[tree.step + i];
-      is_right &= step.column < ranks.columns;
-      for (const std::int32_t next : step.next) {
+      const Ranks::Step& it = ranks.steps[step + i];
+      is_right &= it.column < ranks.columns;
+      for (const std::int32_t next : it.next) {
         is_right &= next < 0 ? uint32_t(~next) < tree.leaves : uint32_t(next) > i && uint32_t(next) < count;
       }
     }
     if (tree.is_labelled) {
       const size_t leaves_in_planes = count < 32 ? 32 : count < 64 ? 64 : count < 128 ? 128 : 256;
-      expect(tree.leaves <= uint32_t(kLabelsMax) && within(tree.split, count, splits), "a tree's splits");
+      expect(tree.leaves <= uint32_t(kLabelsMax) && within(split, count, splits), "a tree's splits");
+      expect(tree.split == split, "a tree's place");
       expect(tree.plane % sizeof(Line) == 0 && within(tree.plane, 8 * leaves_in_planes, ranks.planes.size()), "planes");
-      for (size_t i = tree.split; i < tree.split + count; ++i) {
-        is_right &= ranks.column[i] < ranks.columns;
+      for (size_t i = split; i < split + count; ++i) {
+        const Ranks::Step& it = ranks.steps[step + i - split];
+        is_right &= ranks.column[i] == it.column && ranks.mask[i] == it.mask && ranks.rank[i] == it.rank;
         is_right &= ranks.from[i] < ranks.to[i] && ranks.to[i] <= ranks.last[i] && ranks.last[i] <= count;
       }
+      split += count;
     }
     expect(is_right, "a split");
+    leaf += tree.leaves;
+    step += count;
   }
+  expect(leaf == ranks.leaves.size() && step == ranks.steps.size() && split == splits, "a tree's place");
 }
 
 }  // namespace

@@ -107,8 +107,8 @@ struct Ranks {
 // bytes is passed: 65,536 columns.
 std::vector<Line> forest_compile(const Forest& forest);
 
-// The forest in `bytes`, which must outlive it. Throws std::invalid_argument for what forest_compile did not write:
-// a file of another kind or version, cut short, or damaged.
+// The forest in `bytes`, 64-byte aligned, which must outlive it. Throws std::invalid_argument for what forest_compile
+// did not write: a file of another kind or version, cut short, or damaged.
 Ranks forest_view(const void* bytes, std::size_t size);
 
 // True where the bytes are meant to be a compiled forest.

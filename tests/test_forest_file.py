@@ -113,3 +113,44 @@ def test_a_forged_checksum_does_not_make_a_forest(forest, rows, tmp_path):
         if forged.width == forest.width and forged.classes < 10:
             use(forged, rows)
     assert loaded > 20
+
+
+SECTIONS = 40  # place of the table of sections: where each begins, how many bytes it has
+NUMBERS, COLUMN, STEPS, LEAVES, TREES = 3, 11, 17, 18, 23
+
+
+def forged(forest: Forest, path, number: int, dtype, change) -> None:
+    """Writes `forest`, one of its sections changed and summed anew."""
+    whole = bytearray(forest.bytes)
+    begin, size = np.frombuffer(whole, "<u8", 2, SECTIONS + 16 * number).tolist()
+    change(np.frombuffer(whole, dtype, size // np.dtype(dtype).itemsize, begin))
+    whole[12:16] = crc32c(bytes(whole[HEADER:])).to_bytes(4, "little")
+    path.write_bytes(whole)
+
+
+TREE = [(name, "<u4") for name in ("split", "step", "leaf", "plane", "leaves")] + [("flags", "<u4")]
+STEP = [("column", "<u2"), ("mask", "u1"), ("rank", "i1"), ("left", "<i4"), ("right", "<i4")]
+NUMBER = [("begin", "<u8"), ("feature", "<i4"), ("depth", "<i4"), ("column", "<u4"), ("columns", "<u4")]
+
+
+def one_for_all(trees: np.ndarray) -> None:
+    """Folding has room for the leaves there are: so many trees of the first one's would need more."""
+    trees[:] = trees[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "dtype", "change", "says"),
+    [
+        (TREES, TREE, one_for_all, "a tree's place"),
+        (STEPS, STEP, lambda steps: steps["column"].fill(0), "a split"),
+        (STEPS, STEP, lambda steps: steps["mask"].fill(1), "a split"),
+        (COLUMN, "<u2", lambda column: column.fill(1), "a split"),
+        (NUMBERS, NUMBER, lambda numbers: numbers["columns"].fill(0), "a number's columns"),
+    ],
+)
+def test_sections_that_say_different_things_are_refused(forest, tmp_path, number, dtype, change, says):
+    """Labels, folding and walking each read their own: memory is sized by one and filled by another."""
+    path = tmp_path / "forged.forest"
+    forged(forest, path, number, dtype, change)
+    with pytest.raises(SnapshotError, match=f"the compiled forest is damaged: {says}$"):
+        Forest.load(path)
