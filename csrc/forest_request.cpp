@@ -51,6 +51,8 @@ void fill_items(const Scorer& scorer, const RequestPlan& plan, const Request& re
     for (int32_t i = 0; i < kGroupRows; ++i) {
       number[i] = 0;
       std::memcpy(&number[i], line[place(scorer.level, i)] + byte, it.id_bytes);
+      // Lines of another forest may hold anything: test_forest_request.py, "lines of another forest".
+      number[i] = std::min(number[i], it.numbers - 1);
     }
     scorer.columns.category(ranks, it, number, columns + size_t(it.column) * kBlockRows);
     byte += it.id_bytes;

@@ -143,6 +143,27 @@ def test_what_does_not_fit_is_refused():
         case.request.lines(np.zeros((2, 1), np.float32))
 
 
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("byte", [100, 255])
+def test_lines_of_another_forest_are_scored_as_whatever_they_say(byte, fold):
+    """A line numbers its item's category, and what is beyond all categories is not looked up beyond the table."""
+    rng = np.random.default_rng(1)
+    X = np.stack([rng.integers(0, 900, 20_000), rng.integers(0, 2, 20_000)], axis=1).astype(float)
+    params = {"num_leaves": 200, "verbose": -1, "min_data_per_group": 1, "cat_smooth": 0, "cat_l2": 0}
+    params |= {"min_data_in_leaf": 1, "max_cat_threshold": 900, "max_bin": 1000, "num_threads": 1}
+    y = rng.normal(size=900)[X[:, 0].astype(int)]
+    forest = Forest.parse(lgb.train(params, lgb.Dataset(X, y, categorical_feature=[0]), 5).model_to_string())
+    request = RequestForest(forest, ["item", "shared"])
+    lines = np.full((1, request.line_bytes), byte, np.uint8)
+    arena = Arena(64, items_max=1)
+    arena.count = 64
+    request.score(arena, np.zeros(1, np.float32), lines, np.zeros(2, np.int32), 0, fold)
+    every = np.zeros((902, 2))
+    every[:, 0] = np.arange(-1, 901)
+    every[0, 0] = np.nan
+    assert set(arena.algo_score[0].tolist()) <= set(forest.predict(every).tolist())
+
+
 def test_measure_decides_from_how_many_candidates_on_to_fold():
     case = Case(2, num_leaves=31)
     arena = Arena(512, items_max=ITEMS, width=24)
