@@ -141,6 +141,14 @@ def test_what_does_not_fit_is_refused():
         case.request.score(arena, shared, case.lines, case.place, 1)
     with pytest.raises(ValueError, match="features are of the item"):
         case.request.lines(np.zeros((2, 1), np.float32))
+    packed = np.zeros(2, np.dtype([("pad", "u1"), ("values", "<f4", len(case.of("item")))]))
+    assert case.request.lines(packed["values"]).shape == (2, case.request.line_bytes), "rows may lie anywhere"
+    apart = np.ndarray(packed["values"].shape, np.float32, bytes(600), strides=(300, 6))
+    with pytest.raises(ValueError, match="columns 6 bytes apart; a multiple of 4 is right"):
+        case.request.lines(apart)
+    for none in ([], ()):
+        with pytest.raises(ValueError, match="are right"):
+            RequestForest(Forest.__new__(Forest), none)
 
 
 @pytest.mark.parametrize("fold", [False, True])
@@ -171,3 +179,15 @@ def test_measure_decides_from_how_many_candidates_on_to_fold():
     case.request.measure(arena, np.zeros(24, np.float32), case.lines, case.place)
     assert case.request.fold_from in (64, 128, 256, 512, 0x7FFFFFFF)
     assert arena.count == 512
+
+
+def test_a_measurement_that_fails_changes_nothing():
+    case = Case(2, num_leaves=31)
+    case.request.fold_from = 77
+    arena = Arena(700, items_max=ITEMS, width=24)
+    arena.count = 700
+    arena.row[10] = ITEMS
+    for rounds, says in ((5, r"arena\.row\[10\] is 700"), (0, "rounds must be positive, got 0")):
+        with pytest.raises(ValueError, match=says):
+            case.request.measure(arena, np.zeros(24, np.float32), case.lines, case.place, rounds)
+        assert (arena.count, case.request.fold_from) == (700, 77)

@@ -59,7 +59,7 @@ cdef class Memory:
     cdef Block scratch
     cdef Folded folded
 
-    def __cinit__(self, RequestForest forest):
+    def __cinit__(self, RequestForest forest not None):
         self.scratch = Block(scratch_bytes(forest.forest.c.ranks))
         self.folded = folded_for(forest.forest.c.ranks, forest.plan.fold)
 
@@ -76,6 +76,9 @@ cdef class RequestForest:
         line_bytes: of an item's line: all that the model reads of it, as bytes; a multiple of 64, 0 without such features.
         fold_from: candidates from which on shared features are folded into the forest before it is scored; `measure`
             decides. The scores are the same, to the bit.
+
+    Raises:
+        ValueError: `sides` does not say one of the three for each feature.
     """
 
     cdef readonly Forest forest
@@ -85,9 +88,9 @@ cdef class RequestForest:
     cdef RequestPlan plan
     cdef list free
 
-    def __init__(self, Forest forest not None, sides):
+    def __cinit__(self, Forest forest not None, sides):
         self.forest, self.sides = forest, tuple(sides)
-        if len(self.sides) != forest.width or not set(self.sides) <= set(SIDES):
+        if not self.sides or len(self.sides) != forest.width or not set(self.sides) <= set(SIDES):
             raise ValueError(f"sides are {self.sides}; {forest.width} of {', '.join(SIDES)} are right")
         self.side = np.array([SIDES.index(name) for name in self.sides], np.uint8)
         self.plan = request_plan(forest.c.ranks, <const Side*> &self.side[0])
@@ -96,6 +99,7 @@ cdef class RequestForest:
 
     @property
     def line_bytes(self) -> int:
+        """Bytes of an item's line: a multiple of 64, 0 where the model reads nothing of an item alone."""
         return self.plan.line_bytes
 
     def lines(self, const float[:, :] values not None):
@@ -105,11 +109,13 @@ cdef class RequestForest:
             values: float32 [n, item features], the features of side "item" in the model's order.
 
         Raises:
-            ValueError: `values` has another width.
+            ValueError: `values` has another width, or its columns do not lie whole numbers apart.
         """
         cdef Py_ssize_t i, count = values.shape[0]
         if values.shape[1] != self.sides.count("item"):
             raise ValueError(f"values are {values.shape[1]} wide; {self.sides.count('item')} features are of the item")
+        if values.strides[1] % 4:
+            raise ValueError(f"values have columns {values.strides[1]} bytes apart; a multiple of 4 is right")
         out = np.empty((count, self.plan.line_bytes), np.uint8)
         cdef uint8_t[:, ::1] view = out
         cdef ptrdiff_t step = values.strides[1] // 4
@@ -173,19 +179,30 @@ cdef class RequestForest:
         self.free.append(memory)
 
     def measure(self, Arena arena not None, shared, lines, place, int32_t rounds=5) -> None:
-        """Set `fold_from` by timing both ways with what the arena holds, for 64 candidates, 128, and so on."""
-        count, self.fold_from = arena.count, 0x7FFFFFFF
-        for size in (512, 256, 128, 64):
-            if size > count:
-                continue
-            arena.count = size
-            taken = {True: [], False: []}
-            for _ in range(rounds):
-                for fold in (True, False):
-                    begin = thread_time_ns()
-                    self.score(arena, shared, lines, place, 0, fold)
-                    taken[fold].append(thread_time_ns() - begin)
-            if min(taken[True]) >= min(taken[False]):
-                break
-            self.fold_from = size
-        arena.count = count
+        """Set `fold_from` by timing both ways with what the arena holds: 512 candidates, 256, and so on to 64.
+
+        Overwrites `algo_score` as `score` does. Requests of other threads get the same bits meanwhile.
+
+        Raises:
+            ValueError: as `score`, or `rounds` is not positive.
+        """
+        if rounds <= 0:
+            raise ValueError(f"rounds must be positive, got {rounds}")
+        count, fold_from = arena.count, 0x7FFFFFFF
+        try:
+            for size in (512, 256, 128, 64):
+                if size > count:
+                    continue
+                arena.count = size
+                taken = {True: [], False: []}
+                for _ in range(rounds):
+                    for fold in (True, False):
+                        begin = thread_time_ns()
+                        self.score(arena, shared, lines, place, 0, fold)
+                        taken[fold].append(thread_time_ns() - begin)
+                if min(taken[True]) >= min(taken[False]):
+                    break
+                fold_from = size
+        finally:
+            arena.count = count
+        self.fold_from = fold_from
