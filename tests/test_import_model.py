@@ -314,6 +314,21 @@ def test_sklearn_histogram_categories(tmp_path, numbers):
     assert made.forest.categorical[CATEGORICAL] and made.categories == {}
 
 
+def test_sklearn_histogram_numbers_beyond_float32_become_codes(tmp_path):
+    """And tables of categories stay small: they have an entry for every number up to the last."""
+    ensemble = pytest.importorskip("sklearn.ensemble")
+    X, y = table(np.random.default_rng(7))
+    numbers = 2**24 - 39 + np.arange(40)
+    codes = np.nan_to_num(X[:, CATEGORICAL]).astype(int)
+    X[:, CATEGORICAL] = numbers[codes]
+    model = ensemble.HistGradientBoostingRegressor(max_iter=4, categorical_features=[CATEGORICAL]).fit(X, y)
+    made = import_model(model, tmp_path / "m.forest")
+    assert made.categories == {"Column_5": numbers.tolist()}
+    expected = model.predict(X)
+    X[:, CATEGORICAL] = codes
+    np.testing.assert_array_equal(bits(made.forest.predict(X)), bits(expected))
+
+
 def test_sklearn_histogram_text_categories_become_codes(tmp_path):
     ensemble = pytest.importorskip("sklearn.ensemble")
     X, y = table(np.random.default_rng(8))

@@ -84,7 +84,7 @@ cdef class Forest:
                 text = file.read()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise SnapshotError(f"{where}: {reason}; a LightGBM model file is right") from None
+            raise SnapshotError(f"{where}: {reason}; a file of LightGBM's text or of Forest.save is right") from None
         except ValueError as error:
             raise SnapshotError(f"{where}: {error}") from None
         return parsed(text, where)
@@ -111,7 +111,7 @@ cdef class Forest:
                 feature int32 [L - 1], threshold float64 [L - 1]: a split sends x <= threshold to the left;
                 left, right int32 [L - 1]: a split, or ~leaf; split 0 is the root;
                 nan_right bool [L - 1]: where NaN goes;
-                sets {split: int array}: a split by category sends these to the left, others to the right;
+                sets {split: int [n] below 2**24}: a split by category sends these to the left, others to the right;
                 value float64 [L], cover float64 [2 L - 1]: of the splits, then of the leaves.
             feature_names: list[str] [width].
             base: float64 [classes], what the sums begin with; None: 0.
@@ -119,19 +119,26 @@ cdef class Forest:
             average: what is no raw score is divided by trees / classes.
 
         Raises:
-            SnapshotError: a tree is not sound. The message names tree and field.
+            SnapshotError: a tree is not sound, or the other arguments are not. The message names tree and field.
         """
         cdef c_Forest forest
+        if classes < 1 or not len(trees) or len(trees) % classes:
+            raise SnapshotError(f"{len(trees)} trees for {classes} classes; one or more for each, as many, are right")
+        base = np.zeros(classes) if base is None else np.asarray(base, np.float64)
+        if base.shape != (classes,):
+            raise SnapshotError(f"base has shape {base.shape}; ({classes},) is right")
+        if not len(feature_names) or len(set(feature_names)) != len(feature_names):
+            raise SnapshotError(f"feature_names are {list(feature_names)}; one or more, all different, are right")
+        if any("\n" in text for text in (objective, *feature_names)):
+            raise SnapshotError("feature_names, objective: text of one line is right")
         forest.width, forest.classes = len(feature_names), classes
         forest.is_single, forest.average = single, average
-        forest.objective = objective.encode()
-        if any("\n" in text for text in (objective, *feature_names)):
-            raise SnapshotError("feature_names: a name of one line is right")
-        for name in feature_names:
-            forest.names.push_back(name.encode())
-        base = np.zeros(classes) if base is None else np.asarray(base, np.float64)
-        if classes < 1 or base.shape != (classes,) or not len(trees) or len(trees) % classes:
-            raise SnapshotError(f"{len(trees)} trees, {classes} classes and a base of shape {base.shape} do not fit")
+        try:
+            forest.objective = objective.encode()
+            for name in feature_names:
+                forest.names.push_back(name.encode())
+        except UnicodeEncodeError as error:
+            raise SnapshotError(f"feature_names, objective: {error}; text that UTF-8 can hold is right") from None
         for value in base:
             forest.base.push_back(value)
         forest.categorical.resize(forest.width)
@@ -151,7 +158,7 @@ cdef class Forest:
         Raises:
             SnapshotError: it cannot be written.
         """
-        path = os.fspath(path)
+        path = os.fsdecode(path)
         partial = f"{path}.{os.getpid()}.partial"
         try:
             with open(partial, "wb") as file:
@@ -377,7 +384,15 @@ cdef int add_tree(c_Forest& forest, tree) except -1:
         array = np.asarray(getattr(tree, name))
         if array.shape != (size,):
             raise ValueError(f"{name} has shape {array.shape}; ({size},) is right for {splits} splits")
-        fields[name] = array.astype(dtype).tolist()
+        with np.errstate(invalid="ignore"):
+            taken = array.astype(dtype)
+        changed = np.flatnonzero((taken != array) & (taken == taken))  # NaN is looked at where it matters
+        if len(changed):
+            raise ValueError(f"{name}[{changed[0]}] is {array[changed[0]]}; what {taken.dtype} can hold is right")
+        fields[name] = taken.tolist()
+    for split in tree.sets:
+        if not 0 <= split < splits:
+            raise ValueError(f"sets has split {split}; 0 to {splits - 1} is right")
     cdef list feature = fields["feature"], threshold = fields["threshold"], cover = fields["cover"]
     cdef list order = [0 if splits else -1]
     forest.root.push_back(forest.nodes.size())
@@ -413,9 +428,13 @@ cdef int add_tree(c_Forest& forest, tree) except -1:
 
 
 cdef int add_set(c_Forest& forest, categories) except -1:
-    chosen = np.asarray(categories, np.int64)
-    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < 1 << 31):
-        raise ValueError(f"sets has categories {chosen.min()} to {chosen.max()}; 0 to 2147483647 is right")
+    chosen = np.asarray(categories)
+    if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+        raise ValueError(f"sets has categories {chosen.dtype} {chosen.shape}; whole numbers [n] are right")
+    # A table has an entry for each category up to the last, and a float32 holds no whole number beyond exactly.
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < 1 << 24):
+        raise ValueError(f"sets has categories {chosen.min()} to {chosen.max()}; 0 to 16777215 is right")
+    chosen = chosen.astype(np.int64)
     words = np.zeros(int(chosen.max()) // 32 + 1 if len(chosen) else 0, np.uint32)
     np.bitwise_or.at(words, chosen // 32, np.uint32(1) << (chosen % 32).astype(np.uint32))
     for word in words.tolist():

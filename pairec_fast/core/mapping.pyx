@@ -2,7 +2,9 @@
 
 from cpython.buffer cimport PyBuffer_FillInfo
 
+import errno
 import os
+import stat
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int descriptor, long offset)
@@ -26,7 +28,10 @@ cdef class MappedFile:
     def __cinit__(self, path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.size = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):  # it opens, and has a size
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
+            self.size = status.st_size
             if self.size > 0:  # nothing cannot be mapped, and needs no pages
                 self.data = mmap(NULL, self.size, PROT_READ, MAP_SHARED, descriptor, 0)
                 if self.data == MAP_FAILED:

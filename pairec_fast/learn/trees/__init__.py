@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pairec_fast.errors import SnapshotError
 
-WIDTH_MAX = 2**23 - 1  # a compiled node keeps the column in 23 bits
+WIDTH_MAX = 2**23 - 1  # about that of LightGBM's text: names are made for as many as a file claims
 
 Ints = npt.NDArray[np.int32]
 Doubles = npt.NDArray[np.float64]
@@ -29,7 +29,7 @@ class Tree:
     threshold   [splits] float64   a number goes left if x <= threshold
     left, right [splits] int32     a split if >= 0, else ~leaf
     nan_right   [splits] bool      where NaN goes
-    sets        split -> int32     that split is by category: these go left, any other right, NaN by `nan_right`
+    sets        split -> int32     below 2**24; that split is by category: these go left, others right, NaN by nan_right
     value       [leaves] float64   as it is added, scaled by the learning rate where the maker scales it
     cover       [splits + leaves] float64   training samples or hessians that came by: splits, then leaves
     """

@@ -134,7 +134,7 @@ def _histogram(model: Any, names: list[str], where: str, kind: str) -> Ensemble:
     numbers, categories = [], {}
     for place, known in zip(column, encoder.categories_ if encoder else [], strict=False):
         labels = [label for label in known if label is not None and label == label]  # NaN is missing, not a category
-        if known.dtype.kind in "biuf" and all(label % 1 == 0 and 0 <= label < 2**31 for label in labels):
+        if known.dtype.kind in "biuf" and all(label % 1 == 0 and 0 <= label < 2**24 for label in labels):
             numbers.append(np.array(labels, np.int64))
         else:
             numbers.append(np.arange(len(labels)))
