@@ -181,7 +181,7 @@ class _Builder:
         Forest.load(path)  # its errors name the line
         with path.open("rb") as file:
             is_text = file.read(4) == b"tree"
-        return Ranker(path.read_text() if is_text else "", schema.features, schema.objective, "")
+        return Ranker(path.read_text("utf-8") if is_text else "", schema.features, schema.objective, "")
 
     def _golden(self, name: str, ranker: Ranker, forest: Forest) -> None:
         """Questions answered on rows the training code made: serving must give the same bits.

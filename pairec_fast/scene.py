@@ -148,9 +148,11 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
     """Score the golden queries of a model, folded and not, and let it measure which is faster.
 
     Raises:
-        SnapshotError: one bit differs from what the trainer's library gave when the snapshot was built.
+        SnapshotError: no golden queries, or one bit differs from what was given when the snapshot was built.
     """
-    golden = snapshot.golden[name]
+    golden = snapshot.golden.get(name)
+    if golden is None:
+        raise SnapshotError(f"{snapshot.directory}: manifest.json names no golden queries of model {name!r}")
     count = max(golden.items.shape[1], min(len(snapshot.items), REHEARSED))
     score = Score([model], "", snapshot, "")
     arena = Arena(count, items_max=len(snapshot.items), width=score.width, algos=len(model.outputs))
@@ -170,7 +172,7 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
             slot = int((given != expected).argmax())
             raise SnapshotError(
                 f"{snapshot.directory}: model {name!r} gives {given[slot]!r} for user {uid!r}, item "
-                f"{snapshot.items.ids.id(int(rows[slot]))!r}; LightGBM gave {expected[slot]!r} when it was built. "
+                f"{snapshot.items.ids.id(int(rows[slot]))!r}; {expected[slot]!r} was given when it was built. "
                 "The features are not what the model was trained on."
             )
     arena.count = count

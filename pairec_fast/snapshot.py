@@ -7,8 +7,8 @@
         items.price.npy  ...       one array a file
         als.index                  vector indexes
         ranker.txt  ...            models as trained
-      ranker.forest  ...         the same, compiled
-      ranker.lines.npy  ...      what they read of each item, as bytes
+        ranker.forest  ...         the same, compiled
+        ranker.lines.npy  ...      what they read of each item, as bytes
 
 All workers of a machine share the pages. Nothing is pickled; nothing is repaired.
 """

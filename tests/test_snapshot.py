@@ -257,6 +257,12 @@ def test_a_model_whose_sources_are_bare_names_is_built_in_and_keeps_its_categori
     snapshot = made(folder)
     rehearse(Model("ranker", snapshot, "ranker"), "ranker", snapshot)
     assert snapshot.manifest.models["ranker"].features == features
+    snapshot.golden.clear()
+    with pytest.raises(SnapshotError, match="names no golden queries of model 'ranker'"):
+        rehearse(Model("ranker", snapshot, "ranker"), "ranker", snapshot)
+    FeatureSchema(features[::-1]).save(folder / "features.json")
+    with pytest.raises(SnapshotError, match="the two files do not belong together"):
+        made(folder)
 
 
 @pytest.mark.parametrize(
