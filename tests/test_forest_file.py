@@ -116,7 +116,7 @@ def test_a_forged_checksum_does_not_make_a_forest(forest, rows, tmp_path):
 
 
 SECTIONS = 40  # place of the table of sections: where each begins, how many bytes it has
-NUMBERS, COLUMN, STEPS, LEAVES, TREES = 3, 11, 17, 18, 23
+NUMBERS, COLUMN, STEPS, LEAVES, TREES = 3, 12, 18, 19, 24
 
 
 def forged(forest: Forest, path, number: int, dtype, change) -> None:
