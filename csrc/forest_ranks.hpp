@@ -55,8 +55,8 @@ struct Ranks {
     std::uint8_t is_zero_apart, unused;  // what LightGBM takes for zero reads `zero`, not its rank
   };
   // A feature looked up in sets. Category c < size has the number in place id_begin + c * id_bytes of `ids`; all others
-  // have 0, and NaN has 1. Tables of 16 bytes a number, one for every 16 columns, lie from table_begin. Up to 256 numbers,
-  // the same is there by columns, of 64, 128 or 256 bytes each, from turned_begin.
+  // have 0, and NaN has 1. Tables of 16 bytes a number, one for every 16 columns, lie from table_begin. Up to 256
+  // numbers, the same is there by columns, of 64, 128 or 256 bytes each, from turned_begin.
   struct Category {
     std::uint64_t id_begin, table_begin, turned_begin;
     std::int32_t feature;

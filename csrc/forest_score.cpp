@@ -13,8 +13,8 @@ using std::ptrdiff_t;
 using std::size_t;
 using std::uint8_t;
 
-// Labelling a group costs what walking so many rows does. Measured on 300 trees of 31 leaves, 500 of 63 and 1000 of 127:
-// 3.7, 5.1 and 9.5 rows with AVX-512, 5.4, 6.9 and 9.4 with AVX2, and 18, 27 and 36 at the baseline.
+// Labelling a group costs what walking so many rows does. Measured on 300 trees of 31 leaves, 500 of 63 and 1000 of
+// 127: 3.7, 5.1 and 9.5 rows with AVX-512, 5.4, 6.9 and 9.4 with AVX2, and 18, 27 and 36 at the baseline.
 int64_t group_rows_min(const Ranks& ranks, Isa level) noexcept {
   const auto leaves = static_cast<int64_t>(ranks.leaves.size() / ranks.trees.size());
   return (level == Isa::baseline ? 4 : 1) * (3 + leaves / 16);

@@ -20,8 +20,8 @@ inline constexpr std::size_t kSpareThresholds = 16, kSpareSplits = 64;  // read 
 template <typename Parts>
 auto sections(Parts& it) {
   return std::tie(it.texts, it.base, it.categorical, it.numbers, it.threshold, it.threshold32, it.pieces, it.categories,
-                  it.ids, it.tables, it.turned, it.feature, it.column, it.mask, it.rank, it.from, it.to, it.last, it.steps,
-                  it.leaves, it.number, it.planes, it.step_cover, it.leaf_cover, it.trees);
+                  it.ids, it.tables, it.turned, it.feature, it.column, it.mask, it.rank, it.from, it.to, it.last,
+                  it.steps, it.leaves, it.number, it.planes, it.step_cover, it.leaf_cover, it.trees);
 }
 inline constexpr std::size_t kSections = std::tuple_size_v<decltype(sections(std::declval<Ranks&>()))>;
 

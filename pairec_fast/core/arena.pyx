@@ -64,7 +64,8 @@ cdef class Arena:
         algos: algorithm outputs per candidate.
 
     Views, each [candidates_max]: `row` int32, `source` uint8, `recall_score` float32, `keep` uint8, `score` float64,
-    `order` int32; and `features` [candidates_max, width] float32, column-major, `algo_score` [algos, candidates_max] float64.
+    `order` int32; and `features` [candidates_max, width] float32, column-major, `algo_score` [algos, candidates_max]
+    float64.
     Slots at and beyond `count` are garbage. One thread at a time.
 
     Raises:
