@@ -14,6 +14,8 @@ from pairec_fast.learn.trees import below, last_rounding_to, rounded_down, ubjso
 from tests import reference
 from tests.makers import CATBOOST, CATEGORICAL, LEAF, NUMBERS, ROWS, document, nasty, table, tree, write
 
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in reduce")  # makers' own, of infinities
+
 HALF = np.float32(0.5)
 
 
