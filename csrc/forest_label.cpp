@@ -138,11 +138,28 @@ PAIREC_TARGET_AVX512 inline Leaves leaves_of(const Labels& tree, const uint8_t* 
   return out;
 }
 
+// Which pair of labels each pair of rows has.
+constexpr auto kInOrder = [] {
+  std::array<std::uint16_t, kGroupRows / 2> word{};
+  for (int32_t i = 0; i < kGroupRows / 2; ++i) word[size_t(i)] = std::uint16_t(place(Isa::avx512bw, 2 * i) / 2);
+  return word;
+}();
+
+// Leaves of trees that have too many for look-ups in registers, at a level without those by bytes.
 PAIREC_TARGET_AVX512 inline Leaves any_leaves(const Labels& tree, const uint8_t* labels) noexcept {
-  alignas(64) double leaf[kGroupRows];
-  for (int32_t i = 0; i < kGroupRows; ++i) leaf[i] = tree.leaf[labels[place(Isa::avx512bw, i)]];
+  alignas(64) uint8_t ordered[kGroupRows];
+  const __m512i order = _mm512_loadu_si512(kInOrder.data());
+  _mm512_store_si512(ordered, _mm512_permutexvar_epi16(order, _mm512_load_si512(labels)));
   Leaves out;
-  for (int32_t k = 0; k < 8; ++k) out.row[k] = _mm512_load_pd(leaf + 8 * k);
+#pragma GCC unroll 8
+  for (int32_t k = 0; k < 8; ++k) {
+    std::uint64_t at;  // one load for eight labels
+    std::memcpy(&at, ordered + 8 * k, sizeof at);
+    const auto leaf = [&](int32_t i) { return tree.leaf[at >> 8 * i & 0xFF]; };
+    const __m256d low = _mm256_set_pd(leaf(3), leaf(2), leaf(1), leaf(0));
+    const __m256d high = _mm256_set_pd(leaf(7), leaf(6), leaf(5), leaf(4));
+    out.row[k] = _mm512_insertf64x4(_mm512_castpd256_pd512(low), high, 1);
+  }
   return out;
 }
 
