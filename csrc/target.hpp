@@ -6,6 +6,7 @@
 #if !defined(__clang__)
 // GCC 12 takes the undefined registers of its own header, which a full mask hides, for mistakes of ours.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 #define PAIREC_TARGET_VBMI \
