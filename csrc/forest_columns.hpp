@@ -44,7 +44,7 @@ struct ColumnKernels {
 };
 ColumnKernels column_kernels(Isa level) noexcept;
 
-// Writes one row's bytes [columns]; reads the features [width] that are not null in `value`.
+// Writes one row's bytes [columns].
 void fill_row(const Ranks& ranks, const Rows& rows, std::ptrdiff_t row, std::uint8_t* bytes) noexcept;
 
 // The bytes of one number, or one category, of a row.

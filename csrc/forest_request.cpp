@@ -17,18 +17,24 @@ using std::uint8_t;
 constexpr int32_t kAhead = 96;   // candidates: their lines lie anywhere in a large table, so they are asked for early
 constexpr size_t kTile = 16;
 
+const uint8_t* line_of(const RequestPlan& plan, const Request& request, int32_t slot) noexcept {
+  return request.lines + size_t(request.row[slot]) * plan.line_bytes;
+}
+
+void ask_for(const RequestPlan& plan, const Request& request, int32_t slot) noexcept {
+  if (slot >= request.count) return;
+  const uint8_t* line = line_of(plan, request, slot);
+  for (size_t byte = 0; byte < plan.line_bytes; byte += sizeof(Line)) __builtin_prefetch(line + byte);
+}
+
 // The columns of a group that its items' lines say, and the numbers of their categories.
 void fill_items(const Scorer& scorer, const RequestPlan& plan, const Request& request, int32_t begin, int32_t count,
                 uint8_t* columns) noexcept {
   const Ranks& ranks = scorer.ranks;
   const uint8_t* line[kGroupRows];
-  const auto at = [&](int32_t slot) { return request.lines + size_t(request.row[slot]) * plan.line_bytes; };
   for (int32_t i = 0; i < kGroupRows; ++i) {
-    line[place(scorer.level, i)] = at(begin + std::min(i, count - 1));
-    const int32_t later = begin + i + kAhead;
-    if (later < request.count) {
-      for (size_t byte = 0; byte < plan.line_bytes; byte += sizeof(Line)) __builtin_prefetch(at(later) + byte);
-    }
+    line[place(scorer.level, i)] = line_of(plan, request, begin + std::min(i, count - 1));
+    ask_for(plan, request, begin + i + kAhead);
   }
   const size_t columns_of_line = plan.line_column.size();
   for (size_t byte = 0; byte < columns_of_line; byte += kTile) {
@@ -110,18 +116,17 @@ void spread(const Ranks& ranks, uint32_t column, uint32_t count, const Scratch& 
 
 RequestPlan request_plan(const Ranks& ranks, const Side* side) {
   RequestPlan plan;
-  plan.side.assign(side, side + ranks.width);
   std::vector<uint8_t> is_shared;
   int32_t items = 0;
-  for (const Side it : plan.side) {
-    is_shared.push_back(it == Side::shared);
+  for (int32_t i = 0; i < ranks.width; ++i) {
+    is_shared.push_back(side[i] == Side::shared);
     plan.item_place.push_back(items);
-    items += it == Side::item;
+    items += side[i] == Side::item;
   }
   plan.fold = fold_plan(ranks, is_shared.data());
   const auto tell_apart = [&](const auto& all, auto& shared, auto& item, auto& cross) {
     for (uint32_t i = 0; i < all.size(); ++i) {
-      const Side it = plan.side[size_t(all[i].feature)];
+      const Side it = side[all[i].feature];
       (it == Side::shared ? shared : it == Side::item ? item : cross).push_back(i);
     }
   };
@@ -160,9 +165,7 @@ void score_request(const Scorer& scorer, const RequestPlan& plan, const Scratch&
   const Ranks& ranks = scorer.ranks;
   const bool has_items = plan.line_bytes > 0;
   if (has_items) {
-    for (int32_t slot = 0; slot < std::min(kAhead, request.count); ++slot) {
-      __builtin_prefetch(request.lines + size_t(request.row[slot]) * plan.line_bytes);
-    }
+    for (int32_t slot = 0; slot < kAhead; ++slot) ask_for(plan, request, slot);
   }
   fill_shared(ranks, plan, request, scratch.row);
   const Labels* trees = scorer.trees.data();

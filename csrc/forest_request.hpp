@@ -16,7 +16,6 @@ enum class Side : std::uint8_t {
 };
 
 struct RequestPlan {
-  std::vector<Side> side;                // [width]
   std::vector<std::int32_t> item_place;  // [width] of a feature among those of side item
   FoldPlan fold;
   // Places in Ranks::numbers and categories, by the side of their feature.

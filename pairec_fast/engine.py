@@ -281,11 +281,8 @@ class Engine:
     def _arena(self, scene: Scene) -> Arena:
         """This thread's own, emptied; made anew when a snapshot outgrew it."""
         arena: Arena | None = getattr(self._threads, "arena", None)
-        items, width, algos = len(scene.snapshot.items), self._bound.width, self._bound.algos
-        width, algos = (
-            max(width, scene.score.width),
-            max(algos, len(scene.score.outputs)),
-        )  # of a snapshot on its way out
+        bound, items = self._bound, len(scene.snapshot.items)  # the scene may be of a snapshot on its way out
+        width, algos = max(bound.width, scene.score.width), max(bound.algos, len(scene.score.outputs))
         if arena is None or arena.items_max < items or arena.width < width or arena.algos < algos:
             arena = self._threads.arena = Arena(self.limits.candidates_max, items_max=items, width=width, algos=algos)
         arena.reset()

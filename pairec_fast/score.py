@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena, Cross, Crosses, Forest, RequestForest
-from pairec_fast.core.forest_request import SIDES
+from pairec_fast.core.forest_request import NEVER, SIDES
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.expression import RankScore
 from pairec_fast.features import ALL, FeaturePlan
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot, pick
-
-FOLDS = 1 << 20  # more candidates than any request has: never
 
 
 class Model:
@@ -51,7 +49,7 @@ class Model:
             if (chosen := [name for name, one in zip(names, self.plan.sides, strict=True) if one == side])
         ]
         fold_from = self.request.fold_from
-        folds = f"folds from {fold_from} candidates on" if fold_from <= FOLDS else "does not fold"
+        folds = f"folds from {fold_from} candidates on" if fold_from < NEVER else "does not fold"
         return (
             f"{self.name}: {self.model}, {self.forest.trees} trees, {self.request.line_bytes} bytes an item, {folds}; "
             + "; ".join(sides)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pairec_fast.core import Arena, Forest, RequestForest
+from pairec_fast.core.forest_request import NEVER
 
 ITEMS = 700
 
@@ -100,9 +101,10 @@ def test_classes_and_objectives(objective):
 
 
 def test_sets_beyond_what_registers_hold_are_looked_up():
-    """Shared categories of many sets: more than 128 columns of them."""
-    sides = ["shared"] * 8 + ["item", "cross"] * 8
-    case = Case(11, sides, categories=(300, 200, 300), rounds=150, num_leaves=100)
+    """Eighteen shared features of many sets: more than the 128 columns that folding keeps in registers."""
+    case = Case(11, ["shared"] * 18 + ["item", "cross"] * 3, categories=(300,) * 18, rounds=500, num_leaves=60)
+    columns = int.from_bytes(bytes(case.forest.bytes[36:40]), "little")  # of all features, in the file's header
+    assert columns > 128 + 6 * 4, "so many are of shared features, whatever the six others have"
     for count in (64, 500):
         case.check(count, True)
 
@@ -177,7 +179,7 @@ def test_measure_decides_from_how_many_candidates_on_to_fold():
     arena = Arena(512, items_max=ITEMS, width=24)
     arena.count = 512
     case.request.measure(arena, np.zeros(24, np.float32), case.lines, case.place)
-    assert case.request.fold_from in (64, 128, 256, 512, 0x7FFFFFFF)
+    assert case.request.fold_from in (64, 128, 256, 512, NEVER)
     assert arena.count == 512
 
 

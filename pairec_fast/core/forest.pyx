@@ -4,7 +4,6 @@ import os
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, uint8_t
-from libcpp.utility cimport move
 
 import numpy as np
 cimport numpy as cnp

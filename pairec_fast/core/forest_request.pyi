@@ -7,6 +7,7 @@ from pairec_fast.core.arena import Arena
 from pairec_fast.core.forest import Forest
 
 SIDES: tuple[str, ...]
+NEVER: int
 
 class RequestForest:
     forest: Forest

@@ -4,8 +4,6 @@ from time import thread_time_ns
 
 from libc.stddef cimport ptrdiff_t, size_t
 from libc.stdint cimport int32_t, uint8_t
-from libcpp cimport bool as cbool
-from libcpp.vector cimport vector
 
 import numpy as np
 cimport numpy as cnp
@@ -48,6 +46,7 @@ cdef extern from "forest_request.hpp" namespace "pairec" nogil:
                        const Request& request, double* out, ptrdiff_t class_step) noexcept
 
 SIDES = ("shared", "item", "cross")
+NEVER = 0x7FFFFFFF  # more candidates than an arena holds
 cdef enum:
     ITEM = 1
     CROSS = 2
@@ -94,7 +93,7 @@ cdef class RequestForest:
             raise ValueError(f"sides are {self.sides}; {forest.width} of {', '.join(SIDES)} are right")
         self.side = np.array([SIDES.index(name) for name in self.sides], np.uint8)
         self.plan = request_plan(forest.c.ranks, <const Side*> &self.side[0])
-        self.fold_from = 0x7FFFFFFF
+        self.fold_from = NEVER
         self.free = [Memory(self)]
 
     @property
@@ -188,7 +187,7 @@ cdef class RequestForest:
         """
         if rounds <= 0:
             raise ValueError(f"rounds must be positive, got {rounds}")
-        count, fold_from = arena.count, 0x7FFFFFFF
+        count, fold_from = arena.count, NEVER
         try:
             for size in (512, 256, 128, 64):
                 if size > count:
