@@ -1,68 +1,130 @@
 #include "flat.hpp"
 
-#include <cstring>
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <functional>
 
 namespace pairec {
 namespace {
 
-void scan_all(const Vectors& vectors, const float* query, float* scores, Best& best) noexcept {
-  for (std::int32_t first = 0; first < vectors.count; first += block_rows) {
-    const std::int32_t count = std::min(block_rows, vectors.count - first);
-    vectors.scorer.range(query, vectors.data + static_cast<std::size_t>(first) * vectors.width, vectors.width, count,
-                         scores);
-    for (std::int32_t i = 0; i < count; ++i) best.push(key_of(scores[i], first + i));
+using std::int32_t;
+
+// The best k of what was pushed, in a buffer with a rising floor.
+struct Kept {
+  Best* best;
+  int32_t k, room, count = 0;
+  Best floor = 0;
+
+  void push(float score, int32_t row) noexcept {
+    const Best one = best_of(score, row);
+    if (one <= floor) return;
+    best[count++] = one;
+    if (count < room) return;
+    std::nth_element(best, best + k - 1, best + count, std::greater<>());
+    count = k;
+    floor = best[k - 1];
+  }
+};
+
+void score_rows(const Flat& flat, const float* query, const int32_t* rows, int32_t count, float* scores,
+                Kept& kept) noexcept {
+  for (int32_t first = 0; first < count; first += rows_abreast) {
+    const int32_t some = std::min(rows_abreast, count - first);
+    flat.scorer.rows(query, flat.vectors, flat.width, rows + first, some, scores);
+    for (int32_t i = 0; i < some; ++i) kept.push(scores[i], rows[first + i]);
   }
 }
 
-void scan_allowed(const Vectors& vectors, const float* query, const std::uint8_t* allow, Scratch& scratch,
-                  Best& best) noexcept {
-  std::int32_t count = 0;
-  const auto score = [&] {
-    vectors.scorer.rows(query, vectors.data, vectors.width, scratch.rows, count, scratch.scores);
-    for (std::int32_t i = 0; i < count; ++i) best.push(key_of(scratch.scores[i], scratch.rows[i]));
+// Every row that counts, in float.
+void score_all(const Flat& flat, const float* query, const Places& places, Scratch& scratch, Kept& kept) noexcept {
+  auto* scores = reinterpret_cast<float*>(scratch.sums);
+  int32_t count = 0;
+  std::uint16_t room[run_blocks];
+  for (int32_t row = 0; row < flat.count; row += block_lanes) {
+    for (unsigned lanes = *places.lanes(row / block_lanes, 1, room); lanes != 0; lanes &= lanes - 1)
+      scratch.places[count++] = row + std::countr_zero(lanes);
+    if (count + block_lanes <= rows_abreast && row + block_lanes < flat.count) continue;
+    score_rows(flat, query, scratch.places, count, scores, kept);
     count = 0;
-  };
-  std::int32_t row = 0;
-  while (row < vectors.count) {
-    // A mask is mostly zeros where this function is worth calling: step over eight of them at once.
-    std::uint64_t eight = 0;
-    const std::int32_t step = std::min(8, vectors.count - row);
-    std::memcpy(&eight, allow + row, static_cast<std::size_t>(step));
-    if (eight != 0) {
-      for (std::int32_t i = row; i < row + step; ++i) {
-        scratch.rows[count] = i;
-        count += allow[i] != 0;
-      }
-      if (count > block_rows - 9) score();  // eight more must fit, and the slot written before it is known to count
-    }
-    row += step;
   }
-  score();
+}
+
+// How far a score by codes may be off.
+float bound(const Flat& flat, const float* query, const Codes& codes) noexcept {
+  double square = 0.0, coded = 0.0, missed = 0.0;
+  for (int32_t lane = 0; lane < flat.width; ++lane) {
+    const double code = static_cast<double>(codes.unit) * codes.query[lane];
+    square += static_cast<double>(query[lane]) * query[lane];
+    coded += code * code;
+    missed += (query[lane] - code) * (query[lane] - code);
+  }
+  const double by_codes = std::sqrt(missed) * flat.longest + std::sqrt(coded) * flat.error;
+  // Sums of floats are off by half a bit a step.
+  const double length = std::sqrt(square) + flat.longest;
+  const double by_floats = length * length * (flat.width + 16.0) * 0x1p-23;
+  return static_cast<float>(((flat.l2 ? 2.0 : 1.0) * by_codes + by_floats) * 1.0001);
+}
+
+// Leaves in the pool what may be among the k best. False if that is too much.
+bool narrow(const Flat& flat, Pool& pool, int32_t k, float off, int32_t* floor) noexcept {
+  if (pool.count < k) return pool.count <= pool.capacity - run_room;
+  const float least = score_of(flat.blocks.floor_of(pool, nullptr, k, 0)) - 2.0f * off;
+  *floor = ordered(least);
+  flat.blocks.narrow(pool, *floor);
+  return pool.count <= pool.capacity - 2 * run_room;
+}
+
+// The places that may be among the k best, in scratch.places. Negative if they are too many.
+int32_t scan(const Flat& flat, const float* query, int32_t k, const Places& places, Scratch& scratch) noexcept {
+  const Codes codes = quantise(query, flat.width, flat.quads, flat.width, scratch.query);
+  const float off = bound(flat, query, codes);
+  Pool pool{scratch.keys, scratch.places, static_cast<int32_t>(pool_room(flat_keep(k))), 0};
+  int32_t floor = INT32_MIN;
+  const std::size_t bytes = static_cast<std::size_t>(flat.quads) * 64;
+  const int32_t blocks = (flat.count + block_lanes - 1) / block_lanes;
+  std::uint16_t room[run_blocks];
+  Run run{};
+  run.scale = (flat.l2 ? 2.0f : 1.0f) * codes.unit * flat.scale;
+  for (int32_t block = 0; block < blocks; block += run_blocks) {
+    run.blocks = std::min(run_blocks, blocks - block);
+    run.codes = flat.codes + block * bytes;
+    run.lanes = places.lanes(block, run.blocks, room);
+    run.place = block * block_lanes;
+    run.bias = flat.bias != nullptr ? flat.bias + block * block_lanes : nullptr;
+    run.floor = floor;
+    run.ahead = run.codes + 2 * run_blocks * bytes;
+    flat.blocks.scan8(codes, run, pool);
+    if (pool.count > pool.capacity - run_room && !narrow(flat, pool, k, off, &floor)) return -1;
+  }
+  narrow(flat, pool, k, off, &floor);
+  return pool.count;
 }
 
 }  // namespace
 
-std::int32_t write_best(Best& best, std::int32_t k, std::int32_t* rows, float* scores) noexcept {
-  if (best.count > k) {
-    std::nth_element(best.keys, best.keys + k - 1, best.keys + best.count, std::greater<>());
-    best.count = k;
+std::int32_t flat_search(const Flat& flat, const float* query, std::int32_t k, const Places& places,
+                         const std::int32_t* listed, std::int32_t listed_count, Scratch& scratch, std::int32_t* rows,
+                         float* scores) noexcept {
+  auto* sums = reinterpret_cast<float*>(scratch.sums);
+  Kept kept{scratch.best, k, std::min(scratch.room, 2 * k + 1024)};
+  if (listed != nullptr) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < listed_count; ++i) {
+      if (places.has(listed[i])) scratch.places[count++] = listed[i];
+      if (count < rows_abreast && i + 1 < listed_count) continue;
+      score_rows(flat, query, scratch.places, count, sums, kept);
+      count = 0;
+    }
+  } else {
+    const std::int32_t count = scan(flat, query, k, places, scratch);
+    if (count < 0)
+      score_all(flat, query, places, scratch, kept);
+    else
+      score_rows(flat, query, scratch.places, count, sums, kept);
   }
-  std::sort(best.keys, best.keys + best.count, std::greater<>());
-  for (std::int32_t i = 0; i < best.count; ++i) {
-    rows[i] = row_of(best.keys[i]);
-    scores[i] = score_of(best.keys[i]);
-  }
-  return best.count;
-}
-
-std::int32_t flat_search(const Vectors& vectors, const float* query, std::int32_t k, const std::uint8_t* allow,
-                         Scratch& scratch, std::int32_t* rows, float* scores) noexcept {
-  Best best{scratch.pool, k, static_cast<std::int32_t>(best_capacity(k))};
-  if (allow == nullptr)
-    scan_all(vectors, query, scratch.scores, best);
-  else
-    scan_allowed(vectors, query, allow, scratch, best);
-  return write_best(best, k, rows, scores);
+  return write_best(scratch.best, scratch.spare, kept.count, k, rows, scores);
 }
 
 }  // namespace pairec

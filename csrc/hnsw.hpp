@@ -1,48 +1,76 @@
-// Search over a graph of neighbours (built offline by hnswlib), and the choice between it and the exact scan.
+// The walk over a graph of neighbours (built offline by hnswlib) to the rows nearest to a query.
 //
-// Upper levels hold ever fewer nodes; from the entry at the top each is descended greedily. Then the bottom level,
-// which holds every row, is walked best first. `effort` is how many nodes that walk expands, whatever k is.
+// It goes by codes of 8 bits; the rows it ends with are scored once more by 16 (rows.hpp). Best first: of the rows seen,
+// the nearest not yet expanded is expanded, that is, the rows it links to are scored. A score is larger for a nearer
+// row: the inner product (for cosine, of vectors of length 1), or the negated squared distance.
+//
+// The same rows and bits at every level of SIMD.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
-#include "flat.hpp"
+#include "blocks.hpp"
+#include "rows.hpp"
 
 namespace pairec {
 
-inline constexpr std::int32_t levels_max = 16;
-inline constexpr std::int32_t nodes_abreast = 4;  // expanded together; effort is rounded up to a multiple
-inline constexpr std::int32_t degree_max = block_rows / nodes_abreast;  // so that their neighbours fit one batch
+inline constexpr std::int32_t degree_max = 64;
+inline constexpr std::int32_t entries_max = 4096;  // scanned at the start of every walk, for 1.5 ns each
+inline constexpr std::int32_t starts_max = 16;     // of them a walk starts from the nearest
+inline constexpr std::int32_t buckets = 512;       // of scores; 256 and 1024 are slower
 
-// One node of an upper level is `2 + upper_degree` int32: its row, its slot one level below (at level 1: its row
-// again), and the slots of its neighbours in the same level, then -1.
 struct Graph {
-  Vectors vectors;
-  const std::int32_t* links;  // [count, degree] rows, then -1; null: there is no graph, every search is exact
-  std::int32_t degree;        // at most degree_max
-  std::int32_t upper_degree;  // at most degree_max
-  std::int32_t levels;        // upper ones
-  std::int32_t entry;         // slot in the topmost level; a row if there are none
-  const std::int32_t* upper[levels_max];  // [node count, 2 + upper_degree], level 1 first
+  RowKernels kernels;
+  const std::int8_t* high;          // [count, width], on a 64-byte line; width a multiple of 32
+  const std::int8_t* low;           // [count, width]
+  const std::int32_t* links;        // [count, degree] rows, then -1; on a 64-byte line
+  const std::int32_t* entry_rows;   // [entries] distinct; the nodes of the graph's level 2 and above do well
+  const std::int8_t* entry_high;    // [entries, width] their codes once more, side by side
+  const float* square;              // l2: [count] the square of the length of a row; otherwise null
+  const float* entry_square;        // l2: [entries]
+  float square_max;                 // l2: at least every square; all of them finite, none negative
+  float scale;                      // value = scale * (high + low / 256); positive, finite
+  std::int32_t count, width, degree, entries;  // at least 1; width to 65,536; the others to their maxima
 };
 
-// From this effort on every search is a scan: what a scratch needs as pool_max, if k does not need more.
-inline std::int64_t effort_max(const Graph& graph) noexcept {
-  return graph.links == nullptr ? 1 : graph.vectors.count / (graph.degree / 2 + 1) + 1;
+struct Effort {
+  std::int32_t expansions;  // the walk ends after so many, at least 1; fewer than k will do
+  std::int32_t nearest;     // or when no row left is nearer than the worst of so many best; 0: it does not end so
+};
+
+// A row seen when it was near enough to be kept or expanded.
+struct Seen {
+  std::int32_t row, score;
+  std::int32_t next;  // in its bucket, or -1
+};
+
+// The most rows a walk of so many expansions keeps.
+inline std::int64_t seen_max(const Graph& graph, std::int64_t expansions) noexcept {
+  return std::min<std::int64_t>(graph.count, expansions * graph.degree + graph.entries);
 }
 
-// Writes the k rows nearest to the query, best first, equal scores by smaller row. Returns how many: min(k, allowed).
-//   query [width]    prepared
-//   allow [count]    only rows with a value other than 0 are returned; or null
-//   allowed          how many of them there are (read only if allow is not null)
+inline constexpr std::int64_t visited_words(std::int64_t count) noexcept { return count / 64 + 1; }
+
+// All memory a walk needs, borrowed. What it holds before or after does not matter.
+struct WalkScratch {
+  std::int64_t seen_max;
+  Seen* seen;              // [seen_max]
+  std::uint64_t* keys;     // [seen_max]
+  std::int32_t* rows;      // [max(seen_max, entries_max)]
+  float* dots;             // [seen_max]
+  std::int32_t* scores;    // [entries_max]
+  std::uint64_t* visited;  // [visited_words(count)]
+  std::int8_t* codes;      // [width]
+};
+
+// Writes the k nearest of the rows found, best first, equal scores by smaller row. Returns how many: k, or fewer if the
+// walk came by fewer (that are allowed).
+//   query [width]    finite, zeros beyond dim
+//   allow            rows that may be returned, places being rows; or null
 //   rows, scores [k] out
-// Requires k > 0, effort > 0. k is cut to scratch.pool_max and to the rows there are. The walk keeps the
-// scratch.pool_max best rows it has seen: with fewer than `effort`, it may end early, with less recall.
-//
-// The walk is taken where it costs less than the scan: `effort` expansions, at least 4 k / degree, times
-// count / allowed under a filter (it passes through rows that are not allowed, but does not return them). A walk that
-// does not find k rows gives way to the scan.
-std::int32_t search(const Graph& graph, const float* query, std::int32_t k, std::int64_t effort,
-                    const std::uint8_t* allow, std::int32_t allowed, Scratch& scratch, std::int32_t* rows,
-                    float* scores) noexcept;
+// Requires k > 0, scratch.seen_max >= seen_max(graph, effort.expansions). Under a filter the walk passes through rows
+// that are not allowed; among the `nearest` best they do not count. Allocates nothing.
+std::int32_t walk(const Graph& graph, const float* query, std::int32_t k, Effort effort,
+                  const Places* allow, WalkScratch& scratch, std::int32_t* rows, float* scores) noexcept;
 
 }  // namespace pairec

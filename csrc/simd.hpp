@@ -25,7 +25,8 @@ inline Isa isa_best() noexcept {
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (!bw) return Isa::avx2;
   const bool vbmi = __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
-                    __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("avx512vpopcntdq");
+                    __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("avx512vpopcntdq") &&
+                      __builtin_cpu_supports("avx512vnni");
   return vbmi ? Isa::avx512vbmi : Isa::avx512bw;
 #else
   return Isa::baseline;

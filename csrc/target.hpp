@@ -10,6 +10,6 @@
 #endif
 #include <immintrin.h>
 #define PAIREC_TARGET_VBMI \
-  __attribute__((target("avx512vbmi,avx512vbmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bitalg,avx512vpopcntdq,"  \
+  __attribute__((target("avx512vbmi,avx512vbmi2,avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx512bitalg,avx512vpopcntdq,"  \
                         "avx2,fma,bmi,bmi2,popcnt,lzcnt")))
 #endif

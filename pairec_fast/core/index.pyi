@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 LENGTH_MAX: float
 
-class SearchScratch:
-    count_max: int
-    pool_max: int
-    dim_max: int
-    def __init__(self, count_max: int, pool_max: int, dim_max: int = 1) -> None: ...
+Mode = Literal["budget", "recall"]
+Mask = NDArray[np.bool_] | NDArray[np.uint8]
+
+class Filter:
+    def __len__(self) -> int: ...
+    def add(self, row: int) -> None: ...
 
 class VectorIndex:
     path: str
@@ -24,30 +25,58 @@ class VectorIndex:
         vectors: NDArray[np.float32],
         path: str | os.PathLike[str],
         metric: Literal["ip", "cosine", "l2"] = "ip",
-        kind: Literal["auto", "flat", "hnsw"] = "auto",
+        kind: Literal["auto", "flat", "hnsw", "partition"] = "auto",
         k: int = 500,
         recall: float = 0.95,
         queries: NDArray[np.float32] | None = None,
         seed: int = 0,
         *,
         progress: Callable[[int, int], object] | None = None,
+        graph: str | os.PathLike[str] | None = None,
     ) -> None: ...
     @staticmethod
-    def load(path: str | os.PathLike[str], verify: bool = True) -> VectorIndex: ...
+    def load(path: str | os.PathLike[str], verify: bool = True, *, spare: int = 0) -> VectorIndex: ...
     def search(
         self,
         query: NDArray[np.float32],
         k: int = 500,
         effort: int | None = None,
-        allow: NDArray[np.bool_] | NDArray[np.uint8] | None = None,
+        allow: Mask | Filter | None = None,
+        deny: NDArray[np.int32] | None = None,
+        mode: Mode = "budget",
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+    def strategy(
+        self,
+        query: NDArray[np.float32],
+        k: int = 500,
+        effort: int | None = None,
+        allow: Mask | Filter | None = None,
+        deny: NDArray[np.int32] | None = None,
+        mode: Mode = "budget",
+    ) -> Literal["none", "scan", "list", "partitions", "walk"]: ...
+    def _search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        effort: int | None,
+        allow: Mask | Filter | None,
+        deny: NDArray[np.int32] | None,
+        mode: str = "budget",
+        keep: float | None = None,
+        stop: float | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], str]: ...
+    def filter(self, mask: Mask) -> Filter: ...
+    def append(self, vector: NDArray[np.float32]) -> int: ...
+    def remove(self, row: int) -> None: ...
     def vector(self, row: int) -> NDArray[np.float32]: ...
     def __len__(self) -> int: ...
     @property
     def metric(self) -> Literal["ip", "cosine", "l2"]: ...
     @property
-    def kind(self) -> Literal["flat", "hnsw"]: ...
+    def kind(self) -> Literal["flat", "hnsw", "partition"]: ...
     @property
     def recall_reached(self) -> float: ...
+    @property
+    def measured_us(self) -> dict[str, float]: ...
 
 def prepared(vectors: NDArray[np.float32], normalise: bool, width: int) -> NDArray[np.float32]: ...

@@ -1,8 +1,8 @@
-"""Vector search over one mapped file: the nearest items to a query, by an exact scan or a walk over a graph."""
+"""Vector search over one mapped file: the nearest items to a query, by a scan, by partitions or by a walk over a graph."""
 
-from libc.math cimport isfinite
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.math cimport isfinite, pow as c_pow
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t
+from libc.string cimport memset
 
 import operator
 import os
@@ -11,67 +11,41 @@ import numpy as np
 cimport numpy as cnp
 
 from pairec_fast.core import index_file
-from pairec_fast.core.arena cimport Block, Stamps
+from pairec_fast.core.arena cimport check_rows
+from pairec_fast.core.index_scratch cimport SearchScratch
+from pairec_fast.core.index_types cimport (
+    Flat, Graph, Kind, Metric, Partition, block_kernels, c_append, c_prepare, c_search, row_kernels, scorer,
+)
 
 cnp.import_array()
 
 # Longer vectors, or queries ten times as long, may score beyond float32 (3.4e38), and infinities have no order.
 LENGTH_MAX = 1e18
+LISTED_SHARE = 8  # a filter that allows fewer than this part of all places also lists them
+STRATEGIES = ("none", "scan", "list", "partitions", "walk")
+MODES = ("budget", "recall")
 
 
-cdef size_t line(size_t size) noexcept:
-    return (size + 63) // 64 * 64
+cdef class Filter:
+    """Which rows of an index may be found, prepared once: `index.filter(mask)`. Safe to share between threads."""
 
+    def __init__(self):
+        raise TypeError("made by VectorIndex.filter(mask)")
 
-cdef int32_t count_allowed(const uint8_t* allow, int32_t count) noexcept nogil:
-    cdef int32_t row, allowed = 0
-    for row in range(count):
-        allowed += allow[row] != 0
-    return allowed
+    def __len__(self) -> int:
+        return self.c.count
 
+    def add(self, row) -> None:
+        """Allow a row that was appended to the index. Searches in other threads see it from some moment on.
 
-cdef class SearchScratch:
-    """All memory a search needs; with one, a search allocates nothing. One search at a time.
-
-    Args:
-        count_max: vectors of the largest index it will search.
-        pool_max: the largest `k`, and the largest effort of a walk (`effort` of the index).
-        dim_max: the longest query; for `query`, room for a prepared one.
-
-    Raises:
-        ValueError: a size is not positive.
-        MemoryError: the block cannot be had.
-    """
-
-    def __cinit__(self, int32_t count_max, int32_t pool_max, int32_t dim_max=1):
-        for name, value in (("count_max", count_max), ("pool_max", pool_max), ("dim_max", dim_max)):
-            if value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        cdef size_t stamps = line(4 * <size_t> count_max), keys = line(8 * <size_t> best_capacity(pool_max))
-        cdef size_t block = line(4 * block_rows), query = line(4 * (<size_t> dim_max + 15))
-        cdef size_t results = line(4 * <size_t> pool_max)
-        self._block = Block(stamps + 2 * keys + 2 * block + query + 2 * results)
-        cdef char* at = <char*> self._block.data
-        self.c.pool_max = pool_max
-        self.c.visited.stamp = <uint32_t*> at
-        self.c.visited.size = count_max
-        at += stamps
-        self.c.pool = <uint64_t*> at
-        at += keys
-        self.c.frontier = <uint64_t*> at
-        at += keys
-        self.c.rows = <int32_t*> at
-        at += block
-        self.c.scores = <float*> at
-        at += block
-        self.query = <float*> at
-        at += query
-        self.rows = <int32_t*> at
-        at += results
-        self.scores = <float*> at
-        self.count_max = count_max
-        self.pool_max = pool_max
-        self.dim_max = dim_max
+        Raises:
+            IndexError: it is none.
+        """
+        cdef VectorIndex index = self.index
+        cdef int64_t at = operator.index(row) - index.count
+        if not 0 <= at < index.c.fresh.flat.count:
+            raise IndexError(f"row must be one appended since, {index.count} to {len(index) - 1}, got {row}")
+        self._fresh[at // 16] |= np.uint16(1 << (at % 16))
 
 
 cdef class VectorIndex:
@@ -85,151 +59,250 @@ cdef class VectorIndex:
         raise TypeError("open an index with VectorIndex.load(path), or make one with VectorIndex.build(vectors, path)")
 
     @staticmethod
-    def build(vectors, path, metric="ip", kind="auto", k=500, recall=0.95, queries=None, seed=0, *, progress=None):
-        """Write an index file, and choose the effort a search needs. Offline: minutes for a million vectors.
+    def build(vectors, path, metric="ip", kind="auto", k=500, recall=0.95, queries=None, seed=0, *, progress=None,
+              graph=None):
+        """Write an index file, and choose the effort a search needs. Offline: a minute for a million vectors.
 
         Args:
             vectors: [n, dim] float32, finite; a memory map is read in pieces.
             path: the file; written beside it and renamed, so readers see the old one or the new one.
             metric: `ip` (inner product), `cosine` or `l2` (squared distance, negated).
-            kind: `flat` scans every vector, exact; `hnsw` walks a graph (needs hnswlib). `auto` is flat up to 100,000
-                vectors: a scan of those costs no more than a walk for hundreds of neighbours.
+            kind: `flat` scans every vector by 8 bits a dim and is exact; `partition` scans those lists around centroids
+                that promise most, by 4 bits, and what is best of them by 8 and 16; `hnsw` walks a graph (built by
+                hnswlib) by 8 bits. `auto` is flat up to 10,000 vectors, beyond the fastest on the tuning queries of
+                flat, partition and, for k up to 50 and where hnswlib is installed, hnsw.
             k, recall: effort is the smallest that finds this share of the k nearest (all of them if there are fewer).
             queries: [q, dim] float32, what will be asked; 200 of them are used. Without, it tunes on vectors and
                 mixtures of two and three of them, perturbed by noise of half the data's deviation, for a recall
                 nearer to 1 by 30 % of the gap: live queries lie off the data.
-            seed: for the graph and the choice of tuning queries. The same file for the same input up to 20,000
-                vectors; beyond, all processors insert at once, and links depend on who came first.
-            progress: called with (vectors inserted, n) while the graph grows.
+            seed: for centroids, the graph and the choice of tuning queries. The same file for the same input and kind
+                (apart from the times it notes), of a graph up to 20,000 vectors; beyond, all processors insert at once,
+                and links depend on who came first.
+            progress: called with (vectors done, n) while the file is made.
+            graph: kind hnsw: a file that hnswlib saved, of these vectors with their rows as labels (or, for inner
+                products, with the dim added that makes them equally long); instead of growing one.
 
         Raises:
             ValueError: an argument is not as above; a vector that is not finite, longer than 1e18, or zero under
-                cosine is named by its row.
+                cosine is named by its row; what is wrong with `graph`.
             ImportError: kind hnsw without hnswlib.
             OSError: the file cannot be written.
         """
         from pairec_fast.core.index_build import build
-        build(vectors, path, metric, kind, k, recall, queries, seed, progress)
+        build(vectors, path, metric, kind, k, recall, queries, seed, progress, graph)
 
     @staticmethod
-    def load(path, verify=True) -> VectorIndex:
+    def load(path, verify=True, *, spare=0) -> VectorIndex:
         """Map an index file. Costs address space, not memory: processes on one machine share its pages.
 
-        Without `verify`, only the header and the size of the file are checked; a file whose links were altered is then
-        undefined behaviour when searched.
+        Args:
+            verify: read every byte. Without, only the header and the size of the file are checked; a file whose numbers
+                were altered is then undefined behaviour when searched.
+            spare: how many vectors may be appended in memory.
 
         Raises:
             SnapshotError: not an index, another version, altered, cut short.
+            ValueError: `spare` is negative.
         """
         cdef VectorIndex index = VectorIndex.__new__(VectorIndex)
         index.path = os.fsdecode(path)
         data = index_file.map_file(index.path)
-        header = index_file.read_header(index.path, data)
+        header, payload_crc = index_file.read_header(index.path, data)
         if verify:
-            index_file.verify(index.path, data, header)
-        cdef const unsigned char[::1] view = data
-        cdef const char* base = <const char*> &view[0]
-        vectors, links, upper = header.sections
-        index._map = data
-        index._header = header
-        index._free = []
-        index.count = header.count
-        index.dim = header.dim
-        index.width = header.width
-        index.effort = header.effort
-        index.normalise = header.metric == "cosine"
-        index.graph.vectors.data = <const float*> (base + <size_t> vectors[0])
-        index.graph.vectors.count = header.count
-        index.graph.vectors.width = header.width
-        index.graph.vectors.scorer = scorer(<Metric> <int> index_file.METRICS.index(header.metric))
-        index.graph.links = NULL
-        if header.kind == "hnsw":
-            index.graph.links = <const int32_t*> (base + <size_t> links[0])
-        index.graph.degree = header.degree
-        index.graph.upper_degree = header.upper_degree
-        index.graph.levels = len(header.level_nodes)
-        index.graph.entry = header.entry
-        cdef const int32_t* nodes = <const int32_t*> (base + <size_t> upper[0])
-        cdef int level
-        for level in range(index.graph.levels):
-            index.graph.upper[level] = nodes
-            nodes += <size_t> header.level_nodes[level] * (2 + index.graph.upper_degree)
+            index_file.verify(index.path, data, header, payload_crc)
+        if not 0 <= spare < 2**31 - header.count:
+            raise ValueError(f"spare must be 0 to {2**31 - 1 - header.count}, got {spare}")
+        parts = index_file.arrays(data, header)
+        index._map, index._header, index._parts, index._free, index._live = data, header, parts, [], None
+        index.count, index.dim, index.width, index.effort = header.count, header.dim, header.width, header.effort
+        index.is_l2 = header.metric == "l2"
+        index.tuned_k, index.growth = header.k, header.growth
+        index.c.kind = <Kind> <int> index_file.KINDS.index(header.kind)
+        index.c.count, index.c.dim, index.c.width = header.count, header.dim, header.width
+        index.c.normalise = header.metric == "cosine"
+        index.c.live = <const uint16_t*> address(parts, "live")
+        index.c.is_whole = True
+        index.c.place = <const int32_t*> address(parts, "place")
+        {"flat": index._open_flat, "partition": index._open_partition, "hnsw": index._open_graph}[header.kind](parts)
+        index._open_fresh(spare)
         return index
 
-    def search(self, query, k=500, effort=None, allow=None):
+    def _open_flat(self, dict parts):
+        cdef Flat* flat = &self.c.flat
+        flat.count, flat.width, flat.quads, flat.l2 = self.count, self.width, self._header.quads, self.is_l2
+        flat.vectors = <const float*> address(parts, "vectors")
+        flat.codes = <const uint8_t*> address(parts, "codes")
+        flat.bias = <const float*> address(parts, "bias")
+        flat.scale, flat.error, flat.longest = self._header.scale, self._header.error, self._header.longest
+        flat.blocks = block_kernels()
+        flat.scorer = scorer(Metric.l2 if self.is_l2 else Metric.ip)
+
+    def _open_partition(self, dict parts):
+        cdef Partition* one = &self.c.partition
+        header = self._header
+        one.lists, one.width, one.quads = len(parts["size"]), self.width, header.quads
+        one.row_bytes, one.l2 = header.row_bytes, self.is_l2
+        one.keep, one.reach, one.stop, one.centroid_scale = header.keep, header.reach, header.stop, header.centroid_scale
+        one.centroids = <const float*> address(parts, "centroids")
+        one.centroid_codes = <const uint8_t*> address(parts, "centroid_codes")
+        one.spread = <const float*> address(parts, "spread")
+        one.square = <const float*> address(parts, "square")
+        one.block = <const int32_t*> address(parts, "block")
+        one.size = <const int32_t*> address(parts, "size")
+        one.list = <const uint16_t*> address(parts, "list")
+        one.scale4 = <const float*> address(parts, "scale4")
+        one.scale8 = <const float*> address(parts, "scale8")
+        one.codes = <const uint8_t*> address(parts, "codes")
+        one.rows = <const int8_t*> address(parts, "rows")
+        one.bias = <const float*> address(parts, "bias")
+        one.row = <const int32_t*> address(parts, "row")
+        one.blocks = block_kernels()
+        one.kernels = row_kernels()
+        one.scorer = scorer(Metric.ip)
+
+    def _open_graph(self, dict parts):
+        cdef Graph* graph = &self.c.graph
+        graph.kernels = row_kernels()
+        graph.high = <const int8_t*> address(parts, "high")
+        graph.low = <const int8_t*> address(parts, "low")
+        graph.links = <const int32_t*> address(parts, "links")
+        graph.entry_rows = <const int32_t*> address(parts, "entry_rows")
+        graph.entry_high = <const int8_t*> address(parts, "entry_high")
+        graph.square = <const float*> address(parts, "square")
+        graph.entry_square = <const float*> address(parts, "entry_square")
+        graph.square_max = self._header.longest ** 2
+        graph.scale = self._header.scale or 1.0  # of vectors that are all zero
+        graph.count, graph.width = self.count, self._header.row_bytes
+        graph.degree, graph.entries = parts["links"].shape[1], len(parts["entry_rows"])
+
+    def _open_fresh(self, int32_t spare):
+        cdef int32_t blocks = (spare + 15) // 16, quads = self._header.quads
+        self.c.fresh.first, self.c.fresh.capacity = self.count, spare
+        self._fresh = {}
+        if spare == 0:
+            return
+        # Zero pages cost nothing until a vector is written to them.
+        parts = {
+            "vectors": np.zeros((spare, self.width), np.float32),
+            "codes": np.zeros((blocks, quads, 16, 4), np.uint8),
+            "live": np.zeros(blocks, np.uint16),
+        }
+        if self.is_l2:
+            parts["bias"] = np.zeros(blocks * 16, np.float32)
+        self._fresh = parts
+        cdef Flat* flat = &self.c.fresh.flat
+        flat.count, flat.width, flat.quads, flat.l2 = 0, self.width, quads, self.is_l2
+        flat.vectors = <const float*> address(parts, "vectors")
+        flat.codes = <const uint8_t*> address(parts, "codes")
+        flat.bias = <const float*> address(parts, "bias")
+        flat.scale, flat.error, flat.longest = self._header.scale, 0.0, 0.0
+        flat.blocks = block_kernels()
+        flat.scorer = scorer(Metric.l2 if self.is_l2 else Metric.ip)
+        self.c.fresh.live = <uint16_t*> address(parts, "live")
+
+    def search(self, query, k=500, effort=None, allow=None, deny=None, mode="budget"):
         """The nearest rows to a query, best first; of equal scores, the smaller row.
 
         Args:
             query: [dim] float32, finite, not zero under cosine.
             k: how many; all of them if there are fewer.
-            effort: how many nodes of the graph to expand, rounded up to a multiple of 4; None is `self.effort`, twice
-                as much is twice the work. Where a scan costs no more than the walk would (hundreds of expansions for
-                tens of thousands of vectors, or few allowed rows), and for kind flat, it is taken: exact.
-            allow: [count] bool or uint8: only rows that hold True are returned; or None. min(k, allowed) rows always.
+            effort: kind partition: how many vectors to scan; kind hnsw: how many nodes of the graph to expand. None is
+                what `build` found sufficient, for another k by its growth; twice as much is twice the work. Where looking
+                at every allowed row costs less (few are allowed), that is done. Kind flat needs none.
+            allow: only rows that hold True are returned: [count] bool or uint8, or, prepared, a `Filter` of this index;
+                or None. The work grows as the filter's share of all rows needs it.
+            deny: rows that are not returned, int32, some hundreds: what the user was shown; or None.
+            mode: `budget` does the work it is given; `recall` does half of it and then as much as the query needs (up
+                to four times as much): fewer queries with bad recall, a longer tail.
 
         Returns:
-            rows int32 [<= k], scores float32 [<= k]: inner product, cosine, or negated squared distance. Both are owned
-            by the caller.
+            rows int32 [<= k], scores float32 [<= k]: inner product, cosine, or negated squared distance; min(k, allowed)
+            of them. Kind flat computes scores in float32, the others to 16 bits a dim. Both are owned by the caller.
 
         Raises:
-            TypeError: `query` is not float32, `allow` not bool or uint8.
-            ValueError: another shape, not finite, zero under cosine; `k` or `effort` not positive.
+            TypeError: `query` is not float32, `allow` not bool, uint8 or a Filter, `deny` not int32.
+            ValueError: another shape, not finite, zero under cosine; `k` or `effort` not positive; a filter of another
+                index; a denied row that is none; an unknown mode.
         """
+        return self._search(query, k, effort, allow, deny, mode)[:2]
+
+    def strategy(self, query, k=500, effort=None, allow=None, deny=None, mode="budget") -> str:
+        """How such a search comes by its rows: `scan` of all, `list` of the few allowed, `partitions`, `walk`, `none`."""
+        return self._search(query, k, effort, allow, deny, mode)[2]
+
+    def _search(self, query, k, effort, allow, deny, mode="budget", keep=None, stop=None):
+        """Rows, scores, strategy. `keep`, `stop`: instead of those of the file, for tuning; by one thread."""
         cdef cnp.ndarray vector = self._query(query)
-        cdef int64_t budget = self.effort
         k = operator.index(k)
         if k <= 0:
             raise ValueError(f"k must be positive, got {k}")
+        cdef int32_t size = min(k, len(self))
+        cdef c_Work work = self._work(size)
         if effort is not None:
             effort = operator.index(effort)
             if effort <= 0:
                 raise ValueError(f"effort must be positive, got {effort}")
-            budget = min(effort, self.count)
-        cdef const uint8_t* allow_ = NULL
-        cdef int32_t allowed = self.count
-        cdef cnp.ndarray mask
-        if allow is not None:
-            mask = self._allow(allow)
-            allow_ = <const uint8_t*> cnp.PyArray_DATA(mask)
-            allowed = count_allowed(allow_, self.count)
-        cdef int32_t size = min(k, allowed)
-        if size == 0:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        cdef SearchScratch scratch = self._take(max(size, min(budget, self.effort_max())))
+            work.effort = min(effort, self.count)
+        if mode not in MODES:
+            raise ValueError(f"mode must be {' or '.join(MODES)}, got {mode!r}")
+        work.adaptive = mode == "recall"
+        if keep is not None:
+            self.c.partition.keep = keep
+        if stop is not None:
+            self.c.partition.stop = stop
+        cdef Filter filter_ = self._filter(allow)
+        cdef c_Allow allowed = filter_.c if filter_ is not None else nothing(self.count)
+        denied = self._denied(deny)
+        allowed.deny_count = len(denied)
+        if len(denied):
+            allowed.deny = <const int32_t*> cnp.PyArray_DATA(denied)
+        cdef SearchScratch scratch = self._take(size, work.effort)
         cdef cnp.ndarray rows = np.empty(size, np.int32), scores = np.empty(size, np.float32)
         cdef const float* vector_ = <const float*> cnp.PyArray_DATA(vector)
         cdef int32_t* rows_ = <int32_t*> cnp.PyArray_DATA(rows)
         cdef float* scores_ = <float*> cnp.PyArray_DATA(scores)
         cdef int32_t found
+        cdef Strategy strategy
         with nogil:
             self.prepare(vector_, scratch.query)
-            found = self.search_into(scratch.query, size, budget, allow_, allowed, scratch, rows_, scores_)
+            found = self.search_into(scratch.query, size, work, allowed, scratch, rows_, scores_, &strategy)
         self._free.append(scratch)
-        assert found == size, "the scan returns every allowed row"
-        return rows, scores
+        if found < size:
+            rows, scores = rows[:found].copy(), scores[:found].copy()
+        return rows, scores, STRATEGIES[<int> strategy]
 
-    cdef SearchScratch _take(self, int32_t pool_max):
+    cdef SearchScratch _take(self, int32_t k, int64_t effort):
         # A list is a stack under the GIL: a thread takes one or makes one. There are as many as ever searched at once.
         cdef SearchScratch scratch
         try:
             scratch = self._free.pop()
         except IndexError:
             scratch = None
-        if scratch is None or scratch.pool_max < pool_max:
-            scratch = SearchScratch(self.count, max(1024, pool_max), self.dim)
+        if scratch is None or not scratch.fits(&self.c, k, effort):
+            scratch = SearchScratch.make(&self.c, max(k, 512), effort)
         return scratch
 
-    cdef int64_t effort_max(self) noexcept nogil:
-        return c_effort_max(self.graph)
+    cdef c_Work _work(self, int32_t k) noexcept nogil:
+        # What a graph finds within an effort is about the same share of fewer; of more it must at least come by them.
+        cdef double times = <double> k / self.tuned_k
+        cdef c_Work work
+        work.growth = self.growth
+        if self.c.kind == Kind.partition:
+            times = c_pow(times, self.growth)
+        elif times < 1:
+            times = 1
+        work.effort = max(<int64_t> 1, min(<int64_t> (self.effort * times + 0.5), <int64_t> self.count))
+        work.adaptive = False
+        return work
 
     cdef void prepare(self, const float* query, float* padded) noexcept nogil:
-        c_prepare(query, self.dim, self.width, self.normalise, padded)
+        c_prepare(query, self.dim, self.width, self.c.normalise, padded)
 
     cdef int32_t search_into(
-        self, const float* query, int32_t k, int64_t effort, const uint8_t* allow, int32_t allowed,
-        SearchScratch scratch, int32_t* rows, float* scores,
+        self, const float* query, int32_t k, const c_Work& work, const c_Allow& allow, SearchScratch scratch,
+        int32_t* rows, float* scores, Strategy* strategy,
     ) noexcept nogil:
-        return c_search(self.graph, query, k, effort, allow, allowed, scratch.c, rows, scores)
+        return c_search(self.c, query, k, work, allow, scratch.c, rows, scores, strategy)
 
     def _query(self, query):
         array = np.asarray(query)
@@ -246,35 +319,135 @@ cdef class VectorIndex:
         if not isfinite(square):
             first = np.flatnonzero(~np.isfinite(vector))[0]
             raise ValueError(f"query must be finite, got {vector[first]} at {first}")
-        if self.normalise and square == 0:
+        if self.c.normalise and square == 0:
             raise ValueError("query is zero; cosine is not defined for it")
-        if not self.normalise and square > 100 * LENGTH_MAX * LENGTH_MAX:
+        if not self.c.normalise and square > 100 * LENGTH_MAX * LENGTH_MAX:
             raise ValueError(f"query is {square ** 0.5:.3g} long; at most {10 * LENGTH_MAX:g} is searched for")
         return vector
 
-    def _allow(self, allow):
-        if not isinstance(allow, np.ndarray) or allow.dtype not in (np.bool_, np.uint8):
-            given = getattr(allow, "dtype", type(allow).__name__)
-            raise TypeError(f"allow must be an array of bool or uint8, got {given}")
-        if allow.shape != (self.count,):
-            raise ValueError(f"allow must have shape ({self.count},), got {allow.shape}")
-        return np.ascontiguousarray(allow).view(np.uint8)
+    def filter(self, mask) -> Filter:
+        """Prepare a filter for many searches: rows that hold True may be found.
 
-    def vector(self, row):
-        """A copy of a row's vector, [dim] float32; under cosine as stored, of length 1.
+        Args:
+            mask: bool or uint8 [count], or longer, with appended rows; those beyond its end may not be found until
+                `Filter.add` allows them.
+
+        Raises:
+            TypeError: another dtype.
+            ValueError: another shape.
+        """
+        if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
+            given = getattr(mask, "dtype", type(mask).__name__)
+            raise TypeError(f"allow must be an array of bool or uint8, or a Filter, got {given}")
+        if mask.ndim != 1 or not self.count <= mask.shape[0] <= len(self):
+            raise ValueError(f"allow must have shape ({self.count},), got {mask.shape}")
+        cdef Filter filter_ = Filter.__new__(Filter)
+        by_place = np.zeros(16 * len(self._parts["live"]), np.bool_)
+        by_place[self._parts["place"] if "place" in self._parts else slice(self.count)] = mask[:self.count] != 0
+        filter_.index = self
+        filter_._lanes = np.packbits(by_place, bitorder="little").view(np.uint16)
+        filter_._listed = np.flatnonzero(by_place).astype(np.int32)
+        filter_.c.count = len(filter_._listed)
+        filter_.c.lanes = <const uint16_t*> cnp.PyArray_DATA(filter_._lanes)
+        if filter_.c.count * LISTED_SHARE <= self.count or filter_.c.count < 1024:
+            filter_.c.listed = <const int32_t*> cnp.PyArray_DATA(filter_._listed)
+        else:
+            filter_._listed = None
+        if self.c.fresh.capacity:
+            later = np.zeros(16 * len(self._fresh["live"]), np.bool_)
+            later[: mask.shape[0] - self.count] = mask[self.count:] != 0
+            filter_._fresh = np.packbits(later, bitorder="little").view(np.uint16)
+            filter_.c.fresh = <const uint16_t*> cnp.PyArray_DATA(filter_._fresh)
+        return filter_
+
+    def _filter(self, allow):
+        if allow is None or isinstance(allow, Filter):
+            if allow is not None and (<Filter> allow).index is not self:
+                raise ValueError("allow is a Filter of another index")
+            return allow
+        return self.filter(allow)
+
+    def _denied(self, deny):
+        if deny is None:
+            return np.empty(0, np.int32)
+        if not isinstance(deny, np.ndarray) or deny.dtype != np.int32 or deny.ndim != 1:
+            raise TypeError(f"deny must be an array [rows] of int32, got {getattr(deny, 'dtype', type(deny).__name__)}")
+        rows = np.ascontiguousarray(deny)
+        if len(rows):
+            check_rows("deny", <const int32_t*> cnp.PyArray_DATA(rows), len(rows), len(self))
+        return rows
+
+    def append(self, vector) -> int:
+        """Add a vector, in memory of this process; its row: `len(index)` before. One thread at a time.
+
+        Searches in other threads find it, or do not yet; none waits.
+
+        Args:
+            vector: [dim] float32, as for `build`.
+
+        Raises:
+            TypeError, ValueError: as a query; longer than 1e18; or `spare` are appended already.
+        """
+        cdef cnp.ndarray checked = self._query(vector)
+        if self.c.fresh.flat.count == self.c.fresh.capacity:
+            raise ValueError(f"{self.c.fresh.capacity} vectors were appended; load with a larger spare")
+        if not self.c.normalise and np.linalg.norm(checked.astype(np.float64)) > LENGTH_MAX:
+            raise ValueError(f"vector is longer than {LENGTH_MAX:g}")
+        cdef cnp.ndarray padded = np.empty(self.width, np.float32)
+        self.prepare(<const float*> cnp.PyArray_DATA(checked), <float*> cnp.PyArray_DATA(padded))
+        c_append(self.c, <const float*> cnp.PyArray_DATA(padded))
+        return len(self) - 1
+
+    def remove(self, row) -> None:
+        """Let a row be found no more. One thread at a time; searches in others see it, or do not yet; none waits.
 
         Raises:
             IndexError: there is no such row.
         """
-        cdef int64_t at = operator.index(row)
-        if not 0 <= at < self.count:
-            raise IndexError(f"row must be 0 to {self.count - 1}, got {at}")
-        cdef cnp.ndarray copy = np.empty(self.dim, np.float32)
-        memcpy(cnp.PyArray_DATA(copy), self.graph.vectors.data + <size_t> at * self.width, 4 * <size_t> self.dim)
-        return copy
+        cdef int64_t at = self._row(row)
+        if at >= self.count:
+            live, at = self._fresh["live"], at - self.count
+        else:
+            if self._live is None:
+                self._live = self._parts["live"].copy()
+                self.c.is_whole = False
+                self.c.live = <const uint16_t*> cnp.PyArray_DATA(self._live)
+            live = self._live
+            if self.c.place != NULL:
+                at = self.c.place[at]
+        live[at // 16] &= np.uint16(~(1 << (at % 16)) & 0xFFFF)
+
+    def _row(self, row) -> int:
+        at = operator.index(row)
+        if not 0 <= at < len(self):
+            raise IndexError(f"row must be 0 to {len(self) - 1}, got {at}")
+        return at
+
+    def vector(self, row):
+        """A copy of a row's vector, [dim] float32, under cosine of length 1; of kinds partition and hnsw to 16 bits.
+
+        With it as a query, `search` finds the rows most like a row.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        cdef int64_t at = self._row(row)
+        parts = self._parts
+        if at >= self.count:
+            return self._fresh["vectors"][at - self.count, :self.dim].copy()
+        if self.kind == "flat":
+            return parts["vectors"][at, :self.dim].copy()
+        if self.kind == "hnsw":
+            high, low, scale, centre = parts["high"][at], parts["low"][at], self._header.scale, np.float32(0)
+        else:
+            place = parts["place"][at]
+            (high, low), list_ = parts["rows"][place], parts["list"][place // 16]
+            scale, centre = parts["scale8"][list_], parts["centroids"][list_, :self.dim]
+        words = high[:self.dim] * np.float32(256) + low[:self.dim]
+        return (centre + words * np.float32(scale / 256)).astype(np.float32)
 
     def __len__(self) -> int:
-        return self.count
+        return self.count + self.c.fresh.flat.count
 
     def __repr__(self) -> str:
         shape = f"{self.count:,} x {self.dim}"
@@ -282,12 +455,10 @@ cdef class VectorIndex:
 
     @property
     def metric(self) -> str:
-        """`ip`, `cosine` or `l2`."""
         return self._header.metric
 
     @property
     def kind(self) -> str:
-        """`flat` or `hnsw`."""
         return self._header.kind
 
     @property
@@ -295,9 +466,29 @@ cdef class VectorIndex:
         """The recall measured at `effort` when it was chosen; below what was asked for if no effort reached that."""
         return self._header.recall_reached
 
+    @property
+    def measured_us(self) -> dict:
+        """Kind -> median of a search in us, on the machine and the day of `build`, of every kind it tried."""
+        return dict(self._header.measured_us)
+
+
+cdef c_Allow nothing(int32_t count) noexcept nogil:
+    """All rows."""
+    cdef c_Allow allow
+    memset(&allow, 0, sizeof(allow))
+    allow.count = count
+    return allow
+
+
+cdef const void* address(dict parts, str name):
+    """Of an array, or NULL."""
+    if name not in parts:
+        return NULL
+    return cnp.PyArray_DATA(parts[name])
+
 
 def prepared(const float[:, ::1] vectors not None, bint normalise, int32_t width):
-    """Rows as the file holds them: [n, width] float32, zeros beyond dim, of length 1 if `normalise`."""
+    """Rows as a search wants them: [n, width] float32, zeros beyond dim, of length 1 if `normalise`."""
     cdef cnp.ndarray out = np.empty((vectors.shape[0], width), np.float32)
     cdef float* padded = <float*> cnp.PyArray_DATA(out)
     cdef Py_ssize_t i

@@ -1,145 +1,164 @@
-"""The file of a vector index: one header, three sections, mapped as it lies. Little-endian throughout.
+"""The file of a vector index: a preamble, a header, sections, mapped as they lie. Little-endian throughout.
 
-    bytes 0..255     header, see `Header`; its last four bytes are the CRC-32C of those before
-    vectors          float32 [count, width]; width is dim rounded up to 16, the lanes beyond dim zero;
-                     normalised if the metric is cosine
-    links            int32 [count, degree]: rows of neighbours, then -1 (kind hnsw)
-    upper            int32: for each upper level, level 1 first, [nodes, 2 + upper_degree]: the node's row, its slot
-                     one level below (at level 1 its row), the slots of its neighbours in this level, then -1
+    bytes 0..31      preamble: magic, version, bytes of the header, its CRC-32C, that of all sections with their gaps
+    header           JSON, see `Header`, then zeros up to the first section
+    sections         arrays of the dtype and shape the header gives, each on a line of 64 bytes, in its order
 
-Every section starts on a 64-byte line; the gaps hold zeros. The payload checksum covers all bytes after the header.
+What a section holds is said in csrc/flat.hpp, hnsw.hpp and partition.hpp. Gaps hold zeros.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import struct
 from typing import Any
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pairec_fast.core.checksum import crc32c
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.errors import SnapshotError
 
 MAGIC = b"PAIRECVI"
-VERSION = 1
-HEADER_BYTES = 256
-LANES = 16
+VERSION = 2
 LINE_BYTES = 64
-DEGREE_MAX = 64  # csrc/hnsw.hpp, degree_max
-LEVELS_MAX = 16  # csrc/hnsw.hpp, levels_max
+LANES = 16  # csrc/distance.hpp, lanes; csrc/blocks.hpp, block_lanes
 DIM_MAX = 65_536
-KINDS = ("flat", "hnsw")
+LISTS_MAX = 65_535  # csrc/partition.hpp
+DEGREE_MAX = 64  # csrc/hnsw.hpp
+ENTRIES_MAX = 4096  # csrc/hnsw.hpp
+KINDS = ("flat", "hnsw", "partition")
 METRICS = ("ip", "cosine", "l2")
-_FORMAT = struct.Struct(f"<8s10iqffi4x7Q{LEVELS_MAX}iI")
-_CHECKSUM = struct.Struct("<I")
+PREAMBLE = struct.Struct("<8s4I8x")
 
 
-def aligned(size: int) -> int:
-    return -(-size // LINE_BYTES) * LINE_BYTES
+def aligned(size: int, to: int = LINE_BYTES) -> int:
+    return -(-size // to) * to
 
 
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """What a file says of itself. Offsets and sizes follow from the counts; a file that says otherwise is refused."""
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`offset` counts from the beginning of the file."""
+
+    dtype: str
+    shape: list[int]
+    offset: int
+
+    @property
+    def bytes(self) -> int:
+        return int(np.dtype(self.dtype).itemsize) * math.prod(self.shape)
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a file says of itself.
+
+    `effort` is the work that found `recall_reached` of the `k` nearest of the tuning queries; `recall` was asked for.
+    """
 
     kind: str
     metric: str
     dim: int
     count: int
-    degree: int = 0
-    upper_degree: int = 0
-    entry: int = 0  # a slot in the topmost level; a row where there is none
-    level_nodes: tuple[int, ...] = ()  # level 1 first
-    effort: int = 0
-    recall: float = 1.0  # what was asked for
-    recall_reached: float = 1.0  # what the tuning queries measured at `effort`
-    k: int = 1  # at which both hold
-    payload_crc: int = 0
+    scale: float  # of codes of 8 bits: a lane is code * scale, nearly
+    k: int
+    effort: int
+    recall: float
+    recall_reached: float
+    error: float = 0.0  # flat: the longest difference between a vector and its codes
+    longest: float = 0.0  # the longest vector
+    growth: float = 0.5  # of the effort with k, an exponent
+    keep: float = 2.0  # partition: rows that pass from 4 bits to 8, of k
+    reach: float = 1.0  # partition: in the order of lists, what a deviation counts
+    stop: float = 3.0  # partition: the same, for when to stop
+    centroid_scale: float = 0.0
+    measured_us: dict[str, float] = {}  # kind -> median of a search at that recall when it was built
+    sections: dict[str, Section]
 
     @property
     def width(self) -> int:
-        return -(-self.dim // LANES) * LANES
+        """Floats of a vector."""
+        return aligned(self.dim, LANES)
 
     @property
-    def sections(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Offset and bytes of vectors, links, upper."""
-        vectors = 4 * self.count * self.width
-        links = 4 * self.count * self.degree
-        upper = 4 * sum(self.level_nodes) * (2 + self.upper_degree) if self.level_nodes else 0
-        second = HEADER_BYTES + aligned(vectors)
-        third = second + aligned(links)
-        return (HEADER_BYTES, vectors), (second, links), (third, upper)
+    def quads(self) -> int:
+        """Fours of dims of a block: an even number."""
+        return aligned(self.dim, 8) // 4
 
     @property
-    def file_bytes(self) -> int:
-        offset, size = self.sections[2]
-        return offset + aligned(size)
+    def row_bytes(self) -> int:
+        """Of a plane of codes."""
+        return aligned(self.dim, 32)
 
-    def pack(self) -> bytes:
-        levels = (*self.level_nodes, *(0,) * (LEVELS_MAX - len(self.level_nodes)))
-        head = _FORMAT.pack(
-            MAGIC, VERSION, KINDS.index(self.kind), METRICS.index(self.metric), self.dim, self.width, self.count,
-            self.degree, self.upper_degree, len(self.level_nodes), self.entry, self.effort, self.recall,
-            self.recall_reached, self.k, *(number for section in self.sections for number in section), self.file_bytes,
-            *levels, self.payload_crc,
-        )  # fmt: skip
-        head += bytes(HEADER_BYTES - len(head) - 4)
-        return head + _CHECKSUM.pack(crc32c(head))
+    def expected(self) -> dict[str, tuple[str, list[int]]]:
+        """Section -> dtype and shape, as kind and counts imply; what only a section can tell is taken from it."""
+        n, width, quads, row_bytes = self.count, self.width, self.quads, self.row_bytes
+        blocks = aligned(n, LANES) // LANES
+        l2 = self.metric == "l2"
+        if self.kind == "flat":
+            bias = {"bias": ("<f4", [blocks * LANES])} if l2 else {}
+            return {
+                "codes": ("|u1", [blocks, quads, LANES, 4]),
+                "live": ("<u2", [blocks]),
+                "vectors": ("<f4", [n, width]),
+                **bias,
+            }
+        if self.kind == "hnsw":
+            degree, entries = self._length("links", 1), self._length("entry_rows", 0)
+            square = {"square": ("<f4", [n]), "entry_square": ("<f4", [entries])} if l2 else {}
+            return {
+                "high": ("|i1", [n, row_bytes]),
+                "low": ("|i1", [n, row_bytes]),
+                "live": ("<u2", [blocks]),
+                "links": ("<i4", [n, degree]),
+                "entry_rows": ("<i4", [entries]),
+                "entry_high": ("|i1", [entries, row_bytes]),
+                **square,
+            }
+        lists, blocks = self._length("size", 0), self._length("live", 0)
+        bias = {"bias": ("<f4", [blocks * LANES])} if l2 else {}
+        return {
+            "centroids": ("<f4", [lists, width]),
+            "centroid_codes": ("|u1", [aligned(lists, LANES) // LANES, quads, LANES, 4]),
+            "spread": ("<f4", [lists]),
+            "square": ("<f4", [lists]),
+            "block": ("<i4", [lists + 1]),
+            "size": ("<i4", [lists]),
+            "scale4": ("<f4", [lists]),
+            "scale8": ("<f4", [lists]),
+            "list": ("<u2", [blocks]),
+            "live": ("<u2", [blocks]),
+            "codes": ("|u1", [blocks, quads // 2, LANES, 4]),
+            "rows": ("|i1", [blocks * LANES, 2, row_bytes]),
+            "row": ("<i4", [blocks * LANES]),
+            "place": ("<i4", [n]),
+            **bias,
+        }
+
+    def _length(self, section: str, axis: int) -> int:
+        given = self.sections.get(section)
+        return given.shape[axis] if given is not None and len(given.shape) > axis else 0
 
 
-def read_header(path: str, data: MappedFile) -> Header:
-    """The header of a mapped file, checked against itself and against the size of the file.
+def laid_out(sections: dict[str, tuple[str, list[int]]], first: int) -> dict[str, Section]:
+    """Sections one after the other from the line at or after `first` on."""
+    placed = {}
+    for name, (dtype, shape) in sections.items():
+        placed[name] = Section(dtype, shape, aligned(first))
+        first = placed[name].offset + placed[name].bytes
+    return placed
 
-    Raises:
-        SnapshotError: not an index, another version, altered, cut short or grown.
-    """
-    head = bytes(memoryview(data)[:HEADER_BYTES])
-    if not head.startswith(MAGIC):
-        raise SnapshotError(f"{path} is not a vector index: it begins with {head[:8]!r}, an index with {MAGIC!r}")
-    (version,) = struct.unpack_from("<i", head, 8)
-    if version != VERSION:
-        raise SnapshotError(f"{path} has version {version} of the index format; this build reads version {VERSION}")
-    (said,) = _CHECKSUM.unpack_from(head, HEADER_BYTES - 4)
-    found = crc32c(head[:-4])
-    if found != said:
-        raise SnapshotError(f"{path}: the header's CRC-32C is {found:08x}; the header says {said:08x}. It was altered.")
-    fields = _FORMAT.unpack_from(head)
-    kind, metric, dim, width, count, degree, upper_degree, levels, entry, effort = fields[2:12]
-    recall, recall_reached, k = fields[12:15]
-    for name, value, low, high in (
-        ("kind", kind, 0, len(KINDS) - 1),
-        ("metric", metric, 0, len(METRICS) - 1),
-        ("dim", dim, 1, DIM_MAX),
-        ("count", count, 1, 2**31 - 1),
-        ("degree", degree, kind, DEGREE_MAX if kind else 0),
-        ("upper degree", upper_degree, 0, DEGREE_MAX),
-        ("levels", levels, 0, LEVELS_MAX if kind else 0),
-        ("effort", effort, 1, count),
-    ):
-        if not low <= value <= high:
-            raise SnapshotError(f"{path}: {name} is {value} in the header; this build reads {low} to {high}")
-    level_nodes = fields[22 : 22 + levels]
-    for level, nodes in enumerate(level_nodes, 1):
-        if not 1 <= nodes <= count:
-            raise SnapshotError(f"{path}: level {level} has {nodes} nodes; it should have 1 to {count}")
-    nodes = level_nodes[-1] if levels else count
-    if not 0 <= entry < nodes:
-        raise SnapshotError(f"{path}: the entry is {entry}; the topmost level has {nodes} nodes")
-    header = Header(
-        KINDS[kind], METRICS[metric], dim, count, degree, upper_degree, entry, level_nodes, effort, recall,
-        recall_reached, k, fields[-1],
-    )  # fmt: skip
-    said = (width, *fields[15:22])
-    implied = (header.width, *(number for section in header.sections for number in section), header.file_bytes)
-    if said != implied:
-        raise SnapshotError(f"{path}: width, sections and size are {said} in the header; its counts imply {implied}")
-    if len(data) != header.file_bytes:
-        raise SnapshotError(
-            f"{path} has {len(data):,} bytes; its header says {header.file_bytes:,}. It was cut short or written twice."
-        )
-    return header
+
+def file_bytes(header: Header) -> int:
+    return aligned(max(section.offset + section.bytes for section in header.sections.values()))
+
+
+def packed(header: Header, payload_crc: int, room: int) -> bytes:
+    """Preamble and header, `room` bytes of them."""
+    text = msgspec.json.encode(header)
+    head = PREAMBLE.pack(MAGIC, VERSION, len(text), crc32c(text), payload_crc) + text
+    assert len(head) <= room, "room was made for the header"
+    return head + bytes(room - len(head))
 
 
 def map_file(path: str) -> MappedFile:
@@ -152,49 +171,139 @@ def map_file(path: str) -> MappedFile:
         data = MappedFile(path)
     except OSError as error:
         raise SnapshotError(f"{path} cannot be mapped: {error.strerror or error}") from error
-    if len(data) < HEADER_BYTES:
-        raise SnapshotError(f"{path} has {len(data)} bytes; a vector index has at least {HEADER_BYTES}")
+    if len(data) < PREAMBLE.size:
+        raise SnapshotError(f"{path} has {len(data)} bytes; a vector index has more")
     return data
 
 
-def array(data: MappedFile, section: tuple[int, int], dtype: str, columns: int) -> np.ndarray[Any, Any]:
-    """A section as [rows, columns], a view of the mapped bytes."""
-    offset, size = section
-    flat: np.ndarray[Any, Any] = np.frombuffer(memoryview(data), dtype=dtype, count=size // 4, offset=offset)
-    return flat.reshape(-1, columns)
-
-
-def verify(path: str, data: MappedFile, header: Header) -> None:
-    """Read every byte: the payload's checksum, then that every link leads to a node there is.
+def read_header(path: str, data: MappedFile) -> tuple[Header, int]:
+    """The header of a mapped file, checked against itself and the size of the file, and the checksum of its sections.
 
     Raises:
-        SnapshotError: altered, or written by something that links beyond the end.
+        SnapshotError: not an index, another version, altered, cut short or grown.
     """
-    with memoryview(data) as whole, whole[HEADER_BYTES:] as payload:
-        found = crc32c(payload)
-    if found != header.payload_crc:
+    head = bytes(memoryview(data)[: PREAMBLE.size])
+    magic, version, size, said, payload_crc = PREAMBLE.unpack(head)
+    if magic != MAGIC:
+        raise SnapshotError(f"{path} is not a vector index: it begins with {magic!r}, an index with {MAGIC!r}")
+    if version != VERSION:
         raise SnapshotError(
-            f"{path}: the payload's CRC-32C is {found:08x}; the header says {header.payload_crc:08x}. It was altered."
+            f"{path} has version {version} of the index format; this build reads version {VERSION}. Build it again"
         )
-    if header.kind == "flat":
-        return
-    _, links_section, upper_section = header.sections
-    links = array(data, links_section, "<i4", header.degree)
-    for first in range(0, header.count, 65_536):
-        _within(path, "level 0", links[first : first + 65_536], -1, header.count, first)
-    upper = array(data, upper_section, "<i4", 2 + header.upper_degree)
-    first, below = 0, header.count
-    for level, nodes in enumerate(header.level_nodes, 1):
-        part = upper[first : first + nodes]
-        _within(path, f"level {level}, rows", part[:, :1], 0, header.count, 0)
-        _within(path, f"level {level}, slots below", part[:, 1:2], 0, below, 0)
-        _within(path, f"level {level}", part[:, 2:], -1, nodes, 0)
-        first, below = first + nodes, nodes
+    text = bytes(memoryview(data)[PREAMBLE.size : PREAMBLE.size + size])
+    found = crc32c(text)
+    if len(text) != size or found != said:
+        raise SnapshotError(f"{path}: the header's CRC-32C is {found:08x}; the file says {said:08x}. It was altered.")
+    try:
+        header = msgspec.json.decode(text, type=Header)
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"{path}: the header is not one: {error}") from error
+    _check_header(path, header)
+    if len(data) != file_bytes(header):
+        raise SnapshotError(
+            f"{path} has {len(data):,} bytes; its header says {file_bytes(header):,}. It was cut short or written twice."
+        )
+    return header, payload_crc
 
 
-def _within(path: str, what: str, links: np.ndarray[Any, Any], low: int, end: int, first: int) -> None:
-    wrong = (links < low) | (links >= end)
-    if wrong.any():
-        node, column = np.argwhere(wrong)[0].tolist()
-        value = links[node, column]
-        raise SnapshotError(f"{path}: {what}, node {first + node} links to {value}; nodes are 0 to {end - 1}")
+def _check_header(path: str, header: Header) -> None:
+    for name, value, known in (("kind", header.kind, KINDS), ("metric", header.metric, METRICS)):
+        if value not in known:
+            raise SnapshotError(f"{path}: {name} is {value!r} in the header; this build reads {', '.join(known)}")
+    degree, entries, lists = (
+        header._length(name, axis) for name, axis in (("links", 1), ("entry_rows", 0), ("size", 0))
+    )
+    hnsw, partition = header.kind == "hnsw", header.kind == "partition"
+    for name, number, low, high in (
+        ("dim", header.dim, 1, DIM_MAX),
+        ("count", header.count, 1, 2**31 - 64 * LISTS_MAX),
+        ("effort", header.effort, 1, header.count),
+        ("k", header.k, 1, header.count),
+        ("degree", degree, int(hnsw), DEGREE_MAX if hnsw else 0),
+        ("entries", entries, int(hnsw), ENTRIES_MAX if hnsw else 0),
+        ("lists", lists, int(partition), LISTS_MAX if partition else 0),
+        ("scale", header.scale, 0.0, 1e18),
+        ("error", header.error, 0.0, 1e19),
+        ("longest", header.longest, 0.0, 1e19),
+        ("growth", header.growth, 0.0, 1.0),
+        ("keep", header.keep, 1.0, 64.0),
+        ("reach", header.reach, 0.0, 100.0),
+        ("stop", header.stop, 0.0, 100.0),
+        ("centroid_scale", header.centroid_scale, 0.0, 1e18),
+    ):
+        if not low <= number <= high:
+            raise SnapshotError(f"{path}: {name} is {number} in the header; this build reads {low} to {high}")
+    expected = header.expected()
+    said = {name: (section.dtype, section.shape) for name, section in header.sections.items()}
+    if said != expected:
+        raise SnapshotError(f"{path}: sections are {said} in the header; its counts imply {expected}")
+    end = PREAMBLE.size
+    for name, section in header.sections.items():
+        if section.offset % LINE_BYTES or section.offset < end:
+            raise SnapshotError(
+                f"{path}: section {name} begins at {section.offset}; a line from {end} on would be right"
+            )
+        end = section.offset + section.bytes
+
+
+def arrays(data: MappedFile, header: Header) -> dict[str, NDArray[Any]]:
+    """Section -> view of the mapped bytes."""
+    whole = memoryview(data)
+    return {
+        name: np.frombuffer(whole, section.dtype, math.prod(section.shape), section.offset).reshape(section.shape)
+        for name, section in header.sections.items()
+    }
+
+
+def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> None:
+    """Read every byte: the checksum of the sections, then that numbers that lead somewhere lead to what there is.
+
+    Raises:
+        SnapshotError: altered, or written by something that leads beyond the end.
+    """
+    first = min(section.offset for section in header.sections.values())
+    with memoryview(data) as whole, whole[first:] as payload:
+        found = crc32c(payload)
+    if found != payload_crc:
+        raise SnapshotError(
+            f"{path}: the sections' CRC-32C is {found:08x}; the file says {payload_crc:08x}. They were altered."
+        )
+    parts, count = arrays(data, header), header.count
+    for name, part in parts.items():
+        if part.dtype == np.float32:
+            for at in range(0, len(part), 65_536):
+                if not np.isfinite(part[at : at + 65_536]).all():
+                    raise SnapshotError(f"{path}: section {name} holds a number that is not finite")
+    if header.kind == "hnsw":
+        _within(path, "links", parts["links"], -1, count)
+        _within(path, "entry_rows", parts["entry_rows"], 0, count)
+    if header.kind == "partition":
+        _check_places(path, parts, count)
+    else:
+        bits = np.unpackbits(parts["live"].view(np.uint8), bitorder="little")
+        if not bits[:count].all() or bits[count:].any():
+            raise SnapshotError(f"{path}: live has other bits than those of {count:,} rows")
+
+
+def _check_places(path: str, parts: dict[str, NDArray[Any]], count: int) -> None:
+    block, size, row, place, live = (parts[name] for name in ("block", "size", "row", "place", "live"))
+    lists = np.repeat(np.arange(len(size)), np.maximum(size, 0))
+    if block[0] != 0 or (size < 0).any() or (np.diff(block) != size).any() or not np.array_equal(lists, parts["list"]):
+        raise SnapshotError(f"{path}: lists do not follow each other: block, size and list contradict each other")
+    _within(path, "place", place, 0, len(row))
+    _within(path, "row", row, -1, count)
+    held = np.flatnonzero(row >= 0)
+    bits = np.flatnonzero(np.unpackbits(live.view(np.uint8), bitorder="little"))
+    if len(held) != count or not np.array_equal(row[place], np.arange(count)) or not np.array_equal(held, bits):
+        raise SnapshotError(f"{path}: rows and places do not fit together")
+
+
+def _within(path: str, what: str, numbers: NDArray[Any], low: int, end: int) -> None:
+    for first in range(0, len(numbers), 65_536):
+        part = numbers[first : first + 65_536]
+        wrong = (part < low) | (part >= end)
+        if wrong.any():
+            at = np.argwhere(wrong)[0]
+            raise SnapshotError(
+                f"{path}: {what} leads to {part[tuple(at)]} at {first + int(at[0])}; {low} to {end - 1} would be right"
+            )

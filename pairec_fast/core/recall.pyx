@@ -4,8 +4,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 import numpy as np
 
-from pairec_fast.core.arena cimport Arena, check_rows, check_source
-from pairec_fast.core.index cimport SearchScratch, VectorIndex
+from pairec_fast.core.arena cimport Arena, check_rows, check_source, rows_within
+from pairec_fast.core.index cimport Filter, VectorIndex, nothing
+from pairec_fast.core.index_scratch cimport SearchScratch
+from pairec_fast.core.index_types cimport Strategy, c_Allow, c_Work
 
 
 def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None,
@@ -79,22 +81,32 @@ cdef class Neighbours:
 
 
 def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1] rows not None,
-            const float[::1] query not None, int32_t k, int64_t effort, int32_t source) -> int:
+            const float[::1] query not None, int32_t k, int64_t effort, int32_t source, *, Filter allow=None,
+            const int32_t[::1] deny=None, bint adaptive=False) -> int:
     """Add the `k` items nearest to `query` [dim] float32, best first, within `effort`. Returns how many were new.
 
-    `rows` [index.count] int32 says which item each vector of the index belongs to, in ascending order.
+    Args:
+        rows: int32 [len(index)] or longer: which item each vector of the index belongs to.
+        effort: 0 is what the index was built with, as for `VectorIndex.search`.
+        allow: rows of the index that may be found; or all.
+        deny: rows of the index that may not.
+        adaptive: mode `recall` of `VectorIndex.search`.
+
     A zero query has no direction: it adds nothing. Allocates nothing once a search of this size has run.
 
     Raises:
-        ValueError: dimensions or sizes do not fit.
+        ValueError: dimensions or sizes do not fit, or a row is not one of the arena's items.
     """
     cdef uint8_t checked = check_source(source)
     if query.shape[0] != index.dim:
         raise ValueError(f"query of {query.shape[0]} dimensions, index of {index.dim}")
-    if rows.shape[0] != index.count or rows[index.count - 1] >= arena.c.items_max:
-        raise ValueError(f"{rows.shape[0]} rows, index of {index.count}, arena for {arena.c.items_max} items")
-    if k <= 0 or effort <= 0:
-        raise ValueError(f"k {k} and effort {effort} must be positive")
+    cdef int32_t count = len(index)
+    if rows.shape[0] < count:
+        raise ValueError(f"{rows.shape[0]} rows, index of {count}")
+    if k <= 0 or effort < 0:
+        raise ValueError(f"k {k} must be positive and effort {effort} not negative")
+    if allow is not None and allow.index is not index:
+        raise ValueError("allow is a Filter of another index")
     cdef int32_t i, found, added = 0
     cdef bint zero = True
     for i in range(query.shape[0]):
@@ -102,13 +114,27 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
             zero = False
     if zero:
         return 0
-    k = min(k, index.count)
-    cdef SearchScratch scratch = index._take(<int32_t> max(<int64_t> k, min(effort, index.effort_max())))
+    k = min(k, count)
+    cdef c_Work work = index._work(k)
+    if effort:
+        work.effort = min(effort, <int64_t> index.count)
+    work.adaptive = adaptive
+    cdef c_Allow allowed = allow.c if allow is not None else nothing(index.count)
+    if deny is not None and deny.shape[0]:
+        check_rows("deny", &deny[0], deny.shape[0], count)
+        allowed.deny, allowed.deny_count = &deny[0], <int32_t> deny.shape[0]
+    cdef SearchScratch scratch = index._take(k, work.effort)
+    cdef Strategy strategy
     with nogil:
         index.prepare(&query[0], scratch.query)
-        found = index.search_into(scratch.query, k, effort, NULL, index.count, scratch, scratch.rows, scratch.scores)
+        found = index.search_into(scratch.query, k, work, allowed, scratch, scratch.rows, scratch.scores, &strategy)
         for i in range(found):
             scratch.rows[i] = rows[scratch.rows[i]]
-        added = c_add(arena.c, scratch.rows, scratch.scores, found, checked)
+        if rows_within(scratch.rows, found, arena.c.items_max):
+            added = c_add(arena.c, scratch.rows, scratch.scores, found, checked)
+        else:
+            added = -1
     index._free.append(scratch)
+    if added < 0:
+        raise ValueError(f"rows lead beyond the {arena.c.items_max} items of the arena")
     return added

@@ -1,0 +1,3 @@
+class SearchScratch:
+    k_max: int
+    effort_max: int

@@ -1,0 +1,106 @@
+"""The memory of a search, allocated before it."""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t, uint64_t
+
+from pairec_fast.core.arena cimport Block
+from pairec_fast.core.index_types cimport (
+    Kind, Seen, block_lanes, c_Index, c_SearchScratch, entries_max, flat_keep, pool_room, seen_max, visited_words,
+)
+
+
+cdef size_t line(size_t size) noexcept:
+    return (size + 63) // 64 * 64
+
+
+cdef class SearchScratch:
+    """All memory a search needs; with one, a search allocates nothing. One search at a time. Made by an index."""
+
+    def __init__(self):
+        raise TypeError("an index makes its own")
+
+    @staticmethod
+    cdef SearchScratch make(const c_Index* index, int64_t k, int64_t effort):
+        cdef SearchScratch self = SearchScratch.__new__(SearchScratch)
+        cdef bint walks = index.kind == Kind.hnsw
+        cdef int64_t keep = kept(index, k)
+        cdef int64_t room = max(pool_room(keep), 2 * k + 1024), seen = 0
+        cdef size_t lists = line(4 * <size_t> (index.partition.lists + 16))
+        cdef size_t deny = line(2 * <size_t> (places(index) + index.fresh.capacity // 16 + 2))
+        cdef size_t query = line(<size_t> index.dim + 64), numbers = line(4 * room), best = line(8 * room)
+        cdef size_t results = line(4 * k)
+        if walks:
+            seen = seen_max(index.graph, min(effort, <int64_t> index.count))
+        cdef size_t visited = line(8 * visited_words(index.count) if walks else 0)
+        cdef size_t each = line(4 * max(seen, <int64_t> entries_max if walks else 0))
+        self._block = Block(
+            4 * lists + deny + 2 * query + line(4 * query) + 3 * numbers + 2 * best + 4 * results
+            + visited + line(sizeof(Seen) * seen) + line(8 * seen) + 3 * each)
+        cdef char* at = <char*> self._block.data
+
+        cdef c_SearchScratch* c = &self.c
+        c.scratch.room = <int32_t> room
+        c.scratch.keys = <int32_t*> at
+        at += numbers
+        c.scratch.places = <int32_t*> at
+        at += numbers
+        c.scratch.sums = <int32_t*> at
+        at += numbers
+        c.scratch.best = <uint64_t*> at
+        at += best
+        c.scratch.spare = <uint64_t*> at
+        at += best
+        c.scratch.list = <int32_t*> at
+        at += lists
+        c.scratch.list_key = <int32_t*> at
+        at += lists
+        c.scratch.order = <int32_t*> at
+        at += lists
+        c.scratch.base = <float*> at
+        at += lists
+        c.scratch.query = <int8_t*> at
+        at += query
+        c.deny = <uint16_t*> at
+        at += deny
+        c.rows = <int32_t*> at
+        at += results
+        c.scores = <float*> at
+        at += results
+        self.rows = <int32_t*> at
+        at += results
+        self.scores = <float*> at
+        at += results
+        self.query = <float*> at
+        at += line(4 * query)
+        c.walk.codes = <int8_t*> at
+        at += query
+        c.walk.visited = <uint64_t*> at
+        at += visited
+        c.walk.seen_max = seen
+        c.walk.seen = <Seen*> at
+        at += line(sizeof(Seen) * seen)
+        c.walk.keys = <uint64_t*> at
+        at += line(8 * seen)
+        c.walk.rows = <int32_t*> at
+        at += each
+        c.walk.dots = <float*> at
+        at += each
+        c.walk.scores = <int32_t*> at
+        self.k_max = <int32_t> k
+        self.effort_max = effort if walks else 0
+        return self
+
+    cdef bint fits(self, const c_Index* index, int64_t k, int64_t effort) noexcept:
+        walked = min(effort, <int64_t> index.count) if index.kind == Kind.hnsw else 0
+        return self.k_max >= k and self.effort_max >= walked and self.c.scratch.room >= pool_room(kept(index, k))
+
+
+cdef int64_t kept(const c_Index* index, int64_t k) noexcept:
+    """Rows a search may keep for k, at most."""
+    return min(max(flat_keep(k), <int64_t> (index.partition.keep * k) + 64), <int64_t> index.count + 64)
+
+
+cdef int32_t places(const c_Index* index) noexcept:
+    """Blocks of them."""
+    if index.kind == Kind.partition:
+        return index.partition.block[index.partition.lists]
+    return (index.count + block_lanes - 1) // block_lanes
