@@ -198,7 +198,7 @@ PAIREC_TARGET_AVX2 void scan_avx2(const Codes& codes, const Run& run, Pool& pool
   const __m256i below = _mm256_set1_epi32(least == INT32_MIN ? least : least - 1);
   const size_t bytes = block_bytes(codes, kBits);
   for (int32_t block = 0; block < run.blocks; ++block) {
-    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(run.ahead + block * bytes + line);
+    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(run.ahead + block * bytes + line, 0, 2);
     if (run.lanes[block] == 0) continue;
     int32_t dots[block_lanes];
     dots_avx2<kBits>(codes, run.codes + block * bytes, dots);
@@ -286,7 +286,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
     for (int32_t block = 0; block < run.blocks; ++block, places = _mm512_add_epi32(places, step)) {                   \
       const uint8_t* at = run.codes + block * bytes;                                                                  \
       const uint8_t* ahead = run.ahead + block * bytes;                                                               \
-      _Pragma("GCC unroll 16") for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line);      \
+      _Pragma("GCC unroll 16") for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);      \
       if (run.lanes[block] == 0) continue;                                                                            \
       __m512i even = _mm512_setzero_si512(), odd = even;                                                              \
       _Pragma("GCC unroll 16") for (int quad = 0; quad < kQuads; quad += 2) {                                         \
@@ -314,7 +314,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
                                       _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));        \
     Pool out = pool;                                                                                                  \
     for (int32_t block = 0; block < run.blocks; block += 4) {                                                         \
-      for (size_t line = 0; line < 4 * bytes; line += 64) __builtin_prefetch(run.ahead + block * bytes + line);       \
+      for (size_t line = 0; line < 4 * bytes; line += 64) __builtin_prefetch(run.ahead + block * bytes + line, 0, 2);       \
       const int32_t some = std::min(run.blocks - block, 4);                                                           \
       uint64_t lanes = 0;                                                                                             \
       std::memcpy(&lanes, run.lanes + block, 2 * some);                                                               \

@@ -5,13 +5,6 @@
 #include <cstring>
 #include <functional>
 #include <limits>
-#ifndef AMIN
-#define AMIN 4
-#define ADIV 32
-#endif
-#ifdef STATS
-long g_stats[8];
-#endif
 
 namespace pairec {
 namespace {
@@ -24,9 +17,13 @@ using std::uint64_t;
 
 // Nodes expanded together. Their lists come together; then the codes of all rows they link to, 200 or so, enough to
 // have as many lines under way as the machine can.
-constexpr int32_t abreast_max = 16;
+//
+// A walk of few expansions takes fewer at a time: it should have seen the rows of one before it chooses the next.
+constexpr int32_t abreast_min = 4, abreast_max = 16;
 constexpr int32_t batch_max = abreast_max * degree_max;
 constexpr int32_t four = 4;  // rows are scored by fours
+// A walk for k rows starts from k entries: where queries are unlike rows, the nearest lie far from each other.
+constexpr int32_t starts_min = 64, starts_max = 512;
 
 inline bool has(const uint64_t* bits, int32_t row) noexcept {
   const auto at = static_cast<uint32_t>(row);
@@ -157,6 +154,42 @@ struct Frontier {
 };
 static_assert(buckets % 64 == 0 && buckets / 64 <= 32);
 
+// What the scores of entries are like.
+struct Spread {
+  int32_t mean, best;
+
+  Spread(const int32_t* scores, int32_t entries) noexcept : best(scores[0]) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < entries; ++i) {
+      sum += scores[i];
+      best = std::max(best, scores[i]);
+    }
+    mean = static_cast<int32_t>(sum / entries);
+  }
+
+  // A score with about `wanted` of them at or above it: found in a sample.
+  int32_t score_above(const int32_t* scores, int32_t entries, int32_t wanted) const noexcept {
+    constexpr int32_t bins = 64, sample = 512;
+    if (wanted >= entries) return std::numeric_limits<int32_t>::min();
+    const int64_t gap = int64_t{best} - mean;
+    int32_t shift = 0;
+    while (gap >> shift >= bins) ++shift;
+    int32_t counts[bins] = {};
+    const int32_t step = std::max(1, entries / sample);
+    for (int32_t i = 0; i < entries; i += step)
+      counts[std::max<int64_t>(int64_t{scores[i]} - mean, 0) >> shift] += step;
+    int32_t bin = bins - 1;
+    for (int32_t above = counts[bin]; above < wanted && bin > 0; above += counts[bin]) --bin;
+    return static_cast<int32_t>(mean + (int64_t{bin} << shift));
+  }
+
+  // The k-th best row lies between what entries score on the average and, for small k, above the best of them.
+  Scale scale(int64_t bound) const noexcept {
+    const int64_t gap = int64_t{best} - mean;
+    return Scale(bound, mean + gap / 8, std::min(bound, best + gap / 2 + 1));
+  }
+};
+
 // A walk under way: where it came by, and what is still near enough.
 struct Walk {
   const Graph& graph;
@@ -165,7 +198,7 @@ struct Walk {
   WalkScratch& scratch;
   Scale scale;
   bool by_expansions;
-  int32_t counts[2][buckets] = {};  // of rows that may be returned; of all
+  int32_t counts[2][buckets] = {};  // of rows that may be returned; of all rows seen
   Floor kept;                       // of those returned
   Floor wanted;                     // of those expanded
   Frontier frontier = {};
@@ -203,19 +236,27 @@ struct Walk {
     least = static_cast<int32_t>(std::max<int64_t>(lower, std::numeric_limits<int32_t>::min()));
   }
 
-  void begin() noexcept {
-    for (int32_t i = 0; i < graph.entries; ++i) {
-      if (scratch.scores[i] < least) continue;
-      const int32_t row = graph.entry_rows[i];
+  // From the nearest entries, `starts` or so.
+  void begin(const Spread& spread, int32_t starts) noexcept {
+    const int32_t* scores = scratch.scores;
+    int32_t* nearest = scratch.rows;
+    const int32_t entries = graph.entries, lowest = spread.score_above(scores, entries, starts);
+    int32_t found = 0;
+    for (int32_t i = 0; i < entries; ++i) {
+      nearest[found] = i;
+      found += scores[i] >= lowest;
+    }
+    for (int32_t i = 0; i < found; ++i) {
+      const int32_t entry = nearest[i], row = graph.entry_rows[entry];
       if (has(scratch.visited, row)) continue;
       scratch.visited[row / 64] |= 1ull << row % 64;
-      push(row, scratch.scores[i]);
-      raise();
+      push(row, scores[entry]);
     }
+    raise();
   }
 
   // Scores rows, and keeps those that matter.
-  //   rows [count + 3]
+  //   rows [count, rounded up to a multiple of 4]
   void score(int32_t* rows, int32_t count) noexcept {
     if (count == 0) return;
     alignas(64) int32_t scores[batch_max];
@@ -279,11 +320,7 @@ struct Walk {
   }
 
   void expand(int32_t expansions) noexcept {
-#ifdef RAMP
-    int32_t abreast = RAMP;
-#else
-    const int32_t abreast = std::clamp(expansions / ADIV, AMIN, abreast_max);
-#endif
+    const int32_t abreast = std::clamp(expansions / 16, abreast_min, abreast_max);
     int32_t nodes[abreast_max];
     int32_t rows[batch_max + four];
     int32_t node_count = 0, row_count = 0;
@@ -292,9 +329,6 @@ struct Walk {
       row_count = visit(nodes, node_count, rows);
       node_count = choose(std::min(abreast, expansions), nodes);
       expansions -= node_count;
-#ifdef RAMP
-      abreast = std::min(abreast + RSTEP, abreast_max);
-#endif
     } while (node_count > 0 || row_count > 0);
   }
 
@@ -313,23 +347,12 @@ struct Walk {
 
 // Writes to scratch.scores those of all entries.
 void score_entries(const Graph& graph, const Asked& asked, WalkScratch& scratch) noexcept {
-  for (int32_t i = 0; i < graph.entries; ++i) scratch.rows[i] = i;
-  int32_t* scores = scratch.scores;
-  graph.kernels.high(scratch.codes, graph.entry_high, graph.width, graph.width, scratch.rows, graph.entries, scores);
+  int32_t *places = scratch.rows, *scores = scratch.scores;
+  const int32_t entries = graph.entries;
+  for (int32_t i = 0; i < entries; ++i) places[i] = i;
+  graph.kernels.high(scratch.codes, graph.entry_high, graph.width, graph.width, places, entries, scores);
   if (graph.square != nullptr)
-    for (int32_t i = 0; i < graph.entries; ++i) scores[i] -= static_cast<int32_t>(asked.half * graph.entry_square[i]);
-}
-
-// The k-th lies between what entries score on the average and, for small k, somewhat above the best of them.
-Scale scale_of(const int32_t* scores, int32_t entries, int64_t bound) noexcept {
-  int64_t sum = 0;
-  int32_t best = scores[0];
-  for (int32_t i = 0; i < entries; ++i) {
-    sum += scores[i];
-    best = std::max(best, scores[i]);
-  }
-  const int64_t mean = sum / entries, gap = best - mean;
-  return Scale(bound, mean + gap / 8, std::min(bound, best + gap / 2 + 1));
+    for (int32_t i = 0; i < entries; ++i) scores[i] -= static_cast<int32_t>(asked.half * graph.entry_square[i]);
 }
 
 uint64_t key_of(float score, int32_t row) noexcept {
@@ -346,8 +369,10 @@ float score_of(uint64_t key) noexcept {
 // The order of `count` scores: into bins by size, then each bin sorted, up to the k-th.
 int32_t write_best(const float* given, int32_t count, int32_t k, WalkScratch& scratch, int32_t* rows,
                    float* scores) noexcept {
-  constexpr int32_t bins = 1024;
-  int32_t ends[bins + 1] = {};
+  constexpr int32_t bins_max = 1024;
+  const int32_t bins = std::clamp(2 * count, 2, bins_max);
+  int32_t ends[bins_max + 1];
+  std::fill_n(ends, bins + 1, 0);
   float most = -std::numeric_limits<float>::infinity(), fewest = -most;
   for (int32_t i = 0; i < count; ++i) {
     most = std::max(most, given[i]);
@@ -377,15 +402,13 @@ std::int32_t walk(const Graph& graph, const float* query, std::int32_t k, Effort
                   const Places* allow, WalkScratch& scratch, std::int32_t* rows, float* scores) noexcept {
   const Asked asked = quantise(graph, query, scratch.codes);
   score_entries(graph, asked, scratch);
-  const Scale scale = scale_of(scratch.scores, graph.entries, asked.bound);
-  Walk walk(graph, asked, std::min(k, graph.count), effort, allow, scratch, scale);
-  walk.begin();
+  const Spread spread(scratch.scores, graph.entries);
+  k = std::min(k, graph.count);
+  Walk walk(graph, asked, k, effort, allow, scratch, spread.scale(asked.bound));
+  walk.begin(spread, std::clamp(k, starts_min, starts_max));
   walk.expand(effort.expansions);
 
   const int32_t found = walk.finalists();
-#ifdef STATS
-  g_stats[1] += walk.seen; g_stats[2] += 1; g_stats[3] += found;
-#endif
   float* dots = scratch.dots;
   graph.kernels.both(query, graph.high, graph.low, graph.width, graph.width, scratch.rows, found, dots);
   const float unit = graph.scale / 256.0f;

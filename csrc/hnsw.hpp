@@ -1,8 +1,8 @@
 // The walk over a graph of neighbours (built offline by hnswlib) to the rows nearest to a query.
 //
-// It goes by codes of 8 bits; the rows it ends with are scored once more by 16 (rows.hpp). Best first: of the rows seen,
-// the nearest not yet expanded is expanded, that is, the rows it links to are scored. A score is larger for a nearer
-// row: the inner product (for cosine, of vectors of length 1), or the negated squared distance.
+// It goes by codes of 8 bits; the rows it ends with are scored once more by 16 (rows.hpp). Best first: of the rows
+// seen, the nearest not yet expanded is expanded, that is, the rows it links to are scored. A score is larger for a
+// nearer row: the inner product (for cosine, of vectors of length 1), or the negated squared distance.
 //
 // The same rows and bits at every level of SIMD.
 #pragma once
@@ -16,7 +16,6 @@ namespace pairec {
 
 inline constexpr std::int32_t degree_max = 64;
 inline constexpr std::int32_t entries_max = 4096;  // scanned at the start of every walk, for 1.5 ns each
-inline constexpr std::int32_t starts_max = 16;     // of them a walk starts from the nearest
 inline constexpr std::int32_t buckets = 512;       // of scores; 256 and 1024 are slower
 
 struct Graph {
@@ -24,7 +23,7 @@ struct Graph {
   const std::int8_t* high;          // [count, width], on a 64-byte line; width a multiple of 32
   const std::int8_t* low;           // [count, width]
   const std::int32_t* links;        // [count, degree] rows, then -1; on a 64-byte line
-  const std::int32_t* entry_rows;   // [entries] distinct; the nodes of the graph's level 2 and above do well
+  const std::int32_t* entry_rows;   // [entries] where a walk may begin; see below
   const std::int8_t* entry_high;    // [entries, width] their codes once more, side by side
   const float* square;              // l2: [count] the square of the length of a row; otherwise null
   const float* entry_square;        // l2: [entries]
@@ -32,6 +31,9 @@ struct Graph {
   float scale;                      // value = scale * (high + low / 256); positive, finite
   std::int32_t count, width, degree, entries;  // at least 1; width to 65,536; the others to their maxima
 };
+
+// Which rows should be entries: those of the graph's level 2 and above; under inner product, if lengths are uneven, the
+// longest rows, which are near to most queries and which the graph alone is slow to lead to.
 
 struct Effort {
   std::int32_t expansions;  // the walk ends after so many, at least 1; fewer than k will do

@@ -71,7 +71,7 @@ int32_t look_up(const Graph& graph, const float* query, int32_t k, const Places&
 int32_t search_flat(const Index& index, const float* query, int32_t k, const Allow& allow, const Places& places,
                     Scratch& scratch, int32_t* rows, float* scores, Strategy* strategy) noexcept {
   // A row looked up costs what some five scanned ones do.
-  const bool few = allow.listed != nullptr && allow.count < index.count / 5;
+  const bool few = allow.listed != nullptr && (allow.lanes == nullptr || allow.count < index.count / 5);
   *strategy = few ? Strategy::list : Strategy::scan;
   return flat_search(index.flat, query, k, places, few ? allow.listed : nullptr, allow.count, scratch, rows, scores);
 }
@@ -80,9 +80,10 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
                          const Places& places, Scratch& scratch, int32_t* rows, float* scores,
                          Strategy* strategy) noexcept {
   // The k best of a part are the best of more rows of all.
-  const double share = allow.lanes == nullptr ? 1.0 : static_cast<double>(allow.count) / index.count;
+  const double share = allow.is_all ? 1.0 : static_cast<double>(allow.count) / index.count;
   auto effort = static_cast<int64_t>(static_cast<double>(work.effort) * std::pow(share, -work.growth));
-  if (allow.listed != nullptr && allow.count * scanned_for_a_listed <= std::min<int64_t>(effort, index.count)) {
+  const bool cheaper = allow.count * scanned_for_a_listed <= std::min<int64_t>(effort, index.count);
+  if (allow.listed != nullptr && (allow.lanes == nullptr || cheaper)) {
     *strategy = Strategy::list;
     return partition_search(index.partition, query, k, 0, false, places, allow.listed, allow.count, scratch, rows,
                             scores);
@@ -99,12 +100,11 @@ int32_t search_graph(const Index& index, const float* query, int32_t k, const Wo
                      const Places& places, SearchScratch& scratch, int32_t* rows, float* scores,
                      Strategy* strategy) noexcept {
   // Of the rows a walk passes, as many are allowed as of all.
-  const int64_t effort =
-      allow.lanes == nullptr ? work.effort : (work.effort * index.count + allow.count - 1) / allow.count;
-  const int64_t looked_up = allow.lanes == nullptr ? index.count : allow.count;
-  const bool few = looked_up <= listed_for_an_expansion * effort && (allow.lanes == nullptr || allow.listed != nullptr);
+  const int64_t effort = allow.is_all ? work.effort : (work.effort * index.count + allow.count - 1) / allow.count;
+  const bool few = (allow.is_all ? index.count : allow.count) <= listed_for_an_expansion * effort &&
+                   (allow.is_all || allow.listed != nullptr);
   const bool all = index.is_whole && places.allow == nullptr && places.deny == nullptr;
-  if (!few) {
+  if (!few && (allow.is_all || allow.lanes != nullptr)) {
     const Effort of{static_cast<int32_t>(std::min<int64_t>(effort, index.count)), work.adaptive ? k : 0};
     *strategy = Strategy::walk;
     const int32_t found = walk(index.graph, query, k, of, all ? nullptr : &places, scratch.walk, rows, scores);
@@ -138,7 +138,7 @@ std::int32_t search(const Index& index, const float* query, std::int32_t k, cons
     }
   }
   const int32_t added = __atomic_load_n(&index.fresh.flat.count, __ATOMIC_ACQUIRE);
-  if (added > 0 && (allow.lanes == nullptr || allow.fresh != nullptr)) {
+  if (added > 0 && (allow.is_all || allow.fresh != nullptr)) {
     int32_t none;
     Flat flat = index.fresh.flat;
     flat.count = added;

@@ -43,10 +43,11 @@ struct Index {
 
 // Which rows may be found, beside being live.
 struct Allow {
-  const std::uint16_t* lanes;      // [blocks of places] or null: all of the index
+  bool is_all;
+  const std::uint16_t* lanes;      // [blocks of places]; null if all are allowed, or so few that they are always listed
   const std::int32_t* listed;      // the same places, ascending, where they are few; else null
   std::int32_t count;              // how many are allowed
-  const std::uint16_t* fresh;      // [blocks] of the rows added since; null: all, if lanes is, else none
+  const std::uint16_t* fresh;      // [blocks] of the rows added since; null: none, unless all are allowed
   const std::int32_t* deny;        // [deny_count] rows that may not be found, each that of a vector
   std::int32_t deny_count;
 };

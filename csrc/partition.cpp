@@ -11,7 +11,7 @@ using std::int32_t;
 using std::int64_t;
 using std::size_t;
 
-constexpr int32_t lists_ahead = 2;  // whose codes are asked for; 1 and 4 were slower
+constexpr int32_t lists_ahead = 2;  // whose codes are asked for; 1 was slower, 4 no faster
 
 // A query against a partition, and what the passes share.
 struct Search {

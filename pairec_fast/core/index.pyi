@@ -41,7 +41,7 @@ class VectorIndex:
         query: NDArray[np.float32],
         k: int = 500,
         effort: int | None = None,
-        allow: Mask | Filter | None = None,
+        allow: Mask | NDArray[np.int32] | Filter | None = None,
         deny: NDArray[np.int32] | None = None,
         mode: Mode = "budget",
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
@@ -50,7 +50,7 @@ class VectorIndex:
         query: NDArray[np.float32],
         k: int = 500,
         effort: int | None = None,
-        allow: Mask | Filter | None = None,
+        allow: Mask | NDArray[np.int32] | Filter | None = None,
         deny: NDArray[np.int32] | None = None,
         mode: Mode = "budget",
     ) -> Literal["none", "scan", "list", "partitions", "walk"]: ...
@@ -59,13 +59,13 @@ class VectorIndex:
         query: NDArray[np.float32],
         k: int,
         effort: int | None,
-        allow: Mask | Filter | None,
+        allow: Mask | NDArray[np.int32] | Filter | None,
         deny: NDArray[np.int32] | None,
         mode: str = "budget",
         keep: float | None = None,
         stop: float | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], str]: ...
-    def filter(self, mask: Mask) -> Filter: ...
+    def filter(self, allow: Mask | NDArray[np.int32]) -> Filter: ...
     def append(self, vector: NDArray[np.float32]) -> int: ...
     def remove(self, row: int) -> None: ...
     def vector(self, row: int) -> NDArray[np.float32]: ...

@@ -21,7 +21,8 @@ cnp.import_array()
 
 # Longer vectors, or queries ten times as long, may score beyond float32 (3.4e38), and infinities have no order.
 LENGTH_MAX = 1e18
-LISTED_SHARE = 8  # a filter that allows fewer than this part of all places also lists them
+LISTED_SHARE = 5  # a filter that allows fewer than a fifth lists them, for a search to choose
+ALWAYS_LISTED = 256  # and one that allows fewer than this part has nothing but the list
 STRATEGIES = ("none", "scan", "list", "partitions", "walk")
 MODES = ("budget", "recall")
 
@@ -209,8 +210,8 @@ cdef class VectorIndex:
             effort: kind partition: how many vectors to scan; kind hnsw: how many nodes of the graph to expand. None is
                 what `build` found sufficient, for another k by its growth; twice as much is twice the work. Where looking
                 at every allowed row costs less (few are allowed), that is done. Kind flat needs none.
-            allow: only rows that hold True are returned: [count] bool or uint8, or, prepared, a `Filter` of this index;
-                or None. The work grows as the filter's share of all rows needs it.
+            allow: the only rows that are returned: a mask or rows as `filter` takes them, or, prepared, a `Filter` of
+                this index; or None. The work grows as the filter's share of all rows needs it.
             deny: rows that are not returned, int32, some hundreds: what the user was shown; or None.
             mode: `budget` does the work it is given; `recall` does half of it and then as much as the query needs (up
                 to four times as much): fewer queries with bad recall, a longer tail.
@@ -220,7 +221,7 @@ cdef class VectorIndex:
             of them. Kind flat computes scores in float32, the others to 16 bits a dim. Both are owned by the caller.
 
         Raises:
-            TypeError: `query` is not float32, `allow` not bool, uint8 or a Filter, `deny` not int32.
+            TypeError: `query` is not float32, `allow` not as for `filter`, `deny` not int32.
             ValueError: another shape, not finite, zero under cosine; `k` or `effort` not positive; a filter of another
                 index; a denied row that is none; an unknown mode.
         """
@@ -325,38 +326,43 @@ cdef class VectorIndex:
             raise ValueError(f"query is {square ** 0.5:.3g} long; at most {10 * LENGTH_MAX:g} is searched for")
         return vector
 
-    def filter(self, mask) -> Filter:
-        """Prepare a filter for many searches: rows that hold True may be found.
+    def filter(self, allow) -> Filter:
+        """Prepare a filter for many searches.
 
         Args:
-            mask: bool or uint8 [count], or longer, with appended rows; those beyond its end may not be found until
-                `Filter.add` allows them.
+            allow: a mask, bool or uint8 [count] or longer, with appended rows: those that hold True may be found; or
+                the rows themselves, int32. An appended row that it does not tell of may be found once `Filter.add`
+                allows it.
 
         Raises:
             TypeError: another dtype.
-            ValueError: another shape.
+            ValueError: another shape, or a row that is none.
         """
-        if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
-            given = getattr(mask, "dtype", type(mask).__name__)
-            raise TypeError(f"allow must be an array of bool or uint8, or a Filter, got {given}")
-        if mask.ndim != 1 or not self.count <= mask.shape[0] <= len(self):
-            raise ValueError(f"allow must have shape ({self.count},), got {mask.shape}")
-        cdef Filter filter_ = Filter.__new__(Filter)
-        by_place = np.zeros(16 * len(self._parts["live"]), np.bool_)
-        by_place[self._parts["place"] if "place" in self._parts else slice(self.count)] = mask[:self.count] != 0
-        filter_.index = self
-        filter_._lanes = np.packbits(by_place, bitorder="little").view(np.uint16)
-        filter_._listed = np.flatnonzero(by_place).astype(np.int32)
-        filter_.c.count = len(filter_._listed)
-        filter_.c.lanes = <const uint16_t*> cnp.PyArray_DATA(filter_._lanes)
-        if filter_.c.count * LISTED_SHARE <= self.count or filter_.c.count < 1024:
-            filter_.c.listed = <const int32_t*> cnp.PyArray_DATA(filter_._listed)
+        if not isinstance(allow, np.ndarray) or allow.dtype not in (np.bool_, np.uint8, np.int32) or allow.ndim != 1:
+            given = getattr(allow, "dtype", type(allow).__name__)
+            raise TypeError(f"allow must be an array of bool or uint8, or of rows, int32, or a Filter; got {given}")
+        if allow.dtype == np.int32:
+            rows = np.unique(allow)
+            if len(rows):
+                check_rows("allow", <const int32_t*> cnp.PyArray_DATA(rows), len(rows), len(self))
+        elif not self.count <= allow.shape[0] <= len(self):
+            raise ValueError(f"allow must have shape ({self.count},), got {allow.shape}")
         else:
-            filter_._listed = None
+            rows = np.flatnonzero(allow)
+        cdef Filter filter_ = Filter.__new__(Filter)
+        filter_.index = self
+        places = rows[rows < self.count]
+        if "place" in self._parts:
+            places = np.sort(self._parts["place"][places])
+        filter_.c.count = len(places)
+        if filter_.c.count * ALWAYS_LISTED >= self.count:
+            filter_._lanes = lanes_of(places, len(self._parts["live"]))
+            filter_.c.lanes = <const uint16_t*> cnp.PyArray_DATA(filter_._lanes)
+        if filter_.c.lanes == NULL or filter_.c.count * LISTED_SHARE <= self.count:
+            filter_._listed = np.ascontiguousarray(places, np.int32)
+            filter_.c.listed = <const int32_t*> cnp.PyArray_DATA(filter_._listed)
         if self.c.fresh.capacity:
-            later = np.zeros(16 * len(self._fresh["live"]), np.bool_)
-            later[: mask.shape[0] - self.count] = mask[self.count:] != 0
-            filter_._fresh = np.packbits(later, bitorder="little").view(np.uint16)
+            filter_._fresh = lanes_of(rows[rows >= self.count] - self.count, len(self._fresh["live"]))
             filter_.c.fresh = <const uint16_t*> cnp.PyArray_DATA(filter_._fresh)
         return filter_
 
@@ -476,6 +482,7 @@ cdef c_Allow nothing(int32_t count) noexcept nogil:
     """All rows."""
     cdef c_Allow allow
     memset(&allow, 0, sizeof(allow))
+    allow.is_all = True
     allow.count = count
     return allow
 
@@ -485,6 +492,13 @@ cdef const void* address(dict parts, str name):
     if name not in parts:
         return NULL
     return cnp.PyArray_DATA(parts[name])
+
+
+def lanes_of(places, blocks):
+    """Places as a bit each, one uint16 a block."""
+    mask = np.zeros(16 * blocks, np.bool_)
+    mask[places] = True
+    return np.packbits(mask, bitorder="little").view(np.uint16)
 
 
 def prepared(const float[:, ::1] vectors not None, bint normalise, int32_t width):

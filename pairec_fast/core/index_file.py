@@ -277,6 +277,13 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
     if header.kind == "hnsw":
         _within(path, "links", parts["links"], -1, count)
         _within(path, "entry_rows", parts["entry_rows"], 0, count)
+        links = parts["links"]
+        for first in range(0, count, 65_536):
+            part = links[first : first + 65_536]
+            if ((part[:, 1:] >= 0) & (part[:, :-1] < 0)).any():
+                raise SnapshotError(
+                    f"{path}: links of a row go on after -1, among rows {first} to {first + len(part) - 1}"
+                )
     if header.kind == "partition":
         _check_places(path, parts, count)
     else:

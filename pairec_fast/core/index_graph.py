@@ -19,6 +19,7 @@ NEIGHBOURS = 16  # hnswlib's M: level 0 has twice as many
 CONSTRUCTION = 200  # hnswlib's ef_construction
 CHUNK = 16_384
 ENTRIES_MIN = 64
+UNEVEN = 0.05  # deviation of lengths, of their mean
 HEAD = np.dtype([
     ("level0", "<u8"), ("capacity", "<u8"), ("count", "<u8"), ("stride", "<u8"), ("label", "<u8"), ("vector", "<u8"),
     ("top", "<i4"), ("entry", "<u4"), ("upper", "<u8"), ("degree", "<u8"), ("m", "<u8"), ("mult", "<f8"), ("ef", "<u8"),
@@ -121,8 +122,14 @@ class Grown:
             raise ValueError(f"{self.path}: a neighbour list leads nowhere")
         return np.where(live, self.row_of[np.where(live, nodes["links"], 0)], np.int32(-1)).astype("<i4")
 
-    def entries(self) -> NDArray[np.int32]:
-        """Rows a walk may start from: those of level 2 and above; of level 1, or all, where that is too few."""
+    def entries(self, lengths: NDArray[np.float64] | None) -> NDArray[np.int32]:
+        """Rows a walk may start from: those of level 2 and above; of level 1, or all, where that is too few.
+
+        With `lengths` [count], of vectors compared by inner product: the longest. They are near to most queries, and
+        the graph, which is one of distances, is slow to lead to them.
+        """
+        if lengths is not None and lengths.std() > UNEVEN * lengths.mean():
+            return np.sort(np.argsort(-lengths, kind="stable")[:ENTRIES_MAX]).astype("<i4")
         for level in (2, 1, 0):
             rows = np.sort(self.row_of[self.levels >= level])
             if len(rows) >= ENTRIES_MIN:

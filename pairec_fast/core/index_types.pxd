@@ -149,6 +149,7 @@ cdef extern from "index.hpp" namespace "pairec" nogil:
         bint is_whole
         Fresh fresh
     ctypedef struct c_Allow "pairec::Allow":
+        bint is_all
         const uint16_t* lanes
         const int32_t* listed
         int32_t count
