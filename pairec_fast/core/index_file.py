@@ -201,7 +201,7 @@ def read_header(path: str, data: MappedFile) -> tuple[Header, int]:
     _check_header(path, header)
     if len(data) != file_bytes(header):
         raise SnapshotError(
-            f"{path} has {len(data):,} bytes; its header says {file_bytes(header):,}. It was cut short or written twice."
+            f"{path} has {len(data):,} bytes; its header says {file_bytes(header):,}. It was cut short or written to."
         )
     return header, payload_crc
 
@@ -282,7 +282,7 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
             part = links[first : first + 65_536]
             if ((part[:, 1:] >= 0) & (part[:, :-1] < 0)).any():
                 raise SnapshotError(
-                    f"{path}: links of a row go on after -1, among rows {first} to {first + len(part) - 1}"
+                    f"{path}: links go on after -1, of a row from {first} to {first + len(part)}"
                 )
     if header.kind == "partition":
         _check_places(path, parts, count)
