@@ -14,6 +14,7 @@ CORE = {
     "simd": [],
     "checksum": [],
     "mapping": [],
+    "overlay": [],
     "arena": [],
     "idmap": ["idmap"],
     "index_scratch": [],

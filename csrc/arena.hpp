@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "overlay.hpp"
+
 namespace pairec {
 
 // A set over item rows that empties in one increment. Size is known to the owner; rows are not checked.
@@ -60,6 +62,7 @@ struct Arena {
   Stamps mark;            // [items_max] scratch set: exposures, rows touched by an accumulation
   double* sum;            // [items_max] scratch, valid where `mark` holds
   std::int32_t* touched;  // [items_max] scratch: rows in the order they were marked
+  Overlay overlay;        // over items_max rows: which of them no longer stand for themselves
 };
 
 }  // namespace pairec

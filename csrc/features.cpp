@@ -40,7 +40,8 @@ void dots(const Cross& cross, const float* left, const std::int32_t* items, std:
 float cell(const Cross& cross, std::int32_t user, std::int32_t item) noexcept {
   const std::int32_t group = cross.user_group ? cross.user_group[user] : user;
   const std::int32_t column = cross.item_group ? cross.item_group[item] : item;
-  if (group < 0 || column < 0) return missing;
+  // Unsigned, -1 is the largest: missing. Beyond the width is a group that came after the values were made.
+  if (group < 0 || static_cast<std::uint32_t>(column) >= static_cast<std::uint32_t>(cross.width)) return missing;
   return cross.left[static_cast<std::int64_t>(group) * cross.width + column];
 }
 
@@ -70,8 +71,8 @@ void cross_features(Arena& arena, const Cross* crosses, std::int32_t cross_count
     const double share = cross.newest > 0 ? static_cast<double>(count) : 1.0;
     accumulate(arena, cross.table, history + (history_count - count), count);
     for (std::int32_t slot = 0; slot < arena.count; ++slot) {
-      const std::int32_t item = arena.row[slot];
-      const double sum = arena.mark.contains(item) ? arena.sum[item] : 0.0;
+      const std::int32_t item = arena.overlay.base_of(arena.row[slot]);
+      const double sum = item >= 0 && arena.mark.contains(item) ? arena.sum[item] : 0.0;
       column[slot] = count ? static_cast<float>(sum / share) : missing;
     }
   }

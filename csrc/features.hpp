@@ -8,7 +8,7 @@ namespace pairec {
 struct Cross {
   enum class Kind : std::int32_t {
     dot,         // left vector of the user . right vector of the item, summed in double, in order of dimension
-    cell,        // left[group of the user][group of the item]
+    cell,        // left[group of the user][group of the item]; a group beyond `width` is none
     similarity,  // sum of the weights between the user's history and the item; with `newest`, mean over the newest
   };
   Kind kind;
@@ -22,7 +22,8 @@ struct Cross {
   std::int32_t newest;             // similarity: how much of the end of the history is used; 0: all, and no division
 };
 
-// Writes the columns of arena.features that `cross` [cross_count] name, for the live candidates. `user` -1: unknown, so
+// Writes the columns of arena.features that `cross` [cross_count] name, for the live candidates; `history` are base rows
+// (overlay.hpp). `user` -1: unknown, so
 // features that need the user's row are NaN. Uses arena.mark, sum and touched.
 void cross_features(Arena& arena, const Cross* cross, std::int32_t cross_count, std::int32_t user,
                     const std::int32_t* history, std::int32_t history_count) noexcept;

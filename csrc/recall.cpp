@@ -4,13 +4,16 @@
 
 namespace pairec {
 
-std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count,
+std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count, std::int32_t k,
                  std::uint8_t source) noexcept {
   const std::int32_t before = arena.count;
-  for (std::int32_t i = 0; i < count && arena.count < arena.candidates_max; ++i) {
-    if (!arena.seen.insert(rows[i])) continue;
+  for (std::int32_t i = 0; i < count && k > 0 && arena.count < arena.candidates_max; ++i) {
+    const std::int32_t row = arena.overlay.resolve(rows[i]);
+    if (row < 0) continue;
+    --k;
+    if (!arena.seen.insert(row)) continue;
     const std::int32_t slot = arena.count++;
-    arena.row[slot] = rows[i];
+    arena.row[slot] = row;
     arena.source[slot] = source;
     arena.recall_score[slot] = scores[i];
   }
@@ -37,7 +40,12 @@ std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_
 
 std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
                          std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept {
-  const std::int32_t touched = accumulate(arena, table, history, history_count);
+  const std::int32_t summed = accumulate(arena, table, history, history_count);
+  std::int32_t touched = 0;
+  for (std::int32_t i = 0; i < summed; ++i) {  // those that are gone would take places of the k
+    arena.touched[touched] = arena.touched[i];
+    touched += arena.overlay.resolve(arena.touched[i]) >= 0;
+  }
   const double* sum = arena.sum;
   const auto better = [sum](std::int32_t a, std::int32_t b) {
     if (sum[a] != sum[b]) return sum[a] > sum[b];
@@ -49,7 +57,7 @@ std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32
   for (std::int32_t i = 0; i < k; ++i) {
     const std::int32_t row = arena.touched[i];
     const float score = static_cast<float>(sum[row]);
-    add(arena, &row, &score, 1, source);
+    add(arena, &row, &score, 1, 1, source);
   }
   return arena.count - before;
 }

@@ -11,8 +11,9 @@ struct Neighbours {
   const float* weight;
 };
 
-// Appends those of `rows` [count] that are no candidates yet, until the arena is full. Returns how many were added.
-std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count,
+// Takes the first `k` of `rows` [count] whose items are not gone, as the rows that stand for them now, and appends those
+// that are no candidates yet, until the arena is full. Returns how many were added.
+std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count, std::int32_t k,
                  std::uint8_t source) noexcept;
 
 // Sums the weights of the neighbours of `history` [history_count] into arena.sum, in double, in the order given.
@@ -20,7 +21,8 @@ std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, st
 std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_t* history,
                         std::int32_t history_count) noexcept;
 
-// Accumulates, then adds the `k` rows of the largest sums, best first; equal sums by lower row. Returns how many.
+// Accumulates, then adds the `k` rows of the largest sums whose items are not gone, best first; equal sums by lower row.
+// Returns how many.
 std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
                          std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept;
 

@@ -167,3 +167,21 @@ def test_wrong_dtypes_are_refused(place, dtype):
 def test_what_is_no_text_is_refused(wrong):
     with pytest.raises(TypeError):
         make(["a"]).find(wrong)
+
+
+def test_ids_put_later_stand_before_those_of_the_arrays():
+    ids = make(["a", "b"])
+    ids.put("c", 2)
+    ids.put("a", 3)
+    ids.put("b", -1)
+    ids.put("nowhere", -1)
+    assert [ids.find(id) for id in ("a", "b", "c", "nowhere", "d")] == [3, -1, 2, -1, -1]
+    assert ids.find_all(["b", "a", "d", "c"]).tolist() == [3, 2]
+    assert [ids.id(row) for row in range(4)] == ["a", "b", "c", "a"] and len(ids) == 2
+    assert [ids.base(id) for id in ("a", "b", "c")] == [0, 1, -1]
+    with pytest.raises(ValueError, match="row 9 for 'e'; 4 is the next"):
+        ids.put("e", 9)
+    with pytest.raises(IndexError):
+        ids.id(4)
+    with pytest.raises(IndexError):
+        ids.id(-1)

@@ -37,3 +37,19 @@ def test_an_empty_file_is_empty_and_a_missing_one_is_named(tmp_path):
     assert memoryview(MappedFile(tmp_path / "empty")).nbytes == 0
     with pytest.raises(FileNotFoundError, match="missing"):
         MappedFile(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 3 * 4096, 3 * 4096 + 64])
+@pytest.mark.parametrize("spare", [1, 4096, 100_000])
+def test_spare_bytes_follow_those_of_the_file_and_leave_it_as_it_is(tmp_path, size, spare):
+    content = bytes(range(1, 256)) * (size // 255 + 1)
+    (tmp_path / "file").write_bytes(content[:size])
+    mapped = MappedFile(tmp_path / "file", spare)
+    data, tail = memoryview(mapped), mapped.tail
+    assert data.readonly and data[:size] == content[:size] and not any(data[size:]) and len(tail) == spare
+    tail[:] = b"x" * spare
+    assert data[size:] == b"x" * spare and (tmp_path / "file").read_bytes() == content[:size]
+    assert memoryview(MappedFile(tmp_path / "file", spare))[size:] == bytes(spare), "another process's stay its own"
+    del data, mapped
+    gc.collect()
+    assert tail[0] == ord("x"), "the tail keeps the mapping"

@@ -240,7 +240,7 @@ def test_nearest_refuses_rows_beyond_the_arena_and_queries_of_another_length(tmp
     VectorIndex.build(np.eye(3, dtype=np.float32), tmp_path / "v.index", kind="flat")
     index, query = VectorIndex.load(tmp_path / "v.index"), np.ones(3, np.float32)
     arena = Arena(10, items_max=3)
-    for rows in ([0, 1, 3], [0, 1], [0, 1, 2, 2]):
+    for rows in ([0, 1, 3], [0, 1]):
         with pytest.raises(ValueError, match="rows, index of 3"):
             nearest(arena, index, np.array(rows, np.int32), query, 1, 1, 0)
     rows = np.arange(3, dtype=np.int32)

@@ -10,6 +10,7 @@ from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
 from pairec_fast.core.index import VectorIndex
 from pairec_fast.core.mapping import MappedFile
+from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.recall import Neighbours, add, nearest
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
@@ -24,6 +25,7 @@ __all__ = [
     "Log",
     "MappedFile",
     "Neighbours",
+    "Overlay",
     "RequestForest",
     "Ring",
     "VectorIndex",

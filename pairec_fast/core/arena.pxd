@@ -1,5 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
+from pairec_fast.core.overlay cimport Overlay, c_Overlay
+
 
 cdef extern from "arena.hpp" namespace "pairec" nogil:
     cdef struct Stamps:
@@ -32,6 +34,7 @@ cdef extern from "arena.hpp" namespace "pairec" nogil:
         Stamps mark
         double* sum
         int32_t* touched
+        c_Overlay overlay
 
 
 cdef class Block:
@@ -41,6 +44,7 @@ cdef class Block:
 cdef class Arena:
     cdef c_Arena c
     cdef Block _block
+    cdef Overlay _overlay
     cdef object _view(self, void* data, int dtype, size_t rows, size_t columns)
     cdef readonly size_t bytes
     cdef readonly object row, source, recall_score, keep, features, algo_score, score, order

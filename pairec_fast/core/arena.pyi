@@ -1,6 +1,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.core.overlay import Overlay
+
 class Arena:
     row: NDArray[np.int32]
     source: NDArray[np.uint8]
@@ -24,3 +26,4 @@ class Arena:
     @property
     def order_count(self) -> int: ...
     def reset(self) -> None: ...
+    def follow(self, overlay: Overlay) -> None: ...

@@ -1,6 +1,6 @@
 """The table of candidates, allocated once. Python sees NumPy views, C++ raw pointers, the same bytes."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 cimport numpy as cnp
+
+from pairec_fast.core.overlay cimport Overlay
 
 cnp.import_array()
 
@@ -80,8 +82,9 @@ cdef class Arena:
                 raise ValueError(f"{name} must be positive, got {value}")
         # Python integers, so that a size beyond the address space is seen as one instead of wrapping around.
         n, items = int(candidates_max), int(items_max)
-        # In the order of struct Arena.
-        sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * n, 4 * items, 4 * items, 8 * items, 4 * items]
+        # In the order of struct Arena; last an overlay's bits, all zero: without another one every row is itself.
+        sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * n, 4 * items, 4 * items, 8 * items,
+                 4 * items, 8 * (items // 64 + 1)]
         offsets = []
         total = 0
         for size in sizes:
@@ -111,6 +114,8 @@ cdef class Arena:
         self.c.mark.size = items_max
         self.c.sum = <double*> (base + <size_t> offsets[11])
         self.c.touched = <int32_t*> (base + <size_t> offsets[12])
+        self.c.overlay.moved = <uint64_t*> (base + <size_t> offsets[13])
+        self.c.overlay.base = self.c.overlay.rows = items_max
         self.row = self._view(self.c.row, cnp.NPY_INT32, n, 0)
         self.source = self._view(self.c.source, cnp.NPY_UINT8, n, 0)
         self.recall_score = self._view(self.c.recall_score, cnp.NPY_FLOAT32, n, 0)
@@ -135,6 +140,17 @@ cdef class Arena:
         self.c.order_count = 0
         self.c.seen.clear()
         self.c.mark.clear()
+
+    def follow(self, Overlay overlay not None) -> None:
+        """Candidates are rows of the table that `overlay` is about, from the next recall on.
+
+        Raises:
+            ValueError: it has more rows than the arena has room for.
+        """
+        if overlay.capacity > self.c.items_max:
+            raise ValueError(f"an overlay of {overlay.capacity} rows, an arena for {self.c.items_max}")
+        self.c.overlay = overlay.c
+        self._overlay = overlay
 
     @property
     def candidates_max(self) -> int:

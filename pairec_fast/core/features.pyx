@@ -200,9 +200,11 @@ cdef class Crosses:
             if column < 0 or column in taken:
                 raise ValueError(f"column {column} is negative or taken twice")
             taken.add(column)
-            self.users, self.items = min(self.users, one.users), min(self.items, one.items)
-            if one.c.kind == Kind.similarity:
+            self.users = min(self.users, one.users)
+            if one.c.kind == Kind.similarity:  # a candidate that its table lacks has no neighbours
                 self.remembered, self.largest = min(self.remembered, one.items), max(self.largest, one.items)
+            else:
+                self.items = min(self.items, one.items)
             self.width = max(self.width, column + 1)
             self.crosses.push_back(one.c)
             self.crosses.back().column = column
@@ -221,11 +223,11 @@ cdef class Crosses:
         """
         if arena.c.width < self.width:
             raise ValueError(f"the arena's features are {arena.c.width} wide; {self.width} or more is right")
-        if arena.c.items_max < self.largest:
-            raise ValueError(f"arena for {arena.c.items_max} items, item-to-item table of {self.largest}")
+        if arena.c.overlay.rows < self.largest:
+            raise ValueError(f"arena for {arena.c.overlay.rows} items, item-to-item table of {self.largest}")
         if not -1 <= user < self.users:
             raise ValueError(f"user must be -1 to {self.users - 1}, got {user}")
-        check_candidates(arena, self.items)
+        check_candidates(arena, min(self.items, arena.c.overlay.rows))
         cdef const int32_t* recent = &history[0] if history.shape[0] else NULL
         if self.largest:
             check_rows("history", recent, history.shape[0], self.remembered)

@@ -58,7 +58,7 @@ def build_slots(const unsigned char[::1] text not None, const uint64_t[::1] offs
 
 
 cdef class IdMap:
-    """Ids of a table. Immutable; keeps its arrays alive.
+    """Ids of a table; keeps its arrays alive. Many may look while one puts ids that came later.
 
     Args:
         text: uint8, all ids in UTF-8, one after the other.
@@ -71,6 +71,8 @@ cdef class IdMap:
 
     cdef c_IdMap c
     cdef readonly object text, offset, slots
+    cdef dict _rows   # of the ids that were put; None before the first
+    cdef list _added  # the ids of rows beyond the arrays
 
     def __cinit__(self, const unsigned char[::1] text not None, const uint64_t[::1] offset not None,
                   const uint64_t[::1] slots not None):
@@ -89,10 +91,27 @@ cdef class IdMap:
         self.c.mask = slots.shape[0] - 1
 
     def __len__(self):
+        """Ids in the arrays; those that were put do not count."""
         return self.c.count
 
-    def find(self, str id not None) -> int:
-        """Row of `id`, or -1; a text with a lone surrogate has no UTF-8 and so no row."""
+    def put(self, str id not None, int32_t row) -> None:
+        """From now on `id` is `row`: the next one beyond all so far, or -1, none.
+
+        Raises:
+            ValueError: another row.
+        """
+        known = [] if self._added is None else self._added
+        if row >= 0:
+            if row != self.c.count + <int32_t> len(known):
+                raise ValueError(f"row {row} for {id!r}; {self.c.count + len(known)} is the next")
+            known.append(id)  # before the row can be found
+        self._added = known
+        rows = {} if self._rows is None else self._rows
+        rows[id] = row
+        self._rows = rows
+
+    def base(self, str id not None) -> int:
+        """Row of `id` in the arrays, or -1, whatever was put."""
         cdef Py_ssize_t size
         cdef const char* data
         try:
@@ -100,6 +119,14 @@ cdef class IdMap:
         except UnicodeEncodeError:
             return -1
         return c_find(self.c, data, size)
+
+    def find(self, str id not None) -> int:
+        """Row of `id`, or -1; a text with a lone surrogate has no UTF-8 and so no row."""
+        if self._rows is not None:
+            row = self._rows.get(id)
+            if row is not None:
+                return row
+        return self.base(id)
 
     def find_all(self, list ids not None):
         """Rows of those of `ids` that are known texts, in order: int32 [<= len(ids)]."""
@@ -111,11 +138,14 @@ cdef class IdMap:
         for id in ids:
             if not isinstance(id, str):
                 continue
-            try:
-                data = PyUnicode_AsUTF8AndSize(id, &size)
-            except UnicodeEncodeError:
-                continue
-            found = c_find(self.c, data, size)
+            if self._rows is not None and id in self._rows:
+                found = self._rows[id]
+            else:
+                try:
+                    data = PyUnicode_AsUTF8AndSize(id, &size)
+                except UnicodeEncodeError:
+                    continue
+                found = c_find(self.c, data, size)
             if found >= 0:
                 view[count] = found
                 count += 1
@@ -127,6 +157,9 @@ cdef class IdMap:
         Raises:
             IndexError: no such row.
         """
+        cdef Py_ssize_t later = <Py_ssize_t> row - self.c.count
+        if later >= 0 and self._added is not None and later < len(self._added):
+            return self._added[later]
         if not 0 <= row < self.c.count:
             raise IndexError(f"row {row} of {self.c.count}")
         cdef uint64_t begin = self.c.offset[row]

@@ -9,8 +9,12 @@ import stat
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int descriptor, long offset)
     int munmap(void* address, size_t length)
-    int PROT_READ, MAP_SHARED
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED
     void* MAP_FAILED
+
+cdef extern from "<unistd.h>" nogil:
+    long sysconf(int name)
+    int _SC_PAGESIZE
 
 
 cdef class MappedFile:
@@ -18,34 +22,76 @@ cdef class MappedFile:
 
     Cutting a mapped file short kills its readers: replace files by renaming.
 
+    Args:
+        spare: bytes of zeros that follow those of the file, in the same buffer; `tail` writes them. Whole pages of the
+            file stay shared and read-only; its last, partial page is private, and memory is taken when it is written.
+
     Raises:
         OSError: the file cannot be opened or mapped.
     """
 
-    cdef void* data
-    cdef readonly Py_ssize_t size
+    cdef char* data
+    cdef readonly Py_ssize_t size, spare  # of the file, behind it
+    cdef size_t mapped
 
-    def __cinit__(self, path):
+    def __cinit__(self, path, Py_ssize_t spare=0):
+        if spare < 0:
+            raise ValueError(f"spare must not be negative, got {spare}")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):  # it opens, and has a size
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
             self.size = status.st_size
-            if self.size > 0:  # nothing cannot be mapped, and needs no pages
-                self.data = mmap(NULL, self.size, PROT_READ, MAP_SHARED, descriptor, 0)
-                if self.data == MAP_FAILED:
-                    self.data = NULL
-                    raise OSError(f"{path}: {self.size} bytes cannot be mapped")
+            self.spare = spare
+            if self.size + spare > 0 and not self._map(descriptor):  # nothing cannot be mapped, and needs no pages
+                raise OSError(f"{path}: {self.size + spare} bytes cannot be mapped")
         finally:
             os.close(descriptor)
 
+    cdef bint _map(self, int descriptor) noexcept:
+        cdef size_t size = self.size, page = sysconf(_SC_PAGESIZE)
+        cdef size_t shared = size - size % page  # whole pages
+        cdef int writable = PROT_READ | PROT_WRITE
+        if self.spare == 0:
+            data = mmap(NULL, size, PROT_READ, MAP_SHARED, descriptor, 0)
+        else:  # reserve all, then lay the file over the beginning
+            data = mmap(NULL, size + self.spare, writable, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if data == MAP_FAILED:
+            return False
+        self.data, self.mapped = <char*> data, size + self.spare
+        if self.spare == 0:
+            return True
+        if shared and mmap(data, shared, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED:
+            return False
+        return size == shared or mmap(
+            self.data + shared, size - shared, writable, MAP_PRIVATE | MAP_FIXED, descriptor, shared) != MAP_FAILED
+
     def __dealloc__(self):
         if self.data != NULL:
-            munmap(self.data, self.size)
+            munmap(self.data, self.mapped)
 
     def __len__(self):
-        return self.size
+        return self.size + self.spare
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.data if self.data != NULL else <void*> b"", self.size, 1, flags)
+        cdef void* data = self.data if self.data != NULL else <char*> b""
+        PyBuffer_FillInfo(buffer, self, data, self.size + self.spare, 1, flags)
+
+    @property
+    def tail(self) -> memoryview:
+        """The spare bytes, writable."""
+        return memoryview(Tail(self))
+
+
+cdef class Tail:
+    """What follows a file in its mapping."""
+
+    cdef MappedFile file
+
+    def __cinit__(self, MappedFile file not None):
+        self.file = file
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef void* data = self.file.data + self.file.size if self.file.data != NULL else <char*> b""
+        PyBuffer_FillInfo(buffer, self, data, self.file.spare, 0, flags)

@@ -4,7 +4,9 @@ from numpy.typing import NDArray
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.index import VectorIndex
 
-def add(arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int) -> int: ...
+def add(
+    arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int, k: int = 0x7FFFFFFF
+) -> int: ...
 
 class Neighbours:
     offset: NDArray[np.int64]

@@ -11,20 +11,22 @@ from pairec_fast.core.index_types cimport Strategy, c_Allow, c_Work
 
 
 def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None,
-        int32_t source) -> int:
+        int32_t source, int32_t k=0x7FFFFFFF) -> int:
     """Add `rows` [n] int32 with `scores` [n] float32, best first, until the arena is full. Returns how many were new.
 
+    Rows are taken as `arena.follow` says: the first `k` whose items are not gone, each as the row that stands for it now.
+
     Raises:
-        ValueError: lengths differ, a row is not below `arena.items_max`, or `source` is not 0 to 255.
+        ValueError: lengths differ, a row is not below `arena.items_max`, or the overlay's capacity, or `source` is not 0 to 255.
     """
     if rows.shape[0] != scores.shape[0]:
         raise ValueError(f"{rows.shape[0]} rows, {scores.shape[0]} scores")
     cdef uint8_t checked = check_source(source)
     cdef int32_t added = 0
     if rows.shape[0]:
-        check_rows("rows", &rows[0], rows.shape[0], arena.c.items_max)
+        check_rows("rows", &rows[0], rows.shape[0], arena.c.overlay.rows)
         with nogil:
-            added = c_add(arena.c, &rows[0], &scores[0], <int32_t> rows.shape[0], checked)
+            added = c_add(arena.c, &rows[0], &scores[0], <int32_t> rows.shape[0], k, checked)
     return added
 
 
@@ -67,8 +69,8 @@ cdef class Neighbours:
             ValueError: the arena is made for fewer items, a row of `history` is not in the table, `k` is negative or
                 `source` is not 0 to 255.
         """
-        if arena.c.items_max < self.items:
-            raise ValueError(f"arena for {arena.c.items_max} items, table of {self.items}")
+        if arena.c.overlay.rows < self.items:
+            raise ValueError(f"arena for {arena.c.overlay.rows} items, table of {self.items}")
         if k < 0:
             raise ValueError(f"k must not be negative, got {k}")
         cdef uint8_t checked = check_source(source)
@@ -86,7 +88,7 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
     """Add the `k` items nearest to `query` [dim] float32, best first, within `effort`. Returns how many were new.
 
     Args:
-        rows: int32 [len(index)] or longer: which item each vector of the index belongs to.
+        rows: int32 [index.count + its spare] or longer: which item each vector of the index belongs to.
         effort: 0 is what the index was built with, as for `VectorIndex.search`.
         allow: rows of the index that may be found; or all.
         deny: rows of the index that may not.
@@ -101,8 +103,8 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
     if query.shape[0] != index.dim:
         raise ValueError(f"query of {query.shape[0]} dimensions, index of {index.dim}")
     cdef int32_t count = len(index)
-    if rows.shape[0] < count:
-        raise ValueError(f"{rows.shape[0]} rows, index of {count}")
+    if rows.shape[0] < index.count + index.c.fresh.capacity:
+        raise ValueError(f"{rows.shape[0]} rows, index of {index.count} and {index.c.fresh.capacity} spare")
     if k <= 0 or effort < 0:
         raise ValueError(f"k {k} must be positive and effort {effort} not negative")
     if allow is not None and allow.index is not index:
@@ -130,11 +132,11 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
         found = index.search_into(scratch.query, k, work, allowed, scratch, scratch.rows, scratch.scores, &strategy)
         for i in range(found):
             scratch.rows[i] = rows[scratch.rows[i]]
-        if rows_within(scratch.rows, found, arena.c.items_max):
-            added = c_add(arena.c, scratch.rows, scratch.scores, found, checked)
+        if rows_within(scratch.rows, found, arena.c.overlay.rows):
+            added = c_add(arena.c, scratch.rows, scratch.scores, found, found, checked)
         else:
             added = -1
     index._free.append(scratch)
     if added < 0:
-        raise ValueError(f"rows lead beyond the {arena.c.items_max} items of the arena")
+        raise ValueError(f"rows lead beyond the {arena.c.overlay.rows} items of the arena")
     return added
