@@ -118,7 +118,8 @@ def made_up(forest: Forest, table: Rows, items: int = ITEMS) -> list[Request]:
 
 def served(config: str | Path, scratch: Path) -> Case:
     """The first model of an engine's snapshot, copied to `scratch`, and the candidates the line would have it score."""
-    configured, snapshot, scenes = prepare(config)
+    configured, live, scenes = prepare(config)
+    snapshot = live.snapshot
     limits = configured.limit_conf
     scene = next(iter(scenes.values()))
     model = scene.score.models[0].model

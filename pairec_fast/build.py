@@ -21,24 +21,28 @@ from numpy.typing import NDArray
 from pairec_fast.core import Forest, MappedFile, RequestForest, VectorIndex, build_slots, crc32c
 from pairec_fast.errors import SnapshotError
 from pairec_fast.features import FeaturePlan, FeatureSchema
+from pairec_fast.items.change import Change, merged
+from pairec_fast.items.log import Reader
 from pairec_fast.learn.aggregates import Aggregate
 from pairec_fast.learn.dataset import Dataset, Rows
 from pairec_fast.learn.derive import Known
+from pairec_fast.learn.frame import id_arrays
 from pairec_fast.learn.ranker import Ranker, train_ranker
-from pairec_fast.learn.sources import Sources, id_arrays, read_sources
+from pairec_fast.learn.sources import Sources, read_sources
 from pairec_fast.learn.spec import FeatureSpec, ModelSpec, World, load_world
-from pairec_fast.snapshot import (
+from pairec_fast.manifest import (
     FORMAT,
     AggregateInfo,
     ArrayInfo,
     FileInfo,
     Manifest,
     ModelInfo,
-    Snapshot,
-    Table,
     TableInfo,
     fingerprint,
+    read_manifest,
+    resolve,
 )
+from pairec_fast.snapshot import Snapshot, Table
 
 GOLDEN_USERS, GOLDEN_ITEMS = 16, 32
 Say = Callable[[str], None]
@@ -51,6 +55,7 @@ def build(
 ) -> Path:  # fmt: skip
     """Build the snapshot that the world file `path` describes into a new directory of `output`, and make it current.
 
+    What items.log in `output` says is taken into the item table; the log stays as it is, for builds to come.
     `say` gets a line about each trained model, `progress` (step, done, total) as work goes on.
 
     Raises:
@@ -58,14 +63,15 @@ def build(
     """
     path, output = Path(path), Path(output)
     world = load_world(path)
-    sources = read_sources(world, path.parent)
+    sequence, changes = _logged(output)
+    sources = read_sources(world, path.parent, changes)
     output.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
     name = next(
         name for again in range(1000) if not (output / (name := f"{stamp}-{again}" if again else stamp)).exists()
     )
     with _aside(output, name) as partial:
-        _Builder(world, path.parent, sources, partial, say, progress).run()
+        _Builder(world, path.parent, sources, sequence, partial, say, progress).run()
     target = output / name
     _publish(output, target.name)
     return target
@@ -73,9 +79,10 @@ def build(
 
 class _Builder:
     def __init__(
-        self, world: World, folder: Path, sources: Sources, target: Path, say: Say, progress: Progress
+        self, world: World, folder: Path, sources: Sources, sequence: int, target: Path, say: Say, progress: Progress
     ) -> None:
         self.world, self.folder, self.sources, self.target = world, folder, sources, target
+        self.sequence = sequence
         self.say, self.progress = say, progress
         self.known = Known(world, folder, sources, sources.now)
         self.arrays: dict[str, ArrayInfo] = {}
@@ -226,7 +233,7 @@ class _Builder:
             items=_info(self.sources.items), users=_info(self.sources.users),
             vectors=[one.name for one in world.vectors], lists={one.name: one.by for one in world.lists},
             neighbours=[one.name for one in world.neighbours], aggregates=self.aggregates,
-            models=dict(self.models), golden=list(self.models),
+            models=dict(self.models), golden=list(self.models), items_sequence=self.sequence,
         )  # fmt: skip
         return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
 
@@ -240,6 +247,16 @@ class _Builder:
             file.flush()
             os.fsync(file.fileno())
         self.arrays[name] = ArrayInfo(array.dtype.str, list(array.shape))
+
+
+def _logged(output: Path) -> tuple[int, list[Change]]:
+    """The last record of the log of items in a folder of snapshots, and what all of them come to."""
+    reader = Reader(output, -1)
+    changes = merged(record.payload for record in reader.read())
+    newest = 0
+    with contextlib.suppress(SnapshotError):  # the first one, or the first of this format
+        newest = read_manifest(resolve(output)).items_sequence
+    return max(newest, reader.sequence), changes
 
 
 def _info(table: Table) -> TableInfo:

@@ -18,7 +18,7 @@ from pairec_fast.errors import PairecError
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pairec-fast", description="Recommendation serving in one process.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_demo, _train, _build, _serve, _check, _log):
+    for add in (_demo, _train, _build, _items, _serve, _check, _log):
         add(verbs)
     options = parser.parse_args(arguments)
     if threading.current_thread() is threading.main_thread():
@@ -160,6 +160,48 @@ def _run_build(options: argparse.Namespace) -> int:
     return 0
 
 
+def _items(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "items", "Add, change or remove items between snapshots; workers see it within a second.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, help, run, given, what in (
+        ("add", "Add or change items, all of the file or none.", _run_add, "file",
+         'JSON lines, {"item_id": ..., column: value, ..., "vectors": {name: [...]}}; - is stdin'),
+        ("remove", "Remove items, all of them or none.", _run_remove, "id",
+         "what to remove; - reads ids from stdin, a line each"),
+    ):  # fmt: skip
+        action = actions.add_parser(name, help=help, description=help)
+        action.add_argument(given, nargs=None if given == "file" else "+", help=what)
+        action.add_argument("--snapshots", type=Path, default=Path("snapshots"), help="folder of snapshots")
+        action.set_defaults(run=run)
+
+
+def _run_add(options: argparse.Namespace) -> int:
+    from pairec_fast.items import add
+
+    stdin = options.file == "-"
+    name, text = ("stdin", sys.stdin.buffer.read()) if stdin else (options.file, Path(options.file).read_bytes())
+    lines = [(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
+    items = []
+    for number, line in lines:
+        try:
+            items.append(msgspec.json.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise PairecError(f"{name}: line {number}: not JSON: {error}") from error
+    sequence = add(options.snapshots, items, where=lambda place: f"{name}: line {lines[place][0]}")
+    print(f"sequence {sequence}: {len(items)} items added or changed")
+    return 0
+
+
+def _run_remove(options: argparse.Namespace) -> int:
+    from pairec_fast.items import remove
+
+    ids = sys.stdin.read().split("\n") if options.id == ["-"] else options.id
+    ids = [id for id in ids if id] if options.id == ["-"] else ids
+    sequence = remove(options.snapshots, ids, where=lambda place: f"ID {place + 1}")
+    print(f"sequence {sequence}: {len(ids)} items removed")
+    return 0
+
+
 def _serve(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "serve", "Serve a configuration over HTTP.")
     parser.add_argument("--config", type=Path, required=True, help="engine.json")
@@ -182,12 +224,16 @@ def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run_check(options: argparse.Namespace) -> int:
     from pairec_fast.scene import prepare
 
-    config, snapshot, scenes = prepare(options.config)
+    config, live, scenes = prepare(options.config)
+    snapshot = live.snapshot
     for line in (*config.warnings, *config.unused):
         say(line)
     for model in {str(model): model for scene in scenes.values() for model in scene.score.models}:
         print(model)
-    print(f"ok: {len(scenes)} scenes and categories on snapshot {snapshot.fingerprint} ({snapshot.directory.name})")
+    print(
+        f"ok: {len(scenes)} scenes and categories on snapshot {snapshot.fingerprint} ({snapshot.directory.name}); "
+        f"{live.count} items, {live.added} added or changed and {len(live.removed)} removed since it was built"
+    )
     return 0
 
 

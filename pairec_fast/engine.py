@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
+from pairec_fast.items import add, remove
+from pairec_fast.items.live import Live, keep_up
 from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
@@ -31,10 +34,15 @@ def _nothing() -> None:
     pass
 
 
+def _live(engine: Engine | None) -> Live | None:
+    return None if engine is None or engine.closed else engine._bound.live
+
+
 class Bound(NamedTuple):
     """All that depends on the snapshot: replaced as one, so that whoever reads it once reads parts that fit."""
 
     snapshot: Snapshot
+    live: Live
     width: int  # of the widest model
     algos: int  # outputs of the scene with most
     scenes: dict[tuple[str, str], Scene]
@@ -58,8 +66,10 @@ class Engine:
         self._threads = threading.local()
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
-        self._bind(Snapshot.load(verified or snapshot_of(config), verify=verified is None))
+        self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
         self._logs = open_logs(config)
+        itself = weakref.ref(self)  # so that an engine nobody holds any more can go
+        threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
 
     @classmethod
     def from_config(cls, source: str | os.PathLike[str] | dict[str, Any], verified: Path | None = None) -> Engine:
@@ -83,13 +93,21 @@ class Engine:
         return self._bound.snapshot
 
     def swap(self, directory: str | os.PathLike[str]) -> None:
-        """Make another snapshot current: loaded and rehearsed aside, then swapped as one; requests in flight keep the
-        old one.
+        """Make another snapshot current: loaded, rehearsed and brought up to items.log aside, then swapped as one;
+        requests in flight keep the old one.
 
         Raises:
             ConfigError, SnapshotError: it does not fit; the old one keeps serving.
         """
-        self._bind(Snapshot.load(Path(directory)))
+        self._bind(self._load(Path(directory)))
+
+    def add_items(self, items: Iterable[Any]) -> int:
+        """`pairec_fast.items.add` beside the current snapshot; this engine serves them when the call returns."""
+        return self._changed(add, items)
+
+    def remove_items(self, ids: Iterable[str]) -> int:
+        """`pairec_fast.items.remove` beside the current snapshot; this engine shows them no more when it returns."""
+        return self._changed(remove, ids)
 
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
@@ -141,7 +159,7 @@ class Engine:
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
-                logs = _debug_logs(request_id, scene, laps)
+                logs = _debug_logs(request_id, scene, self._bound.live, laps)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
@@ -222,8 +240,8 @@ class Engine:
         return self._log(conf, record)
 
     def gauges(self) -> dict[str, float]:
-        """What `/metrics` shows beside counters: the logs' own figures, and the snapshot's age."""
-        values: dict[str, float] = {"snapshot_time_seconds": self.snapshot.time}
+        """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
+        values: dict[str, float] = {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges()}
         for log in set(self._logs.values()):
             for name, value in log.counters().items():
                 if isinstance(value, dict):  # errors by name
@@ -256,6 +274,15 @@ class Engine:
         scenes = self._bound.scenes
         return scenes.get((scene_id, category)) or scenes.get((scene_id, "default_category"))
 
+    def _load(self, directory: Path, *, verify: bool = True) -> Snapshot:
+        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max)
+
+    def _changed(self, log: Callable[[Path, Iterable[Any]], int], what: Iterable[Any]) -> int:
+        live = self._bound.live
+        sequence = log(live.snapshot.directory.parent, what)
+        live.update()
+        return sequence
+
     def _bind(self, snapshot: Snapshot) -> None:
         scenes = bind(self.config, snapshot)
         if not scenes:
@@ -276,16 +303,19 @@ class Engine:
             )
             for scene in self.config.call_back_confs
         }
-        self._bound = Bound(snapshot, width, algos, scenes, callback_columns)
+        live = Live(snapshot)
+        live.update()
+        self._bound = Bound(snapshot, live, width, algos, scenes, callback_columns)
 
     def _arena(self, scene: Scene) -> Arena:
         """This thread's own, emptied; made anew when a snapshot outgrew it."""
         arena: Arena | None = getattr(self._threads, "arena", None)
-        bound, items = self._bound, len(scene.snapshot.items)  # the scene may be of a snapshot on its way out
+        bound, items = self._bound, scene.snapshot.overlay.capacity  # the scene may be of a snapshot on its way out
         width, algos = max(bound.width, scene.score.width), max(bound.algos, len(scene.score.outputs))
         if arena is None or arena.items_max < items or arena.width < width or arena.algos < algos:
             arena = self._threads.arena = Arena(self.limits.candidates_max, items_max=items, width=width, algos=algos)
         arena.reset()
+        arena.follow(scene.snapshot.overlay)
         return arena
 
     def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
@@ -349,10 +379,13 @@ class Engine:
         return accepted
 
 
-def _debug_logs(request_id: str, scene: Scene, laps: list[int]) -> list[str]:
-    """The time of each stage, and how each model is fed."""
+def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int]) -> list[str]:
+    """The time of each stage, how many items came and went since the snapshot was built, and how each model is fed."""
     begin = f"[INFO] requestId={request_id}"
-    lines = [f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"]
+    lines = [
+        f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"
+        f"\titems={live.count}\tadded={live.added}\tremoved={len(live.removed)}"
+    ]
     for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
         lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
     return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pairec_fast.core import Cross
 from pairec_fast.errors import SnapshotError
+from pairec_fast.manifest import Feature
 from pairec_fast.query import Query
-from pairec_fast.snapshot import Column, Feature, Snapshot
+from pairec_fast.snapshot import Column, Snapshot
 
 KINDS = ("user", "item", "context", "aggregate", "dot", "similarity")
 MISSING = np.float32("nan")
@@ -76,9 +77,10 @@ class FeaturePlan:
         plan._user_values = snapshot.array(f"{model}.user_values")
         return plan
 
-    def item_values(self, rows: Rows = ALL) -> NDArray[np.float32]:
-        """[rows, item features] float32, in the order of the model's inputs."""
-        return _stack(self._item, rows, len(self._snapshot.items))
+    def item_values(self, rows: Rows | None = None) -> NDArray[np.float32]:
+        """[rows, item features] float32, in the order of the model's inputs. `rows` None: those of the item table."""
+        count = len(self._snapshot.items)
+        return _stack(self._item, slice(count) if rows is None else rows, count)
 
     def user_values(self, rows: Rows = ALL) -> NDArray[np.float32]:
         """[rows, user features] float32."""
@@ -138,14 +140,28 @@ class FeaturePlan:
         info = _known(snapshot.manifest.aggregates, name, "aggregate")
         values = snapshot.array(name)
         if info.user is None:
-            group = group_of(snapshot.items.columns, info.item)
+            group = self._item_groups(info.item)
             self._item.append((place, lambda rows: grouped(values, group, rows)))
         elif info.item is None:
             group = group_of(snapshot.users.columns, info.user)
             self._user.append((place, lambda rows: grouped(values, group, rows)))
         else:
-            user, item = group_of(snapshot.users.columns, info.user), group_of(snapshot.items.columns, info.item)
-            self.cross.append((place, Cross.cell(values, user, item)))
+            user = group_of(snapshot.users.columns, info.user)
+            self.cross.append((place, Cross.cell(values, user, self._item_groups(info.item))))
+
+    def _item_groups(self, group: str) -> NDArray[np.int32] | None:
+        """As `group_of`; where items may be added later, a row's own group is that of its base row."""
+        overlay = self._snapshot.overlay
+        if group or overlay.capacity == overlay.base:
+            return group_of(self._snapshot.items.columns, group)
+        groups = np.arange(overlay.capacity, dtype=np.int32)
+        groups[overlay.base :] = -1
+
+        def extend(rows: NDArray[np.int32]) -> None:
+            groups[rows] = [overlay.base_of(row) for row in rows.tolist()]
+
+        self._snapshot.follow(extend)
+        return groups
 
 
 def split(source: str) -> tuple[str, str]:
@@ -193,7 +209,8 @@ def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None, rows: 
     if group is None:
         return values[rows]
     chosen = group[rows]
-    taken: NDArray[np.float32] = np.where(chosen >= 0, values[np.maximum(chosen, 0)], MISSING)
+    known = (chosen >= 0) & (chosen < len(values))  # beyond is a text that came after the values were made
+    taken: NDArray[np.float32] = np.where(known, values[np.where(known, chosen, 0)], MISSING)
     return taken
 
 

@@ -17,6 +17,7 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     history_max: items of a user's history a request looks at, the newest.
     body_bytes_max: larger request bodies are refused.
     in_flight_max: requests a worker works on at once; more are answered 503.
+    new_items_max: rows for items added or changed since the snapshot was built. Each costs memory when it is taken.
     """
 
     candidates_max: Positive = 4096
@@ -24,3 +25,4 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     history_max: Positive = 1000
     body_bytes_max: Positive = 1 << 20
     in_flight_max: Positive = 8
+    new_items_max: Annotated[int, Meta(ge=0, le=1 << 24)] = 10_000

@@ -20,7 +20,8 @@ class Query:
     uid, size, item_id: as the request says.
     user: row in the user table, -1 for a user the snapshot has not seen.
     shown: int32, rows of the items in this request's own `history` feature, in its order.
-    history: int32, rows of what the user chose, oldest first: the snapshot's, then `shown`; each item once.
+    history: int32, rows of what the user chose, oldest first: the snapshot's, then `shown`; each item once. These are
+        rows of the item table, that item-to-item tables know: of a changed item the one it had, of a new one none.
     context: the request's features.
     item_list: the request's own candidates.
     """
@@ -44,7 +45,10 @@ class Query:
         self.user = snapshot.users.ids.find(uid)
         self.shown = snapshot.items.ids.find_all(item_ids(context.get("history"))[-history_max:])
         known = snapshot.history.of(self.user) if self.user >= 0 else NOBODY
-        self.history = recent(known, self.shown, history_max)
+        shown = self.shown
+        if snapshot.overlay.changed:
+            known, shown = snapshot.overlay.bases(known), snapshot.overlay.bases(shown)
+        self.history = recent(known, shown, history_max)
 
     def user_value(self, column: str) -> Any:
         """What is known of the user by that name: the snapshot's column, else the request's feature, else None."""

@@ -16,6 +16,7 @@ from pairec_fast import rerank as reranks
 from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, SnapshotError
+from pairec_fast.items.live import Live
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Model, Score
@@ -189,15 +190,18 @@ def snapshot_of(config: Config) -> Path:
     return config.path(config.snapshot_conf.directory)
 
 
-def prepare(path: str | os.PathLike[str]) -> tuple[Config, Snapshot, dict[tuple[str, str], Scene]]:
-    """Load a configuration and its snapshot, verify and bind them: everything but serving.
+def prepare(path: str | os.PathLike[str]) -> tuple[Config, Live, dict[tuple[str, str], Scene]]:
+    """Load a configuration and its snapshot, verify, bind and bring them up to items.log: everything but serving.
 
     Raises:
         ConfigError, SnapshotError: what is wrong; errors of the configuration begin with its path.
     """
     config = Config.load(path, KINDS)
     try:
-        snapshot = Snapshot.load(snapshot_of(config))
-        return config, snapshot, bind(config, snapshot)
+        snapshot = Snapshot.load(snapshot_of(config), spare=config.limit_conf.new_items_max)
+        scenes = bind(config, snapshot)
+        live = Live(snapshot)
+        live.update()
+        return config, live, scenes
     except ConfigError as error:
         raise ConfigError(f"{os.fspath(path)}: {error}") from error

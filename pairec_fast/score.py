@@ -30,12 +30,18 @@ class Model:
                 f"manifest.json names {self.plan.width}"
             )
         self.request = RequestForest(self.forest, self.plan.sides)
-        self.lines = snapshot.array(f"{model}.lines")
-        if self.lines.shape != (len(snapshot.items), self.request.line_bytes):
+        self.lines = snapshot.item_array(f"{model}.lines")
+        if self.lines.shape != (snapshot.overlay.capacity, self.request.line_bytes):
             raise SnapshotError(
-                f"{snapshot.directory}: {model}.lines has shape {self.lines.shape}; "
-                f"{(len(snapshot.items), self.request.line_bytes)} is right: build the snapshot again"
+                f"{snapshot.directory}: {model}.lines has {self.lines.shape[1]} bytes an item; "
+                f"{self.request.line_bytes} are right: build the snapshot again"
             )
+        tail, base = snapshot.tails[f"{model}.lines"], snapshot.overlay.base
+
+        def extend(rows: NDArray[np.int32]) -> None:
+            tail[rows - base] = self.request.lines(self.plan.item_values(rows))
+
+        snapshot.follow(extend)
         # One output takes the algorithm's name; several are numbered, as PAI-Rec does.
         classes = self.forest.classes
         self.outputs = [name] if classes == 1 else [f"{name}_{label}" for label in range(classes)]

@@ -34,13 +34,13 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
     """
     path = path.absolute()
     # Once here, so that what is wrong is said once and nothing starts; the workers find the pages in memory.
-    config, snapshot, _ = prepare(path)
+    config, live, _ = prepare(path)
     logs = log_directories(config)
     address = config.listen_conf.http_addr or HOST
     port = config.listen_conf.http_port if port is None else port
     _refuse_taken(address, port)
     os.environ["PAIREC_CONFIG"] = str(path)
-    os.environ["PAIREC_SNAPSHOT"] = str(snapshot.directory)  # whatever CURRENT names when a worker starts anew
+    os.environ["PAIREC_SNAPSHOT"] = str(live.snapshot.directory)  # whatever CURRENT names when a worker starts anew
     # Workers start from nothing: a forked one would inherit threads' locks and whatever the parent has read.
     multiprocessing.set_start_method("spawn", force=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -16,82 +16,20 @@ All workers of a machine share the pages. Nothing is pickled; nothing is repaire
 from __future__ import annotations
 
 import difflib
-import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Forest, IdMap, MappedFile, Neighbours, VectorIndex, crc32c
+from pairec_fast.core import Forest, IdMap, MappedFile, Neighbours, Overlay, VectorIndex, build_slots, crc32c
 from pairec_fast.errors import ConfigError, SnapshotError
+from pairec_fast.manifest import FileInfo, Manifest, TableInfo, read_manifest, resolve
 
-FORMAT = 2
-
-
-class ArrayInfo(msgspec.Struct, frozen=True):
-    dtype: str
-    shape: list[int]
-
-
-class FileInfo(msgspec.Struct, frozen=True):
-    bytes: int
-    crc32c: int
-
-
-class TableInfo(msgspec.Struct, frozen=True):
-    """`columns`: name -> number, text or vector."""
-
-    count: int
-    columns: dict[str, str]
-
-
-class AggregateInfo(msgspec.Struct, frozen=True):
-    """`user` and `item` are what the value is grouped by on either side: null, "" for the row, or a text column."""
-
-    user: str | None
-    item: str | None
-
-
-class Feature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One model input. `source` is written kind:name; a categorical's code is its place in `categories`."""
-
-    name: str
-    source: str
-    categories: list[str] | None = None
-
-
-class ModelInfo(msgspec.Struct, frozen=True):
-    """`features` in the order of the model's columns."""
-
-    features: list[Feature]
-    objective: str
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    format: int
-    fingerprint: str
-    time: float
-    arrays: dict[str, ArrayInfo]
-    files: dict[str, FileInfo]
-    items: TableInfo
-    users: TableInfo
-    vectors: list[str] = []
-    lists: dict[str, str] = {}
-    neighbours: list[str] = []
-    aggregates: dict[str, AggregateInfo] = {}
-    models: dict[str, ModelInfo] = {}
-    golden: list[str] = []
-
-
-def fingerprint(manifest: Manifest) -> str:
-    """16 hexadecimal digits over everything the manifest says, checksums of all files included."""
-    bare = msgspec.structs.replace(manifest, fingerprint="")
-    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()[:16]
+GROWS = hasattr(VectorIndex, "append")  # whether an index takes vectors after it was built
 
 
 class Texts:
@@ -99,24 +37,42 @@ class Texts:
 
     def __init__(self, text: NDArray[np.uint8], offset: NDArray[np.uint64]) -> None:
         self._text, self._offset = text, offset
+        self._added: list[str] = []
+        self._codes: IdMap | None = None
 
     def __len__(self) -> int:
-        return len(self._offset) - 1
+        return len(self._offset) - 1 + len(self._added)
 
     def __getitem__(self, code: int) -> str:
         if not 0 <= code < len(self):
             raise IndexError(f"code {code} of {len(self)}")
+        if (later := code - len(self._offset) + 1) >= 0:
+            return self._added[later]
         return bytes(self._text[self._offset[code] : self._offset[code + 1]]).decode()
 
     @cached_property
     def code(self) -> dict[str, int]:
-        """Text -> code."""
+        """Text -> code, of the texts there are when it is first asked for."""
         return {self[code]: code for code in range(len(self))}
+
+    def put(self, text: str) -> int:
+        """The code of `text`, a new one if it has none. One thread at a time; others may read."""
+        if self._codes is None:
+            self._codes = IdMap(self._text, self._offset, build_slots(self._text, self._offset))
+        code = self._codes.find(text)
+        if code < 0:
+            code = len(self)
+            self._added.append(text)
+            self._codes.put(text, code)
+        return code
 
 
 class Column:
-    """`kind` number: `values` [count] of a native dtype, NaN missing. text: codes int32 [count], -1 missing, and
-    `texts`. vector: float32 [count, dim]."""
+    """`kind` number: `values` [rows] of a native dtype, NaN missing. text: codes int32 [rows], -1 missing, and
+    `texts`. vector: float32 [rows, dim].
+
+    In a snapshot that may grow, rows are those of the table and behind them the spare ones, for items added later.
+    """
 
     def __init__(self, kind: str, values: NDArray[Any], texts: Texts | None) -> None:
         self.kind, self.values, self.texts = kind, values, texts
@@ -147,7 +103,7 @@ class Vectors:
     """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index.
 
     The index holds the items that have a vector; `rows` [index.count] int32 says which, ascending. `index` None: the
-    vectors feed a feature, and nothing is searched in them.
+    vectors feed a feature, and nothing is searched in them. `items` and `rows` have spare rows too.
     """
 
     def __init__(
@@ -194,12 +150,19 @@ class Golden:
 
 
 class Snapshot:
-    """A directory, mapped. Read-only and safe to share between threads."""
+    """A directory, mapped. Read-only and safe to share between threads.
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    With `spare`, so many rows lie behind those of the item table, in every array that has one an item, for items added
+    later: `overlay` says which rows stand for which items now (items/live.py writes both).
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, spare: int = 0) -> None:
         self.directory, self.manifest = directory, manifest
+        self.overlay = Overlay(manifest.items.count, spare)
+        self.tails: dict[str, NDArray[Any]] = {}  # the spare rows of an array, writable
+        self._followers: list[Callable[[NDArray[np.int32]], None]] = []
         self.fingerprint, self.time = manifest.fingerprint, manifest.time
-        self.items = self._table("items", manifest.items)
+        self.items = self._table("items", manifest.items, spare)
         self.users = self._table("users", manifest.users)
         self.history = History(self.array("history.offset"), self.array("history.rows"))
         self.lists = {
@@ -222,32 +185,24 @@ class Snapshot:
         }
 
     @classmethod
-    def load(cls, directory: str | Path, *, verify: bool = True) -> Snapshot:
+    def load(cls, directory: str | Path, *, verify: bool = True, spare: int = 0) -> Snapshot:
         """Map a snapshot directory, or the one that `CURRENT` in it names, and verify it.
 
         Checksums are CRC-32C of whole files; `verify=False` leaves them out (a worker whose parent has verified).
+        `spare` is how many items may be added later: it costs address space, memory only for those that are.
 
         Raises:
             SnapshotError: a file is missing, altered, or of another shape or dtype than the manifest says. The message
                 names the file and both values.
         """
         directory = resolve(Path(directory))
+        manifest = read_manifest(directory)
         path = directory / "manifest.json"
-        try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except OSError as error:
-            raise SnapshotError(f"{path}: {error.strerror or error}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SnapshotError(f"{path}: not a manifest: {error}") from error
-        if manifest.format != FORMAT:
-            raise SnapshotError(f"{path}: format {manifest.format}; this version reads {FORMAT}. Build it again")
-        if fingerprint(manifest) != manifest.fingerprint:
-            raise SnapshotError(f"{path}: the fingerprint does not fit the content; the manifest was edited")
         if verify:
             for name, info in manifest.files.items():
                 _verify(directory / name, info)
         try:
-            return cls(directory, manifest)
+            return cls(directory, manifest, spare)
         except KeyError as error:
             raise SnapshotError(f"{path}: names no array {error}") from error
 
@@ -257,47 +212,76 @@ class Snapshot:
         Raises:
             SnapshotError: missing, or not as the manifest says.
         """
+        return self._array(name, 0)[0]
+
+    def item_array(self, name: str) -> NDArray[Any]:
+        """The mapped array of that name, one row an item, and behind them the spare rows; `tails` has those.
+
+        Raises:
+            SnapshotError: as `array`.
+        """
+        array, self.tails[name] = self._array(name, self.overlay.capacity - self.overlay.base)
+        return array
+
+    def follow(self, update: Callable[[NDArray[np.int32]], None]) -> None:
+        """Call `update` with the rows of items added later, int32, when their columns are written and before anybody
+        finds them; now, too, if there are any."""
+        self._followers.append(update)
+        if self.overlay.count > self.overlay.base:
+            update(np.arange(self.overlay.base, self.overlay.count, dtype=np.int32))
+
+    def extend(self, rows: NDArray[np.int32]) -> None:
+        """Tell those who follow of `rows`, about to be found."""
+        for update in self._followers:
+            update(rows)
+
+    def _array(self, name: str, spare: int) -> tuple[NDArray[Any], NDArray[Any]]:
         info = self.manifest.arrays[name]
         path = self.directory / f"{name}.npy"
         try:
-            array = _mapped(path)
+            array, tail = _mapped(path, spare)
         except (OSError, ValueError) as error:
             raise SnapshotError(f"{path}: {error}") from error
-        if array.dtype.str != info.dtype or list(array.shape) != info.shape:
+        shape = [len(array) - spare, *array.shape[1:]] if array.ndim else []
+        if array.dtype.str != info.dtype or shape != info.shape:
             raise SnapshotError(
-                f"{path} is {array.dtype.str} {list(array.shape)}; manifest.json says {info.dtype} {info.shape}. "
+                f"{path} is {array.dtype.str} {shape}; manifest.json says {info.dtype} {info.shape}. "
                 "The directory was written twice or copied while being written."
             )
-        return array
+        return array, tail
 
     def _texts(self, name: str) -> Texts:
         return Texts(self.array(f"{name}.text"), self.array(f"{name}.offset"))
 
-    def _table(self, name: str, info: TableInfo) -> Table:
+    def _table(self, name: str, info: TableInfo, spare: int = 0) -> Table:
         ids = self._checked(
             f"{name}.ids", IdMap, *(self.array(f"{name}.ids.{part}") for part in ("text", "offset", "slots"))
         )
         columns = {}
         for column, kind in info.columns.items():
             key = f"{name}.{column}"
-            values = self.array(key)
-            if len(values) != info.count or len(ids) != info.count:
+            values = self.item_array(key) if spare else self.array(key)
+            if len(values) != info.count + spare or len(ids) != info.count:
                 raise SnapshotError(
-                    f"{self.directory / key}.npy has {len(values):,} rows, the ids {len(ids):,}; "
+                    f"{self.directory / key}.npy has {len(values) - spare:,} rows, the ids {len(ids):,}; "
                     f"manifest.json says {info.count:,}"
                 )
             columns[column] = Column(kind, values, self._texts(key) if kind == "text" else None)
         return Table(name, ids, columns)
 
     def _vectors(self, name: str) -> Vectors:
-        users, items, rows = (self.array(f"{name}.{part}") for part in ("users", "items", "rows"))
+        users = self.array(f"{name}.users")
+        items, rows = (self.item_array(f"{name}.{part}") for part in ("items", "rows"))
+        spare = self.overlay.capacity - self.overlay.base
+        grows: dict[str, Any] = {"spare": spare} if GROWS else {}
         searched = f"{name}.index" in self.manifest.files
-        index = VectorIndex.load(self.directory / f"{name}.index", verify=False) if searched else None
-        held = len(index) if index is not None else len(rows)
-        if len(rows) != held or len(items) != len(self.items) or len(users) != len(self.users):
+        index = VectorIndex.load(self.directory / f"{name}.index", verify=False, **grows) if searched else None
+        vectors, item_vectors = len(rows) - spare, len(items) - spare
+        held = len(index) if index is not None else vectors
+        if vectors != held or item_vectors != len(self.items) or len(users) != len(self.users):
             raise SnapshotError(
-                f"{self.directory / name}: {held:,} vectors for {len(rows):,} rows; {len(users):,} users and "
-                f"{len(items):,} items where the tables have {len(self.users):,} and {len(self.items):,}"
+                f"{self.directory / name}: {held:,} vectors for {vectors:,} rows; {len(users):,} users and "
+                f"{item_vectors:,} items where the tables have {len(self.users):,} and {len(self.items):,}"
             )
         return Vectors(users, items, index, rows)
 
@@ -308,33 +292,26 @@ class Snapshot:
             raise SnapshotError(f"{self.directory / name}: {error}") from error
 
 
-def resolve(directory: Path) -> Path:
-    """`directory` itself when it is a snapshot, else the one its `CURRENT` names."""
-    current = directory / "CURRENT"
-    if (directory / "manifest.json").exists() or not current.exists():
-        if not (directory / "manifest.json").exists():
-            raise SnapshotError(f"{directory}: neither manifest.json nor CURRENT; not a snapshot, nor a folder of them")
-        return directory
-    name = current.read_text().strip()
-    if not name or "/" in name or name.startswith(".") or not (directory / name / "manifest.json").exists():
-        raise SnapshotError(f"{current}: names {name!r}, which is not a snapshot in {directory}")
-    return directory / name
+def _mapped(path: Path, spare: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The array of an NPY file, mapped, with `spare` rows of zeros behind it; and these alone, writable.
 
-
-def _mapped(path: Path) -> NDArray[Any]:
-    """The array of an NPY file, mapped. Raises ValueError: no NPY file, or one of objects."""
-    data = MappedFile(path)
-    head = io.BytesIO(memoryview(data)[:4096])
+    Raises ValueError: no NPY file, or one of objects.
+    """
+    with path.open("rb") as file:
+        head = io.BytesIO(file.read(4096))
     version = np.lib.format.read_magic(head)
     if version != (1, 0):
         raise ValueError(f"NPY version {version}; 1.0 would be right")
     shape, in_columns, dtype = np.lib.format.read_array_header_1_0(head)
     if dtype.hasobject or in_columns:
         raise ValueError(f"{dtype} {'in columns' if in_columns else ''}; plain numbers in rows would be right")
-    count = int(np.prod(shape))
-    if count == 0:
-        return np.empty(shape, dtype)
-    return np.frombuffer(memoryview(data), dtype, count, head.tell()).reshape(shape)
+    more = (spare, *shape[1:])
+    whole = (shape[0] + spare, *shape[1:]) if spare else shape
+    data = MappedFile(path, int(np.prod(more)) * dtype.itemsize if spare else 0)
+    if np.prod(whole) == 0:
+        return np.empty(whole, dtype), np.empty(more, dtype)
+    array: NDArray[Any] = np.frombuffer(memoryview(data), dtype, int(np.prod(whole)), head.tell()).reshape(whole)
+    return array, np.frombuffer(data.tail, dtype).reshape(more)
 
 
 def _verify(path: Path, info: FileInfo) -> None:

@@ -224,7 +224,7 @@ def test_a_snapshot_that_cannot_reproduce_its_golden_scores_is_refused(shop, set
 
     import msgspec
 
-    from pairec_fast.snapshot import Manifest, fingerprint, resolve
+    from pairec_fast.manifest import Manifest, fingerprint, resolve
 
     broken = tmp_path / "broken"
     shutil.copytree(resolve(shop / "snapshots"), broken)
@@ -323,7 +323,7 @@ def test_async_is_the_same(engine):
 
 
 def test_workers_of_one_server_serve_the_snapshot_that_was_verified_not_a_newer_one(shop, settings, tmp_path):
-    from pairec_fast.snapshot import resolve
+    from pairec_fast.manifest import resolve
 
     pinned = resolve(shop / "snapshots")
     settings["SnapshotConf"]["Directory"] = str(tmp_path / "where another one may have been built by now")

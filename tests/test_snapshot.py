@@ -13,9 +13,9 @@ from pairec_fast import ConfigError, Snapshot, SnapshotError
 from pairec_fast.build import build
 from pairec_fast.core import Forest
 from pairec_fast.features import FeatureSchema
+from pairec_fast.manifest import Feature, resolve
 from pairec_fast.scene import rehearse
 from pairec_fast.score import Model
-from pairec_fast.snapshot import Feature, resolve
 
 ITEMS = "item_id,price,category,in_stock\na,1.5,tea,true\nb,,tea,false\nc,3,,true\nd,4,cup,true\n"
 USERS = "user_id,gender,age\nu,f,30\nv,,\nw,m,20\n"

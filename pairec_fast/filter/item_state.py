@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pairec_fast.core import Arena, keep_allowed
 from pairec_fast.errors import ConfigError
@@ -40,19 +41,24 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
             raise ConfigError(
                 f"FilterConfs.{self.name}.FilterParams: conditions on the user are not available here yet"
             )
-        columns: dict[str, Column] = {}
-        for name, column in snapshot.items.columns.items():
-            if column.kind == "number":
-                columns[name] = column.values
-            elif column.texts is not None:
-                columns[name] = (column.values, column.texts)  # type: ignore[assignment]
+        usable = {name: one for name, one in snapshot.items.columns.items() if one.kind in ("number", "text")}
         for name in _names(self.filter_params):
-            if name not in columns:
+            if name not in usable:
                 raise ConfigError(
                     f'FilterConfs.{self.name}.FilterParams: the item table has no column "{name}"; '
-                    f"it has {', '.join(sorted(columns)) or 'none'}"
+                    f"it has {', '.join(sorted(usable)) or 'none'}"
                 )
-        allowed = np.ascontiguousarray(mask(self.filter_params, columns, len(snapshot.items)))
+        allowed = np.zeros(snapshot.overlay.capacity, np.uint8)
+
+        def decide(rows: NDArray[np.int32] | slice, count: int) -> None:
+            columns: dict[str, Column] = {
+                name: one.values[rows] if one.texts is None else (one.values[rows], one.texts)  # type: ignore[misc]
+                for name, one in usable.items()
+            }
+            allowed[rows] = mask(self.filter_params, columns, count)
+
+        decide(slice(len(snapshot.items)), len(snapshot.items))
+        snapshot.follow(lambda rows: decide(rows, len(rows)))
 
         def keep(query: Query, arena: Arena) -> None:
             keep_allowed(arena, allowed)

@@ -13,7 +13,8 @@ from pairec_fast.errors import ConfigError
 from pairec_fast.learn.derive import DAY
 from pairec_fast.learn.sources import Sources
 from pairec_fast.learn.spec import AggregateSpec
-from pairec_fast.snapshot import AggregateInfo, Table
+from pairec_fast.manifest import AggregateInfo
+from pairec_fast.snapshot import Table
 
 LIFT_FLOOR = 1e-3  # events an item nobody chose is taken to have, so that its share is no zero to divide by
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pairec_fast.errors import SnapshotError
 from pairec_fast.learn.frame import Frame, TextColumn, TextLists, is_number
-from pairec_fast.snapshot import Feature
+from pairec_fast.manifest import Feature
 
 REFUSED = re.compile(r'[\s",:\[\]{}=]')
 CATEGORIES_MAX = 10_000

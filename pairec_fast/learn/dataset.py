@@ -20,7 +20,8 @@ from pairec_fast.learn.derive import Known
 from pairec_fast.learn.frame import TextColumn
 from pairec_fast.learn.sources import Sources
 from pairec_fast.learn.spec import FeatureSpec, World
-from pairec_fast.snapshot import Column, Feature
+from pairec_fast.manifest import Feature
+from pairec_fast.snapshot import Column
 
 
 class Rows:

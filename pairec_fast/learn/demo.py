@@ -12,7 +12,7 @@ from pairec_fast.errors import PairecError
 from pairec_fast.learn.movielens import movielens_100k
 from pairec_fast.learn.world import generate
 
-FORMAT = 2  # of what a demo folder holds; another one is made anew
+FORMAT = 3  # of what a demo folder holds; another one is made anew
 
 
 class Made(msgspec.Struct, frozen=True):

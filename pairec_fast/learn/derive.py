@@ -97,21 +97,32 @@ class Known:
     def vectors(self, spec: VectorsSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(users [users, dim], items [items, dim]) float32."""
         make = {"": self._files, "als": self._als, "profile": self._profile}[spec.method]
-        return make(spec)
+        users, items = make(spec)
+        if self.sources.folded is None:
+            return users, items
+        chosen = np.bincount(self.item, minlength=len(items)) > 0
+        return users, self.sources.folded.vectors(spec.name, items, chosen & bool(spec.method))
 
     def _files(self, spec: VectorsSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         users, items = read_array(self.folder / spec.users), read_array(self.folder / spec.items)
-        for array, file, table in ((users, spec.users, self.sources.users), (items, spec.items, self.sources.items)):
-            if array.ndim != 2 or array.dtype != np.float32 or len(array) != len(table):
+        folded = self.sources.folded
+        in_file = folded.file_count if folded else len(self.sources.items)
+        for array, file, count, table in (
+            (users, spec.users, len(self.sources.users), "users"),
+            (items, spec.items, in_file, "items"),
+        ):
+            if array.ndim != 2 or array.dtype != np.float32 or len(array) != count:
                 raise SnapshotError(
-                    f"{self.folder / file} is {array.dtype} {list(array.shape)}; float32 [{len(table)}, dim] would be "
-                    f"right, one row for each row of the {table.name} table"
+                    f"{self.folder / file} is {array.dtype} {list(array.shape)}; float32 [{count}, dim] would be "
+                    f"right, one row for each row of the {table} table"
                 )
             if not np.isfinite(array).all():
                 row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
                 raise SnapshotError(f"{self.folder / file}: row {row} is not finite")
         if users.shape[1] != items.shape[1]:
             raise SnapshotError(f"vectors.{spec.name}: users have {users.shape[1]} dimensions, items {items.shape[1]}")
+        if folded:
+            items = np.where((folded.origin >= 0)[:, None], items[folded.origin], np.float32(0))
         return np.ascontiguousarray(users), np.ascontiguousarray(items)
 
     def _als(self, spec: VectorsSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -142,6 +142,14 @@ class Frame:
         return f"line {line}"
 
 
+def id_arrays(ids: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
+    """Texts, one after the other: `text` uint8 and `offset` uint64 [count + 1]."""
+    encoded = [id.encode() for id in ids]
+    offset = np.zeros(len(encoded) + 1, np.uint64)
+    np.cumsum([len(id) for id in encoded], out=offset[1:])
+    return np.frombuffer(b"".join(encoded), np.uint8), offset
+
+
 def is_number(value: str | None) -> bool:
     """Whether a text could stand in a column of numbers; null could."""
     if value is None:

@@ -18,7 +18,7 @@ from pairec_fast.learn.requests import Moment, Requests, ask, moments
 from pairec_fast.learn.sources import Events, Sources
 from pairec_fast.learn.spec import ModelSpec, World
 from pairec_fast.learn.train import fit_ranker
-from pairec_fast.snapshot import Feature
+from pairec_fast.manifest import Feature
 
 HELD_SHARE = 0.2  # of the requests, where there is one cutoff only
 

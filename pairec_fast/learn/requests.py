@@ -33,7 +33,7 @@ class Moment:
         self, world: World, folder: Path, sources: Sources, spec: ModelSpec, past: NDArray[np.int64],
         next_: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        before = Sources(sources.items, sources.users, sources.events.taken(past))
+        before = Sources(sources.items, sources.users, sources.events.taken(past), sources.folded)
         self.now = before.now
         self.known = Known(world, folder, before, before.now)
         self.dataset = Dataset(world, folder, before, spec.features)

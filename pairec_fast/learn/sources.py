@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from pairec_fast.core import IdMap, build_slots
 from pairec_fast.errors import SnapshotError
-from pairec_fast.learn.frame import Frame, TextColumn
+from pairec_fast.items.change import Change
+from pairec_fast.learn.changes import Folded
+from pairec_fast.learn.frame import Frame, TextColumn, id_arrays
 from pairec_fast.learn.spec import InteractionsSpec, TableSpec, World
 from pairec_fast.learn.table import read_table
 from pairec_fast.snapshot import Column, Table, Texts
@@ -53,15 +55,18 @@ class Events:
 
 
 class Sources:
-    """Everything a world is built from. `now` is the clock of the snapshot: one second after the last event."""
+    """Everything a world is built from. `now` is the clock of the snapshot: one second after the last event.
 
-    def __init__(self, items: Table, users: Table, events: Events) -> None:
-        self.items, self.users, self.events = items, users, events
+    `folded`: what items.log changed in the item table, if anything.
+    """
+
+    def __init__(self, items: Table, users: Table, events: Events, folded: Folded | None = None) -> None:
+        self.items, self.users, self.events, self.folded = items, users, events, folded
         self.now = float(events.time.max()) + 1.0 if len(events) else 0.0
 
 
-def read_sources(world: World, folder: Path) -> Sources:
-    """Read the tables of a world.
+def read_sources(world: World, folder: Path, changes: Sequence[Change] = ()) -> Sources:
+    """Read the tables of a world, and take `changes` of its items in. Events of removed items are left out.
 
     Raises:
         SnapshotError: a file, column or id that is missing or does not fit; the message names file and place.
@@ -70,23 +75,20 @@ def read_sources(world: World, folder: Path) -> Sources:
     frame = read_table(folder / conf.file, text=[conf.user, conf.item, *([conf.group] if conf.group else [])])
     frame.require([conf.user, conf.item, conf.time, *filter(None, (conf.label, conf.group))])
     items = _table("items", world.items, folder)
+    folded = Folded(items, changes) if changes else None
+    items, removed = (folded.table, folded.removed) if folded else (items, frozenset())
+    if len(items) == 0:
+        raise SnapshotError(f"{folder / world.items.file}: items.log removes every item; one at least would be right")
     users = _table("users", world.users, folder) if world.users else _known_users(frame, conf)
-    user, item = _rows(frame, conf.user, users), _rows(frame, conf.item, items)
+    user, item = _rows(frame, conf.user, users), _rows(frame, conf.item, items, removed)
     time = _finite(frame, conf.time)
     positive = np.ones(len(frame), bool)
     if conf.label:
         label = _finite(frame, conf.label)
         positive = label > 0
     group = _groups(frame, conf.group)
-    return Sources(items, users, Events(user, item, time, positive, group, frame))
-
-
-def id_arrays(ids: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-    """Texts, one after the other: `text` uint8 and `offset` uint64 [count + 1]."""
-    encoded = [id.encode() for id in ids]
-    offset = np.zeros(len(encoded) + 1, np.uint64)
-    np.cumsum([len(id) for id in encoded], out=offset[1:])
-    return np.frombuffer(b"".join(encoded), np.uint8), offset
+    events = Events(user, item, time, positive, group, frame)
+    return Sources(items, users, events.taken(np.flatnonzero(item >= 0)) if removed else events, folded)
 
 
 def _id_map(frame: Frame, column: str, ids: list[str]) -> IdMap:
@@ -125,12 +127,14 @@ def _known_users(frame: Frame, conf: InteractionsSpec) -> Table:
     return Table("users", _id_map(frame, conf.user, users.vocabulary), {})
 
 
-def _rows(frame: Frame, name: str, table: Table) -> NDArray[np.int32]:
+def _rows(frame: Frame, name: str, table: Table, removed: Set[str] = frozenset()) -> NDArray[np.int32]:
+    """The row of each event; -1 where it is `removed`."""
     texts = frame.text(name)
     _no_nulls(frame, name, texts)
     row_of = np.array([table.ids.find(text) for text in texts.vocabulary], np.int32)
     rows = row_of[texts.codes]
-    if (lost := np.flatnonzero(rows < 0)).size:
+    known = np.array([text in removed for text in texts.vocabulary], bool)[texts.codes]
+    if (lost := np.flatnonzero((rows < 0) & ~known)).size:
         first = int(lost[0])
         raise SnapshotError(
             f"{frame.path}: {frame.place(first)}: {name} {texts.value(first)!r} is not in the {table.name} table "

@@ -26,11 +26,10 @@ class UserGlobalHotRecall(msgspec.Struct, frozen=True, rename="pascal"):
         table = _list(snapshot, self.dao_conf, where)
         if table.by:
             raise ConfigError(f'{where}.DaoConf.TableName: a list by "{table.by}"; use UserGroupHotRecall')
-        rows, scores = table.of(0)
-        rows, scores = rows[: positive(self.recall_count, where)], scores[: self.recall_count]
+        (rows, scores), count = table.of(0), positive(self.recall_count, where)
 
         def recall(query: Query, arena: Arena) -> None:
-            add(arena, rows, scores, source)
+            add(arena, rows, scores, source, count)
 
         return recall
 
@@ -67,7 +66,7 @@ class UserGroupHotRecall(msgspec.Struct, frozen=True, rename="pascal"):
             group = group_of.get(value if isinstance(value, str) else default)
             if group is not None:
                 rows, scores = table.of(group)
-                add(arena, rows[:count], scores[:count], source)
+                add(arena, rows, scores, source, count)
 
         return recall
 

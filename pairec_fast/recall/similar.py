@@ -64,10 +64,11 @@ class ItemCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"
         table: Neighbours = pick(
             snapshot.neighbours, dao.item2_item_table, f"{where}.ItemCollaborativeDaoConf.Item2ItemTable"
         )
-        count, find = positive(self.recall_count, where), snapshot.items.ids.find
+        count, find, overlay = positive(self.recall_count, where), snapshot.items.ids.find, snapshot.overlay
 
         def recall(query: Query, arena: Arena) -> None:
-            if query.item_id and (row := find(query.item_id)) >= 0:
+            row = find(query.item_id) if query.item_id else -1
+            if row >= 0 and (row := overlay.base_of(row)) >= 0:
                 table.add_similar(arena, np.array([row], np.int32), count, source)
 
         return recall

@@ -50,7 +50,7 @@ class DiversityRuleSort(msgspec.Struct, frozen=True, rename="pascal"):
         for place, rule in enumerate(self.diversity_rules):
             at = f"{where}.DiversityRules[{place}].Dimensions"
             columns = [pick(snapshot.items.columns, name, at) for name in rule.dimensions]
-            values = joined(columns, len(snapshot.items))
+            values = kept_up(columns, snapshot)
             rules.append((values, rule.interval_size, rule.window_size, rule.frequency_size, rule.weight))
         apart = {source for source, name in enumerate(sources) if name in self.exclude_recalls}
         kernel = DiversityRules(rules, apart, self.explore_item_size)
@@ -62,6 +62,29 @@ class DiversityRuleSort(msgspec.Struct, frozen=True, rename="pascal"):
         return sort
 
 
+def kept_up(columns: list[Column], snapshot: Snapshot) -> NDArray[np.int32]:
+    """`joined`, and the numbers of items added later as they come: int32 [capacity]."""
+    count = len(snapshot.items)
+    values = np.zeros(snapshot.overlay.capacity, np.int32)
+    values[:count] = joined(columns, count)
+    known: dict[tuple[Any, ...], int] = {}
+
+    def extend(rows: NDArray[np.int32]) -> None:
+        if not known:
+            numbers, first = np.unique(values[:count], return_index=True)
+            known.update(zip((_texts(columns, row) for row in first.tolist()), numbers.tolist(), strict=True))
+        values[rows] = [known.setdefault(_texts(columns, row), len(known)) for row in rows.tolist()]
+
+    snapshot.follow(extend)
+    return values
+
+
+def _texts(columns: list[Column], row: int) -> tuple[Any, ...]:
+    """What `joined` compares, of one item."""
+    values = (column.value(row) if column.kind != "vector" else 0 for column in columns)
+    return tuple("" if value is None else np.trunc(value) if not isinstance(value, str) else value for value in values)
+
+
 def joined(columns: list[Column], count: int) -> NDArray[np.int32]:
     """A number for each item, equal where all columns have the same text: int32 [count].
 
@@ -71,10 +94,10 @@ def joined(columns: list[Column], count: int) -> NDArray[np.int32]:
     for column in columns:
         if column.kind == "text":
             assert column.texts is not None
-            code = column.values.astype(np.int64)
+            code = column.values[:count].astype(np.int64)
             code[code < 0] = next((at for at in range(len(column.texts)) if column.texts[at] == ""), -1)
         elif column.kind == "number":
-            code = np.unique(np.trunc(column.values), return_inverse=True, equal_nan=True)[1].astype(np.int64)
+            code = np.unique(np.trunc(column.values[:count]), return_inverse=True, equal_nan=True)[1].astype(np.int64)
         else:
             code = np.zeros(count, np.int64)
         value = np.unique(value * (code.max() + 2) + code + 1, return_inverse=True)[1].astype(np.int64)
