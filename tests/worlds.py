@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pairec_fast.build import build
 from pairec_fast.callback import rows
 from pairec_fast.core import read_segments
 from pairec_fast.learn.demo import Demo
+from pairec_fast.manifest import FORMAT, Manifest, TableInfo, fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 FEED, RECOMMEND, RECALL, CALLBACK = "/api/rec/feed", "/api/recommend", "/api/recall", "/api/callback"
@@ -110,3 +112,22 @@ def ask(
 def environment() -> dict[str, str]:
     """For a child that must run this checkout's package."""
     return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def own_snapshots(world: World, shared: Path) -> Path:
+    """Let a configuration use a copy of the shared snapshots, so that its items can change."""
+    folder = world.folder / "snapshots"
+    shutil.copytree(shared.parent / "snapshots", folder)
+    world.conf["SnapshotConf"]["Directory"] = str(folder)
+    return folder
+
+
+def bare_snapshots(folder: Path, sequence: int = 0) -> Path:
+    """A folder of snapshots that has a manifest and nothing else: enough for items without columns to be logged."""
+    table = TableInfo(1, {})
+    bare = Manifest(FORMAT, "", 0.0, {}, {}, table, table, items_sequence=sequence)
+    (folder / f"s{sequence}").mkdir(parents=True)
+    manifest = msgspec.structs.replace(bare, fingerprint=fingerprint(bare))
+    (folder / f"s{sequence}" / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    (folder / "CURRENT").write_text(f"s{sequence}\n")
+    return folder
