@@ -58,7 +58,7 @@ struct Arena {
   double* score;          // [candidates_max]
   std::int32_t* order;    // [candidates_max] slots, best first
   std::int32_t* spare;    // [candidates_max] scratch for reordering
-  Stamps seen;            // [items_max] rows that are candidates already
+  Stamps seen;            // [items_max] items that are candidates already, as overlay.item_of says
   Stamps mark;            // [items_max] scratch set: exposures, rows touched by an accumulation
   double* sum;            // [items_max] scratch, valid where `mark` holds
   std::int32_t* touched;  // [items_max] scratch: rows in the order they were marked

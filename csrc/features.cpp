@@ -71,8 +71,8 @@ void cross_features(Arena& arena, const Cross* crosses, std::int32_t cross_count
     const double share = cross.newest > 0 ? static_cast<double>(count) : 1.0;
     accumulate(arena, cross.table, history + (history_count - count), count);
     for (std::int32_t slot = 0; slot < arena.count; ++slot) {
-      const std::int32_t item = arena.overlay.base_of(arena.row[slot]);
-      const double sum = item >= 0 && arena.mark.contains(item) ? arena.sum[item] : 0.0;
+      const std::int32_t item = arena.overlay.item_of(arena.row[slot]);
+      const double sum = arena.mark.contains(item) ? arena.sum[item] : 0.0;
       column[slot] = count ? static_cast<float>(sum / share) : missing;
     }
   }

@@ -6,14 +6,9 @@ void keep_all(Arena& arena) noexcept { std::memset(arena.keep, 1, static_cast<st
 
 void drop_exposed(Arena& arena, const std::int32_t* exposed, std::int32_t count) noexcept {
   arena.mark.clear();
-  for (std::int32_t i = 0; i < count; ++i) {
-    arena.mark.insert(exposed[i]);
-    // A change may fall between the look-up of what was shown and the recall, so both rows of the item are dropped.
-    const std::int32_t row = arena.overlay.resolve(exposed[i]);
-    if (row >= 0) arena.mark.insert(row);
-  }
+  for (std::int32_t i = 0; i < count; ++i) arena.mark.insert(arena.overlay.item_of(exposed[i]));
   for (std::int32_t slot = 0; slot < arena.count; ++slot)
-    arena.keep[slot] &= static_cast<std::uint8_t>(!arena.mark.contains(arena.row[slot]));
+    arena.keep[slot] &= static_cast<std::uint8_t>(!arena.mark.contains(arena.overlay.item_of(arena.row[slot])));
 }
 
 void keep_allowed(Arena& arena, const std::uint8_t* allowed) noexcept {

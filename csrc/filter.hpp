@@ -7,7 +7,7 @@ namespace pairec {
 // keep = 1 for every live slot.
 void keep_all(Arena& arena) noexcept;
 
-// Drops candidates whose row is among `exposed` [count], or stands for the item of one now. Uses arena.mark.
+// Drops candidates that are the item of a row among `exposed` [count]. Uses arena.mark.
 void drop_exposed(Arena& arena, const std::int32_t* exposed, std::int32_t count) noexcept;
 
 // Drops candidates whose row has a zero in `allowed` [items].

@@ -9,7 +9,7 @@ namespace pairec {
 struct Overlay {
   const std::uint64_t* moved;   // [rows / 64, rounded up] a bit for each row whose item is gone or has another row now
   const std::int32_t* current;  // [rows] of a moved row: the later row of its item, or -1: gone
-  const std::int32_t* origin;   // [rows - base] of a row added since: the row that had its id in the base, or -1
+  const std::int32_t* first;    // [rows - base] of a row added since: the first row its item ever had
   std::int32_t base;            // rows of the snapshot's tables; those added since follow
   std::int32_t rows;            // how many there may be
 
@@ -22,8 +22,9 @@ struct Overlay {
     return row;
   }
 
-  // The row of the snapshot's tables (neighbours, aggregates) that is about the item of `row`, or -1.
-  std::int32_t base_of(std::int32_t row) const noexcept { return row < base ? row : origin[row - base]; }
+  // The same number for all rows of one item: the first of them. Below `base` it is the row of the snapshot's tables
+  // (neighbours, aggregates) that is about it; others have none.
+  std::int32_t item_of(std::int32_t row) const noexcept { return row < base ? row : first[row - base]; }
 };
 
 }  // namespace pairec

@@ -11,7 +11,8 @@ std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, st
     const std::int32_t row = arena.overlay.resolve(rows[i]);
     if (row < 0) continue;
     --k;
-    if (!arena.seen.insert(row)) continue;
+    // By item: one that changes while this request runs is a candidate once, by the row that came first.
+    if (!arena.seen.insert(arena.overlay.item_of(row))) continue;
     const std::int32_t slot = arena.count++;
     arena.row[slot] = row;
     arena.source[slot] = source;

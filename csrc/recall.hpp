@@ -1,4 +1,4 @@
-// Candidates into the arena: merged in configured order, each row once, the first recall to bring a row keeps it.
+// Candidates into the arena: merged in configured order, each item once, the first recall to bring it keeps it.
 #pragma once
 #include "arena.hpp"
 

@@ -20,15 +20,29 @@ def recalled(arena):
 
 def test_a_changed_row_leads_to_its_last_row_and_a_removed_one_nowhere():
     overlay = Overlay(4, spare=3)
-    assert overlay.add(origin=1) == 4
+    assert overlay.add(1) == 4
     overlay.move(1, 4)
-    assert overlay.add(origin=1) == 5
+    assert overlay.add(1) == 5
     overlay.move(4, 5)  # whoever holds the row in between is led on
     overlay.move(2, -1)
     assert [overlay.resolve(row) for row in range(6)] == [0, 5, -1, 3, 5, 5]
     assert [overlay.base_of(row) for row in range(6)] == [0, 1, 2, 3, 1, 1]
     assert overlay.add() == 6 and overlay.base_of(6) == -1
     assert overlay.bases(rows(6, 5, 2, 1, 0)).tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_an_item_that_changes_while_a_request_runs_is_a_candidate_once(base):
+    overlay = Overlay(2, spare=3)
+    arena = Arena(8, items_max=5)
+    arena.follow(overlay)
+    row = 1 if base else overlay.add()
+    add(arena, rows(row), np.ones(1, np.float32), 0)
+    overlay.move(row, later := overlay.add(row))
+    assert add(arena, rows(row, later), np.ones(2, np.float32), 1) == 0
+    assert recalled(arena) == [row], "as it was when the request came to it"
+    with pytest.raises(ValueError, match=f"first is {later}; -1, or the first row of an item"):
+        overlay.add(later)
 
 
 def test_rows_beyond_the_spare_and_moves_backward_are_refused():

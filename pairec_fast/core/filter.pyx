@@ -13,7 +13,7 @@ cdef extern from "filter.hpp" namespace "pairec" nogil:
 
 
 def drop_exposed(Arena arena not None, const int32_t[::1] exposed not None) -> int:
-    """Drop candidates whose row is in `exposed` [any] int32, or stands for the item of one, as `arena.follow` says.
+    """Drop candidates that are the item of a row in `exposed` [any] int32, by whichever row each comes.
 
     Raises:
         ValueError: an exposed row, or a candidate's, is not below `arena.items_max`.
@@ -22,7 +22,7 @@ def drop_exposed(Arena arena not None, const int32_t[::1] exposed not None) -> i
     if before == 0 or exposed.shape[0] == 0:
         return 0
     check_rows("exposed", &exposed[0], exposed.shape[0], arena.c.overlay.rows)
-    check_candidates(arena, arena.c.items_max)
+    check_candidates(arena, arena.c.overlay.rows)
     with nogil:
         c_keep_all(arena.c)
         c_drop_exposed(arena.c, &exposed[0], exposed.shape[0])

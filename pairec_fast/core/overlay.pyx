@@ -40,28 +40,30 @@ cdef class Overlay:
         # Not written to before they are needed, so pages of an item table that nobody changes stay unclaimed.
         self._moved = <uint64_t*> calloc(self.capacity // 64 + 1, 8)
         self._current = <int32_t*> calloc(self.capacity, 4)
-        self._origin = <int32_t*> calloc(max(1, spare), 4)
-        if self._moved == NULL or self._current == NULL or self._origin == NULL:
+        self._first = <int32_t*> calloc(max(1, spare), 4)
+        if self._moved == NULL or self._current == NULL or self._first == NULL:
             raise MemoryError(f"an overlay over {self.capacity} rows")
-        self.c.moved, self.c.current, self.c.origin, self.c.base = self._moved, self._current, self._origin, base
+        self.c.moved, self.c.current, self.c.first, self.c.base = self._moved, self._current, self._first, base
         self.c.rows = self.capacity
 
     def __dealloc__(self):
         free(self._moved)
         free(self._current)
-        free(self._origin)
+        free(self._first)
 
-    def add(self, int32_t origin=-1) -> int:
-        """Take the next row. `origin` is the base row that has the item's id, or -1: its history and neighbours.
+    def add(self, int32_t first=-1) -> int:
+        """Take the next row. `first` is the first row its item ever had, or -1: this is the first.
 
         Raises:
-            ValueError: all spare rows are taken, or `origin` is no base row.
+            ValueError: all spare rows are taken, or `first` is no row, or not the first of its item.
         """
         if self.count == self.capacity:
             raise ValueError(f"all {self.capacity - self.base} spare rows are taken")
-        if not -1 <= origin < self.base:
-            raise ValueError(f"origin must be -1 to {self.base - 1}, got {origin}")
-        self._origin[self.count - self.base] = origin
+        if first == -1:
+            first = self.count
+        elif not 0 <= first < self.count or self.c.item_of(first) != first:
+            raise ValueError(f"first is {first}; -1, or the first row of an item, 0 to {self.count - 1}, is right")
+        self._first[self.count - self.base] = first
         self.count += 1
         self.changed = True
         return self.count - 1
@@ -84,10 +86,10 @@ cdef class Overlay:
         return self.c.resolve(row)
 
     def base_of(self, int32_t row) -> int:
-        """The base row that has the id of `row`, or -1. Raises IndexError: no such row."""
+        """The base row of the item of `row`, or -1: the base has none. Raises IndexError: no such row."""
         if not 0 <= row < self.count:
             raise IndexError(f"row {row} of {self.count}")
-        return self.c.base_of(row)
+        return self.c.item_of(row) if self.c.item_of(row) < self.base else -1
 
     def bases(self, const int32_t[::1] rows not None):
         """The base rows of `rows` [n] int32, in order; those of items that are gone or have none are left out.
@@ -103,7 +105,7 @@ cdef class Overlay:
             row = rows[place]
             if not 0 <= row < self.count:
                 raise ValueError(f"rows[{place}] is {row}; rows here are 0 to {self.count - 1}")
-            if self.c.resolve(row) >= 0 and self.c.base_of(row) >= 0:
-                view[kept] = self.c.base_of(row)
+            if self.c.resolve(row) >= 0 and self.c.item_of(row) < self.base:
+                view[kept] = self.c.item_of(row)
                 kept += 1
         return out[:kept]

@@ -41,6 +41,7 @@ class Live:
         self.snapshot, self.overlay = snapshot, snapshot.overlay
         self.count = len(snapshot.items)
         self.removed: set[str] = set()
+        self._first: dict[str, int] = {}  # the first row of an id here
         self.refused = 0
         self.failed = ""
         self._shape = Shape.of(snapshot.manifest)
@@ -120,17 +121,19 @@ class Live:
         if not taken:
             return
         before = np.array([ids.find(change.id) for change in taken], np.int32)
-        origin = [ids.base(change.id) for change in taken]
+        bases = [ids.base(change.id) for change in taken]
         spare = slice(overlay.count - overlay.base, overlay.count - overlay.base + len(taken))
         for name, column in self.snapshot.items.columns.items():
             given = {place: one.columns[name] for place, one in enumerate(taken) if name in one.columns}
             self.snapshot.tails[f"items.{name}"][spare] = values_of(column, given, before)
         for searched in self._searched:
             searched.write(taken, before, spare)
-        rows = np.array([overlay.add(base) for base in origin], np.int32)
+        firsts = (base if base >= 0 else self._first.get(one.id, -1) for one, base in zip(taken, bases, strict=True))
+        rows = np.array([overlay.add(first) for first in firsts], np.int32)
         self.snapshot.extend(rows)
-        for change, row, old, base in zip(taken, rows.tolist(), before.tolist(), origin, strict=True):
+        for change, row, old, base in zip(taken, rows.tolist(), before.tolist(), bases, strict=True):
             ids.put(change.id, row)
+            self._first.setdefault(change.id, row)
             for one in {old, base} - {-1}:
                 overlay.move(one, row)
             for searched in self._searched:

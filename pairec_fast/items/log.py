@@ -107,7 +107,10 @@ class Reader:
                         f"{self.path}: begins after record {head.after}; those from {self.sequence + 1} on are "
                         "missing. Use the newest snapshot"
                     )
-                if head.acknowledged == self._last and os.fstat(file.fileno()).st_size == self._at:
+                size = os.fstat(file.fileno()).st_size
+                if size < self._at:
+                    raise SnapshotError(f"{self.path}: {size} bytes; {self._at} were read before. It was cut short")
+                if head.acknowledged == self._last and size == self._at:
                     return []
                 file.seek(self._at)
                 data = file.read()
