@@ -39,9 +39,8 @@ void dots(const Cross& cross, const float* left, const std::int32_t* items, std:
 
 float cell(const Cross& cross, std::int32_t user, std::int32_t item) noexcept {
   const std::int32_t group = cross.user_group ? cross.user_group[user] : user;
-  const std::int32_t column = cross.item_group ? cross.item_group[item] : item;
-  // Unsigned, -1 is the largest: missing. Beyond the width is a group that came after the values were made.
-  if (group < 0 || static_cast<std::uint32_t>(column) >= static_cast<std::uint32_t>(cross.width)) return missing;
+  const std::int32_t column = std::min(cross.item_group ? cross.item_group[item] : item, cross.width - 1);
+  if (group < 0 || column < 0) return missing;
   return cross.left[static_cast<std::int64_t>(group) * cross.width + column];
 }
 

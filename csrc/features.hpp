@@ -8,7 +8,7 @@ namespace pairec {
 struct Cross {
   enum class Kind : std::int32_t {
     dot,         // left vector of the user . right vector of the item, summed in double, in order of dimension
-    cell,        // left[group of the user][group of the item]; a group beyond `width` is none
+    cell,        // left[group of the user][group of the item]; one beyond `width`, which came later, is the last
     similarity,  // sum of the weights between the user's history and the item; with `newest`, mean over the newest
   };
   Kind kind;

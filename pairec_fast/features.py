@@ -150,15 +150,16 @@ class FeaturePlan:
             self.cross.append((place, Cross.cell(values, user, self._item_groups(info.item))))
 
     def _item_groups(self, group: str) -> NDArray[np.int32] | None:
-        """As `group_of`; where items may be added later, a row's own group is that of its base row."""
+        """As `group_of`; where items may be added later, a row's own group is its base row, or the last: no events."""
         overlay = self._snapshot.overlay
         if group or overlay.capacity == overlay.base:
             return group_of(self._snapshot.items.columns, group)
         groups = np.arange(overlay.capacity, dtype=np.int32)
-        groups[overlay.base :] = -1
+        groups[overlay.base :] = overlay.base
 
         def extend(rows: NDArray[np.int32]) -> None:
-            groups[rows] = [overlay.base_of(row) for row in rows.tolist()]
+            base = np.array([overlay.base_of(row) for row in rows.tolist()], np.int32)
+            groups[rows] = np.where(base >= 0, base, overlay.base)
 
         self._snapshot.follow(extend)
         return groups
@@ -209,8 +210,8 @@ def grouped(values: NDArray[np.float32], group: NDArray[np.int32] | None, rows: 
     if group is None:
         return values[rows]
     chosen = group[rows]
-    known = (chosen >= 0) & (chosen < len(values))  # beyond is a text that came after the values were made
-    taken: NDArray[np.float32] = np.where(known, values[np.where(known, chosen, 0)], MISSING)
+    last = len(values) - 1  # beyond is a text that came after the values were made
+    taken: NDArray[np.float32] = np.where(chosen >= 0, values[np.clip(chosen, 0, last)], MISSING)
     return taken
 
 

@@ -73,6 +73,8 @@ cdef class Cross:
     def cell(const float[:, ::1] values not None, const int32_t[::1] user_group, const int32_t[::1] item_group) -> Cross:
         """`values[group of the user, group of the item]`; a group array of None is the row itself, -1 gives NaN.
 
+        A group of items beyond the last column, of a text that came later, is the last.
+
         Raises:
             ValueError: a group is not a row, or a column, of `values`.
         """

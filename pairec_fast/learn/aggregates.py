@@ -28,6 +28,7 @@ class Aggregate:
         self.info = AggregateInfo(sides.get("user"), sides.get("item"))
         self._user_groups, self._users = self._side(sources.users, self.info.user)
         self._item_groups, self._items = self._side(sources.items, self.info.item)
+        self._item_groups += self._items is not None  # the last: of items and texts that came later, without an event
         events = sources.events
         self._value = np.ones(len(events))
         if spec.of:
@@ -47,7 +48,10 @@ class Aggregate:
         return np.where(key >= 0, self._answer(np.maximum(key, 0), time), np.float32("nan"))
 
     def table(self, time: float) -> NDArray[np.float32]:
-        """The value of every group strictly before `time`: float32 [groups], or [user groups, item groups]."""
+        """The value of every group strictly before `time`: float32 [groups], or [user groups, item groups].
+
+        The last group of items has none: what new items start with.
+        """
         groups = self._user_groups * self._item_groups
         values = self._answer(np.arange(groups), np.full(groups, time))
         both = self.info.user is not None and self.info.item is not None
