@@ -172,6 +172,7 @@ class _Searched:
         self.vectors: Vectors = snapshot.vectors[name]
         self._tail, self._rows = snapshot.tails[f"{name}.items"], snapshot.tails[f"{name}.rows"]
         self._base = len(self.vectors.rows) - len(self._rows)  # vectors the index was built with
+        self._next = self._base  # where the index puts the next one
         self._place: dict[str, int] = {}  # where the index holds an item's vector, -1 nowhere; if not as it was built
 
     def write(self, changes: list[Change], before: NDArray[np.int32], spare: slice) -> None:
@@ -208,8 +209,8 @@ class _Searched:
     def _append(self, vector: NDArray[np.float32], row: int) -> int:
         """Where the index holds the vector of `row`, once it is found there."""
         index: Any = self.vectors.index
-        place: int = len(index)
+        place, self._next = self._next, self._next + 1
         self._rows[place - self._base] = row  # before a search can find it
-        if (given := index.append(vector)) != place:
-            raise AssertionError(f"the index gave {given}, not the next place {place}")
+        given = index.append(vector)
+        assert given == place, "places of an index run on"
         return place
