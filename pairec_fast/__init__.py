@@ -1,5 +1,6 @@
 """A recommendation service in one process: recall, filter, score and rerank over preallocated columns."""
 
+from pairec_fast import items
 from pairec_fast.config import Config
 from pairec_fast.engine import Engine
 from pairec_fast.errors import ConfigError, NotReadyError, PairecError, RequestError, SnapshotError
@@ -14,4 +15,5 @@ __all__ = [
     "RequestError",
     "Snapshot",
     "SnapshotError",
+    "items",
 ]

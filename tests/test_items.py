@@ -18,6 +18,7 @@ from pairec_fast.items.live import Live
 from pairec_fast.items.log import NAME
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
+from tests.faults.freshness import failed, run
 from tests.worlds import environment, own_snapshots
 
 WHOLE = {"title": "t", "category": "quite new", "brand": "b", "price": 3.5, "published": 1_790_000_000, "in_stock": 1}
@@ -450,3 +451,9 @@ def test_the_next_base_takes_in_what_was_logged(world, folder, shared_world):
         assert {"n1", "n2"} <= set(ask(engine, USERS[0], "n1", "n2", "i000001"))
         gauges = engine.gauges()
         assert (gauges["items_live"], gauges["items_added"], gauges["items_removed"]) == (601, 1, 0)
+
+
+def test_two_processes_add_remove_and_search_at_once(tmp_path):
+    """A short soak; `python -m tests.faults.freshness --seconds 60` is the full dose."""
+    totals = run(3, seed=1, folder=tmp_path, count=300)
+    assert not failed(totals), totals

@@ -23,12 +23,14 @@ Where = Callable[[int], str]
 class Change(msgspec.Struct, omit_defaults=True):
     """What is said of one item: values of `columns` (null: missing) and `vectors`; the others stay as they are.
 
+    A vector is the bytes of float32, in JSON as base64: a quarter of its numbers as text, and nothing is rounded.
+
     `removed`: it is gone, and whatever comes under its id later starts anew, as `anew` says of such a change.
     """
 
     id: str
     columns: dict[str, Any] = {}
-    vectors: dict[str, list[float]] = {}
+    vectors: dict[str, bytes] = {}
     removed: bool = False
     anew: bool = False
 
@@ -109,7 +111,7 @@ class Shape:
     def fitting(self, change: Change) -> Change:
         """The part of a logged change that still fits: the table may have got other columns since."""
         columns = {name: value for name, value in change.columns.items() if self._fits(name, value)}
-        vectors = {name: one for name, one in change.vectors.items() if len(one) == self.vectors.get(name)}
+        vectors = {name: one for name, one in change.vectors.items() if len(one) == 4 * self.vectors.get(name, -1)}
         return msgspec.structs.replace(change, columns=columns, vectors=vectors)
 
     def _fits(self, name: str, value: Any) -> bool:
@@ -130,7 +132,7 @@ class Shape:
         changes, ids, wrong = list[Change](), list[tuple[int, Any]](), list[str]()
         for place, item in enumerate(items):
             columns: dict[str, Any] = {}
-            vectors: dict[str, list[float]] = {}
+            vectors: dict[str, bytes] = {}
             given = dict(item) if isinstance(item, Mapping) else None
             if given is None:
                 wrong.append(f'{where(place)}: {_shown(item)}; an object such as {{"item_id": "i1"}} would be right')
@@ -150,7 +152,7 @@ class Shape:
                 try:
                     if name not in self.vectors:
                         raise ValueError(f"no such vectors; the snapshot has {_list(self.vectors)}")
-                    vectors[name] = numbers(vector, self.vectors[name])
+                    vectors[name] = np.array(numbers(vector, self.vectors[name]), np.float32).tobytes()
                 except ValueError as error:
                     wrong.append(f"{where(place)}: vectors.{name}: {error}")
             ids.append((place, id))

@@ -181,7 +181,7 @@ class _Searched:
         vectors[before < 0] = 0
         for place, change in enumerate(changes):
             if self.name in change.vectors:
-                vectors[place] = change.vectors[self.name]
+                vectors[place] = np.frombuffer(change.vectors[self.name], np.float32)
         self._tail[spare] = vectors
 
     def publish(self, change: Change, row: int, base: int) -> None:

@@ -49,8 +49,8 @@ class Folded:
         vectors = vectors.copy()
         for row, change in self._given.items():
             given = change.vectors.get(name)
-            if given is not None and len(given) == vectors.shape[1] and not trained[row]:
-                vectors[row] = given
+            if given is not None and len(given) == 4 * vectors.shape[1] and not trained[row]:
+                vectors[row] = np.frombuffer(given, np.float32)
         return vectors
 
 

@@ -84,7 +84,7 @@ class Oracle:
                     continue
                 before = self.vectors.get(change.id, np.zeros(WIDTH, np.float32))
                 given = change.vectors.get("taste")
-                self.vectors[change.id] = before if given is None else np.array(given, np.float32)
+                self.vectors[change.id] = before if given is None else np.frombuffer(given, np.float32)
         return self._reader.sequence
 
     def nearest(self, query: np.ndarray) -> dict[str, float]:
