@@ -202,9 +202,9 @@ class _Searched:
             if place == self._base or (place >= 0 and self.vectors.rows[place] != base):
                 place = -1
         self._place[id] = -1
-        if GROWS and self.vectors.index is not None and place >= 0:
-            remove: Callable[[int], None] = self.vectors.index.remove  # type: ignore[attr-defined]
-            remove(place)
+        index: Any = self.vectors.index
+        if GROWS and index is not None and place >= 0:
+            index.remove(place)
 
     def _append(self, vector: NDArray[np.float32], row: int) -> int:
         """Where the index holds the vector of `row`, once it is found there."""
