@@ -22,6 +22,7 @@ from pairec_fast.items.live import Live, keep_up
 from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
+from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, loaded, properties, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
@@ -159,7 +160,7 @@ class Engine:
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
-                logs = _debug_logs(request_id, scene, self._bound.live, laps)
+                logs = _debug_logs(request_id, scene, self._bound.live, laps, query)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
@@ -379,8 +380,9 @@ class Engine:
         return accepted
 
 
-def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int]) -> list[str]:
-    """The time of each stage, how many items came and went since the snapshot was built, and how each model is fed."""
+def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int], query: Query) -> list[str]:
+    """The time of each stage, how many items came and went since the snapshot was built, how vectors were searched, and
+    how each model is fed."""
     begin = f"[INFO] requestId={request_id}"
     lines = [
         f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"
@@ -388,4 +390,5 @@ def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int]) -> l
     ]
     for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
         lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
+    lines += [f"{begin}\t{recall.told(query)}" for recall in scene.recalls if isinstance(recall, Nearest)]
     return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]

@@ -29,8 +29,6 @@ from pairec_fast.core import Forest, IdMap, MappedFile, Neighbours, Overlay, Vec
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.manifest import FileInfo, Manifest, TableInfo, read_manifest, resolve
 
-GROWS = hasattr(VectorIndex, "append")  # whether an index takes vectors after it was built
-
 
 class Texts:
     """A vocabulary: texts by code. Decoded one at a time; a large one costs nothing until asked."""
@@ -103,7 +101,8 @@ class Vectors:
     """Vectors of users and items in one space: `users` [users, dim], `items` [items, dim] float32, and the index.
 
     The index holds the items that have a vector; `rows` [index.count] int32 says which, ascending. `index` None: the
-    vectors feed a feature, and nothing is searched in them. `items` and `rows` have spare rows too.
+    vectors feed a feature, and nothing is searched in them. `items` and `rows` have spare rows too. `followers` are
+    called with (row of the index, row of the item) before a vector that was added later can be found.
     """
 
     def __init__(
@@ -114,6 +113,7 @@ class Vectors:
         rows: NDArray[np.int32],
     ) -> None:
         self.users, self.items, self.index, self.rows = users, items, index, rows
+        self.followers: list[Callable[[int, int], None]] = []
 
 
 class Ranked:
@@ -273,9 +273,8 @@ class Snapshot:
         users = self.array(f"{name}.users")
         items, rows = (self.item_array(f"{name}.{part}") for part in ("items", "rows"))
         spare = self.overlay.capacity - self.overlay.base
-        grows: dict[str, Any] = {"spare": spare} if GROWS else {}
         searched = f"{name}.index" in self.manifest.files
-        index = VectorIndex.load(self.directory / f"{name}.index", verify=False, **grows) if searched else None
+        index = VectorIndex.load(self.directory / f"{name}.index", verify=False, spare=spare) if searched else None
         vectors, item_vectors = len(rows) - spare, len(items) - spare
         held = len(index) if index is not None else vectors
         if vectors != held or item_vectors != len(self.items) or len(users) != len(self.users):

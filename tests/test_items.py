@@ -400,9 +400,8 @@ class Searched:
         self.gone.add(row)
 
 
-def test_the_index_holds_each_item_s_vector_once(folder, monkeypatch):
+def test_the_index_holds_each_item_s_vector_once(folder):
     """After every change: what the index would find, led to the rows of now, is what the live items have."""
-    monkeypatch.setattr("pairec_fast.items.live.GROWS", True)
     snapshot = Snapshot.load(folder, spare=2000)
     taste = snapshot.vectors["als"]
     base = len(taste.rows) - 2000

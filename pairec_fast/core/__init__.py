@@ -8,7 +8,7 @@ from pairec_fast.core.filter import drop_exposed, keep_allowed
 from pairec_fast.core.forest import Forest
 from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
-from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.index import Filter, VectorIndex
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.recall import Neighbours, add, nearest
@@ -20,6 +20,7 @@ __all__ = [
     "Cross",
     "Crosses",
     "DiversityRules",
+    "Filter",
     "Forest",
     "IdMap",
     "Log",

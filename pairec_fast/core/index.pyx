@@ -37,15 +37,16 @@ cdef class Filter:
         return self.c.count
 
     def add(self, row) -> None:
-        """Allow a row that was appended to the index. Searches in other threads see it from some moment on.
+        """Allow a row that is or will be appended to the index. Searches in other threads see it from some moment on.
 
         Raises:
             IndexError: it is none.
         """
         cdef VectorIndex index = self.index
         cdef int64_t at = operator.index(row) - index.count
-        if not 0 <= at < index.c.fresh.flat.count:
-            raise IndexError(f"row must be one appended since, {index.count} to {len(index) - 1}, got {row}")
+        if not 0 <= at < index.c.fresh.capacity:
+            last = index.count + index.c.fresh.capacity - 1
+            raise IndexError(f"row must be one appended since, {index.count} to {last}, got {row}")
         self._fresh[at // 16] |= np.uint16(1 << (at % 16))
 
 
@@ -356,13 +357,13 @@ cdef class VectorIndex:
             places = np.sort(self._parts["place"][places])
         filter_.c.count = len(places)
         if filter_.c.count * ALWAYS_LISTED >= self.count:
-            filter_._lanes = lanes_of(places, len(self._parts["live"]))
+            filter_._lanes = index_file.lanes_of(places, len(self._parts["live"]))
             filter_.c.lanes = <const uint16_t*> cnp.PyArray_DATA(filter_._lanes)
         if filter_.c.lanes == NULL or filter_.c.count * LISTED_SHARE <= self.count:
             filter_._listed = np.ascontiguousarray(places, np.int32)
             filter_.c.listed = <const int32_t*> cnp.PyArray_DATA(filter_._listed)
         if self.c.fresh.capacity:
-            filter_._fresh = lanes_of(rows[rows >= self.count] - self.count, len(self._fresh["live"]))
+            filter_._fresh = index_file.lanes_of(rows[rows >= self.count] - self.count, len(self._fresh["live"]))
             filter_.c.fresh = <const uint16_t*> cnp.PyArray_DATA(filter_._fresh)
         return filter_
 
@@ -492,13 +493,6 @@ cdef const void* address(dict parts, str name):
     if name not in parts:
         return NULL
     return cnp.PyArray_DATA(parts[name])
-
-
-def lanes_of(places, blocks):
-    """Places as a bit each, one uint16 a block."""
-    mask = np.zeros(16 * blocks, np.bool_)
-    mask[places] = True
-    return np.packbits(mask, bitorder="little").view(np.uint16)
 
 
 def prepared(const float[:, ::1] vectors not None, bint normalise, int32_t width):

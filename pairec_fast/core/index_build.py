@@ -141,7 +141,7 @@ class _Maker:
         header = msgspec.structs.replace(bare, sections=index_file.laid_out(shapes, ROOM))
         error = 0.0
         with _sections(path, header) as out:
-            out["live"][:] = index_partition.lanes_of(np.ones(source.count, np.bool_))
+            out["live"][:] = index_file.lanes_of(np.arange(source.count), len(out["live"]))
             for at, chunk in source.chunks():
                 codes = _codes(chunk, scale)
                 off = chunk - codes * np.float64(scale)
@@ -186,7 +186,7 @@ class _Maker:
         header = self._header("hnsw", scale, seed)
         header = msgspec.structs.replace(header, sections=index_file.laid_out(header.expected(), ROOM))
         with _sections(path, header) as out:
-            out["live"][:] = index_partition.lanes_of(np.ones(source.count, np.bool_))
+            out["live"][:] = index_file.lanes_of(np.arange(source.count), len(out["live"]))
             for at, chunk in source.chunks():
                 words = np.rint(chunk / np.float64(scale or 1.0) * 256).astype(np.int32)
                 high = np.clip((words + 128) >> 8, -127, 127)

@@ -140,6 +140,13 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return given.shape[axis] if given is not None and len(given.shape) > axis else 0
 
 
+def lanes_of(places: NDArray[Any], blocks: int) -> NDArray[np.uint16]:
+    """Places as a bit each, one uint16 a block."""
+    mask = np.zeros(LANES * blocks, np.bool_)
+    mask[places] = True
+    return np.packbits(mask, bitorder="little").view("<u2")
+
+
 def laid_out(sections: dict[str, tuple[str, list[int]]], first: int) -> dict[str, Section]:
     """Sections one after the other from the line at or after `first` on."""
     placed = {}
@@ -281,9 +288,7 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
         for first in range(0, count, 65_536):
             part = links[first : first + 65_536]
             if ((part[:, 1:] >= 0) & (part[:, :-1] < 0)).any():
-                raise SnapshotError(
-                    f"{path}: links go on after -1, of a row from {first} to {first + len(part)}"
-                )
+                raise SnapshotError(f"{path}: links go on after -1, of a row from {first} to {first + len(part)}")
     if header.kind == "partition":
         _check_places(path, parts, count)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core.index_file import LANES, LISTS_MAX, Header, aligned
+from pairec_fast.core.index_file import LANES, LISTS_MAX, Header, aligned, lanes_of
 
 Floats = NDArray[np.float32]
 Rows = Callable[[NDArray[np.int64]], Floats]  # prepared vectors [rows, dim]
@@ -104,7 +104,7 @@ def fill(
     out["block"][:], out["size"][:] = lists.block, lists.size
     out["list"][:] = np.repeat(np.arange(len(lists.size)), lists.size)
     out["row"][:], out["place"][:] = lists.row, lists.place
-    out["live"][:] = lanes_of(lists.row >= 0)
+    out["live"][:] = lanes_of(np.flatnonzero(lists.row >= 0), lists.blocks)
     out["centroids"][:, :dim] = centroids
     scale = float(np.abs(centroids).max()) / 127
     codes = np.clip(np.rint(centroids / scale), -127, 127) if scale > 0 else np.zeros_like(centroids)
@@ -157,10 +157,3 @@ def blocks_of(codes: NDArray[Any], zero: int, shape: tuple[int, ...]) -> NDArray
     wide = np.full((blocks * LANES, quads * 4), zero, np.uint8)
     wide[: len(codes), : codes.shape[1]] = codes.astype(np.int16) + zero
     return np.ascontiguousarray(wide.reshape(blocks, LANES, quads, 4).transpose(0, 2, 1, 3))
-
-
-def lanes_of(mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """A mask over places as one uint16 a block, the last one filled with zeros."""
-    wide = np.zeros(aligned(len(mask), LANES), np.bool_)
-    wide[: len(mask)] = mask
-    return np.packbits(wide, bitorder="little").view("<u2").astype(np.uint16)

@@ -2,7 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core.arena import Arena
-from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.index import Filter, VectorIndex
 
 def add(
     arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int, k: int = 0x7FFFFFFF
@@ -26,4 +26,8 @@ def nearest(
     k: int,
     effort: int,
     source: int,
+    *,
+    allow: Filter | None = None,
+    deny: NDArray[np.int32] | None = None,
+    adaptive: bool = False,
 ) -> int: ...

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pairec_fast.errors import PairecError
 from pairec_fast.items.change import Change, Shape, merged, values_of
 from pairec_fast.items.log import Reader
-from pairec_fast.snapshot import GROWS, Snapshot, Vectors
+from pairec_fast.snapshot import Snapshot, Vectors
 
 FOLLOW_SECONDS = 0.2  # between two looks at the log
 AT_ONCE = 64  # items between two pauses: who waits for the interpreter waits about a millisecond
@@ -35,6 +34,7 @@ class Live:
         removed: ids that are gone since the snapshot was built, or since they were added.
         refused: changes that could not be taken, for want of spare rows or of a value.
         failed: why the log cannot be followed; "" while it can.
+        sequence: the last record whose changes are all applied.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -44,15 +44,11 @@ class Live:
         self._first: dict[str, int] = {}  # the first row of an id here
         self.refused = 0
         self.failed = ""
+        self.sequence = snapshot.manifest.items_sequence
         self._shape = Shape.of(snapshot.manifest)
         self._reader = Reader(snapshot.directory.parent, snapshot.manifest.items_sequence)
         self._lock = threading.Lock()
         self._searched = [_Searched(snapshot, name) for name in snapshot.vectors]
-
-    @property
-    def sequence(self) -> int:
-        """The last record that was read."""
-        return self._reader.sequence
 
     @property
     def added(self) -> int:
@@ -85,6 +81,7 @@ class Live:
                     if change.removed or change.anew:
                         self._remove(change.id)
                 self._add([change for change in part if not change.removed])
+            self.sequence = self._reader.sequence
 
     def follow(self) -> None:
         """As `update`; what fails is logged once, and told by `failed`."""
@@ -185,14 +182,12 @@ class _Searched:
         self._tail[spare] = vectors
 
     def publish(self, change: Change, row: int, base: int) -> None:
-        """Let searches find what the change gives; a vector that stays leads to the new row."""
-        if self.name in change.vectors:
-            self.remove(change.id, base)
-            vector = self.vectors.items[row]
-            if GROWS and self.vectors.index is not None and vector.any():
-                self._place[change.id] = self._append(vector, row)
-        elif (place := self._place.get(change.id, -1)) >= self._base:
-            self._rows[place - self._base] = row
+        """Let searches find the new row by its vector, and no longer the one before: filters go by columns, and those
+        may have changed though the vector did not."""
+        self.remove(change.id, base)
+        vector = self.vectors.items[row]
+        if self.vectors.index is not None and vector.any():
+            self._place[change.id] = self._append(vector, row)
 
     def remove(self, id: str, base: int) -> None:
         """Let no search find the vector of an item any more."""
@@ -202,15 +197,17 @@ class _Searched:
             if place == self._base or (place >= 0 and self.vectors.rows[place] != base):
                 place = -1
         self._place[id] = -1
-        index: Any = self.vectors.index
-        if GROWS and index is not None and place >= 0:
-            index.remove(place)
+        if self.vectors.index is not None and place >= 0:
+            self.vectors.index.remove(place)
 
     def _append(self, vector: NDArray[np.float32], row: int) -> int:
         """Where the index holds the vector of `row`, once it is found there."""
-        index: Any = self.vectors.index
+        index = self.vectors.index
+        assert index is not None
         place, self._next = self._next, self._next + 1
         self._rows[place - self._base] = row  # before a search can find it
+        for tell in self.vectors.followers:
+            tell(place, row)
         given = index.append(vector)
         assert given == place, "places of an index run on"
         return place

@@ -27,7 +27,6 @@ from pairec_fast import Engine, items
 from pairec_fast.build import build
 from pairec_fast.items.change import merged
 from pairec_fast.items.log import Reader
-from pairec_fast.snapshot import GROWS
 
 WIDTH, USERS, K, SPARE = 16, 40, 50, 200_000
 SEEN_SECONDS = 10.0  # far beyond what is promised: machines of tests are busy
@@ -103,13 +102,13 @@ def change(rng: random.Random, snapshots: Path, oracle: Oracle, own: str) -> Non
         return
     lines: list[dict[str, Any]] = [{"item_id": id, "price": rng.random()} for id in chosen]
     for line in lines:
-        if GROWS and rng.random() < 0.7:
+        if rng.random() < 0.7:
             line["vectors"] = {"taste": [rng.gauss(0, 1.3) for _ in range(WIDTH)]}
     items.add(snapshots, lines)
 
 
 def check(engine: Engine, oracle: Oracle, users: np.ndarray, user: int, totals: Counter) -> None:
-    """One search. An index that does not grow keeps what is gone: then only what is found and has a vector counts."""
+    """One search."""
     live = engine._bound.live
     first = oracle.read()
     before, expected = dict(oracle.vectors), oracle.nearest(users[user])
@@ -124,11 +123,9 @@ def check(engine: Engine, oracle: Oracle, users: np.ndarray, user: int, totals: 
         return
     for item in found:
         vector = before.get(item.item_id)
-        if not GROWS and vector is not None and not vector.any():
-            continue
         if vector is None or abs(item.score - float(vector @ users[user])) > 1e-3:
             totals["wrong"] += 1
-    if GROWS and [item.item_id for item in found] != list(expected):
+    if [item.item_id for item in found] != list(expected):
         scores = np.array([item.score for item in found])
         close = len(found) == len(expected) and np.allclose(scores, list(expected.values()), atol=1e-4)
         totals["wrong"] += not close  # equal scores may change places
@@ -191,7 +188,7 @@ def main() -> int:
     print(f"seed {seed}, {folder}", file=sys.stderr)
     totals = run(arguments.seconds, seed, folder, arguments.items, arguments.kind)
     names = ("wrong", "repeated", "unseen", "died")
-    print(json.dumps({name: totals[name] for name in names} | dict(totals) | {"index_grows": GROWS}))
+    print(json.dumps({name: totals[name] for name in names} | dict(totals)))
     if failed(totals):
         return 1
     shutil.rmtree(folder)
