@@ -80,7 +80,8 @@ bool narrow(const Flat& flat, Pool& pool, int32_t k, float off, int32_t* floor) 
 int32_t scan(const Flat& flat, const float* query, int32_t k, const Places& places, Scratch& scratch) noexcept {
   const Codes codes = quantise(query, flat.width, flat.quads, flat.width, scratch.query);
   const float off = bound(flat, query, codes);
-  Pool pool{scratch.keys, scratch.places, static_cast<int32_t>(pool_room(flat_keep(k))), 0};
+  const auto capacity = static_cast<int32_t>(std::min<std::int64_t>(pool_room(flat_keep(k)), scratch.room));
+  Pool pool{scratch.keys, scratch.places, capacity, 0};
   int32_t floor = INT32_MIN;
   const std::size_t bytes = static_cast<std::size_t>(flat.quads) * 64;
   const int32_t blocks = (flat.count + block_lanes - 1) / block_lanes;
@@ -108,7 +109,7 @@ std::int32_t flat_search(const Flat& flat, const float* query, std::int32_t k, c
                          const std::int32_t* listed, std::int32_t listed_count, Scratch& scratch, std::int32_t* rows,
                          float* scores) noexcept {
   auto* sums = reinterpret_cast<float*>(scratch.sums);
-  Kept kept{scratch.best, k, std::min(scratch.room, 2 * k + 1024)};
+  Kept kept{scratch.best, k, best_room(k, scratch)};
   if (listed != nullptr) {
     int32_t count = 0;
     for (int32_t i = 0; i < listed_count; ++i) {

@@ -4,6 +4,7 @@
 // best by float are among those whose score by codes is within twice that of the k-th best by codes: what is found is
 // what a scan of all floats finds, to the last bit.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "best.hpp"
@@ -35,7 +36,8 @@ constexpr std::int64_t pool_room(std::int64_t keep) noexcept { return 2 * keep +
 // What a scan of k keeps at most. More rows than that within the bound, and all are scored in float.
 constexpr std::int64_t flat_keep(std::int64_t k) noexcept { return 4 * k + 2048; }
 
-// All memory a search needs, borrowed. `room` is what pool_room says of the most it will keep.
+// All memory a search needs, borrowed. `room` is what pool_room says of the most it will keep, or of all vectors there
+// are, if they are fewer; and at least 2 k + 1024, or all that int32 counts.
 struct Scratch {
   std::int32_t room;
   std::int8_t* query;     // codes of the query
@@ -50,11 +52,16 @@ struct Scratch {
   float* base;            // [lists, to whole blocks]
 };
 
+// How many of the best are kept before all but k are dropped.
+inline std::int32_t best_room(std::int32_t k, const Scratch& scratch) noexcept {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(scratch.room, 2 * std::int64_t{k} + 1024));
+}
+
 // Writes the k best rows, best first, equal scores by smaller row. Returns how many: min(k, those that count).
 //   query [width]   prepared
 //   listed          null, or the places that count, `listed_count`, ascending: then only those are looked at
 //   rows, scores [k] out
-// Requires k > 0, scratch.room >= pool_room(flat_keep(k)).
+// Requires k > 0, and scratch.room as said there for flat_keep(k).
 std::int32_t flat_search(const Flat& flat, const float* query, std::int32_t k, const Places& places,
                          const std::int32_t* listed, std::int32_t listed_count, Scratch& scratch, std::int32_t* rows,
                          float* scores) noexcept;

@@ -418,7 +418,7 @@ std::int32_t walk(const Graph& graph, const float* query, std::int32_t k, Effort
     float square = 0.0f;
     for (int32_t i = 0; i < graph.width; ++i) square += query[i] * query[i];
     for (int32_t i = 0; i < found; ++i)
-      dots[i] = (2.0f * (dots[i] * unit) - graph.square[scratch.rows[i]]) - square + 0.0f;
+      dots[i] = std::min((2.0f * (dots[i] * unit) - graph.square[scratch.rows[i]]) - square, 0.0f) + 0.0f;
   }
   return write_best(dots, found, k, scratch, rows, scores);
 }

@@ -46,7 +46,7 @@ int32_t look_up(const Graph& graph, const float* query, int32_t k, const Places&
   float square = 0.0f;
   for (int32_t lane = 0; graph.square != nullptr && lane < graph.width; ++lane) square += query[lane] * query[lane];
   const float twice = graph.square != nullptr ? 2.0f : 1.0f;
-  const int32_t total = listed != nullptr ? listed_count : graph.count, room = std::min(s.room, 2 * k + 1024);
+  const int32_t total = listed != nullptr ? listed_count : graph.count, room = best_room(k, s);
   auto* dots = reinterpret_cast<float*>(s.sums);
   int32_t kept = 0;
   for (int32_t i = 0; i < total;) {
@@ -89,23 +89,23 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
                             scores);
   }
   *strategy = Strategy::partitions;
-  for (;; effort = 8 * std::min<int64_t>(effort, index.count)) {
+  // Lists end with places that hold no row: to scan all of them takes more than there are rows.
+  const int64_t all = int64_t{block_lanes} * index.partition.block[index.partition.lists];
+  for (;; effort = 8 * effort) {
+    effort = std::min(effort, all);
     const int32_t found = partition_search(index.partition, query, k, effort, work.adaptive, places, nullptr, 0,
                                            scratch, rows, scores);
-    if (found == k || effort >= index.count) return found;
+    if (found == k || effort == all) return found;
   }
 }
 
 int32_t search_graph(const Index& index, const float* query, int32_t k, const Work& work, const Allow& allow,
                      const Places& places, SearchScratch& scratch, int32_t* rows, float* scores,
                      Strategy* strategy) noexcept {
-  // Of the rows a walk passes, as many are allowed as of all.
-  const int64_t effort = allow.is_all ? work.effort : (work.effort * index.count + allow.count - 1) / allow.count;
-  const bool few = (allow.is_all ? index.count : allow.count) <= listed_for_an_expansion * effort &&
-                   (allow.is_all || allow.listed != nullptr);
+  const int64_t effort = expansions(index, work, allow);
   const bool all = index.is_whole && places.allow == nullptr && places.deny == nullptr;
-  if (!few && (allow.is_all || allow.lanes != nullptr)) {
-    const Effort of{static_cast<int32_t>(std::min<int64_t>(effort, index.count)), work.adaptive ? k : 0};
+  if (effort > 0) {
+    const Effort of{static_cast<int32_t>(effort), work.adaptive ? k : 0};
     *strategy = Strategy::walk;
     const int32_t found = walk(index.graph, query, k, of, all ? nullptr : &places, scratch.walk, rows, scores);
     if (found == k) return found;
@@ -115,6 +115,15 @@ int32_t search_graph(const Index& index, const float* query, int32_t k, const Wo
 }
 
 }  // namespace
+
+std::int64_t expansions(const Index& index, const Work& work, const Allow& allow) noexcept {
+  if (index.kind != Kind::hnsw || allow.count == 0) return 0;
+  // Of the rows a walk passes, as many are allowed as of all.
+  const int64_t count = index.count, looked_up = allow.is_all ? count : allow.count;
+  const int64_t effort = std::min((work.effort * count + looked_up - 1) / looked_up, count);
+  const bool few = looked_up <= listed_for_an_expansion * effort && (allow.is_all || allow.listed != nullptr);
+  return few || (!allow.is_all && allow.lanes == nullptr) ? 0 : effort;
+}
 
 std::int32_t search(const Index& index, const float* query, std::int32_t k, const Work& work, const Allow& allow,
                     SearchScratch& scratch, std::int32_t* rows, float* scores, Strategy* strategy) noexcept {
@@ -142,13 +151,16 @@ std::int32_t search(const Index& index, const float* query, std::int32_t k, cons
     int32_t none;
     Flat flat = index.fresh.flat;
     flat.count = added;
-    const Places fresh{index.fresh.live, allow.fresh,
-                       denied == nullptr ? nullptr : deny_bits(index, scratch, index.count, &none)};
+    // Rows that come meanwhile do not count: they may be farther from their codes than was said of all before them.
+    std::uint16_t* later = deny_bits(index, scratch, index.count, &none);
+    later[added / block_lanes] |= static_cast<std::uint16_t>(0xFFFF << added % block_lanes);
+    const Places fresh{index.fresh.live, allow.fresh, later};
     const int32_t more = flat_search(flat, query, k, fresh, nullptr, 0, s, scratch.rows, scratch.scores);
     for (int32_t i = 0; i < found; ++i) s.best[i] = best_of(scores[i], rows[i]);
     for (int32_t i = 0; i < more; ++i)
       s.best[found + i] = best_of(scratch.scores[i], index.fresh.first + scratch.rows[i]);
     found = write_best(s.best, s.spare, found + more, k, rows, scores);
+    later[added / block_lanes] = 0;
   }
   deny(index, allow, scratch, false);
   return found;

@@ -58,10 +58,15 @@ struct Work {
   bool adaptive;                   // recall mode
 };
 
+// How many nodes a search of a graph expands: of the rows it passes, as many are allowed as of all. 0 if it looks up
+// what is allowed instead, or for another kind.
+std::int64_t expansions(const Index& index, const Work& work, const Allow& allow) noexcept;
+
+// Of a graph, `walk.seen_max` is at least what seen_max says of those expansions.
 struct SearchScratch {
   Scratch scratch;
   WalkScratch walk;
-  std::uint16_t* deny;             // [blocks of places + blocks of fresh] zero
+  std::uint16_t* deny;             // [blocks of places + blocks of fresh + 1] zero
   std::int32_t* rows;              // [k]
   float* scores;                   // [k]
 };

@@ -164,7 +164,7 @@ void Search::look_up(const int32_t* listed, int32_t count) noexcept {
 
 // 16 bits: of what may still be among the k best, the k best.
 int32_t Search::finish(int32_t k, int32_t* rows, float* scores) noexcept {
-  narrow(k + k / 8 + 16);
+  narrow(static_cast<int32_t>(std::min<int64_t>(k + int64_t{k} / 8 + 16, keep)));
   for (int32_t i = 0; i < pool.count; ++i) __builtin_prefetch(p.row + pool.places[i]);
   auto* dots = reinterpret_cast<float*>(s.sums);
   p.kernels.both(query, p.rows, p.rows + p.row_bytes, 2 * p.row_bytes, p.row_bytes, pool.places, pool.count, dots);
@@ -184,8 +184,8 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
                               std::int32_t listed_count, Scratch& s, std::int32_t* rows, float* scores) noexcept {
   float square = 0.0f;
   for (int32_t lane = 0; lane < p.width; ++lane) square += query[lane] * query[lane];
-  const auto keep = static_cast<int32_t>(partition_keep(p, k));
-  const auto capacity = static_cast<int32_t>(pool_room(keep));
+  const auto keep = static_cast<int32_t>(std::min(partition_keep(p, k), int64_t{block_lanes} * p.block[p.lists]));
+  const auto capacity = static_cast<int32_t>(std::min<int64_t>(pool_room(keep), s.room));
   Search search{p, query, quantise(query, p.width, p.quads, p.row_bytes, s.query), p.l2 ? 2.0f : 1.0f, square, places,
                 s, Pool{s.keys, s.places, capacity, 0}, keep};
   if (listed != nullptr) {

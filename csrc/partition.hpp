@@ -54,7 +54,7 @@ constexpr std::int64_t partition_keep(const Partition& partition, std::int64_t k
 //                   partition.stop, up to four times as many
 //   listed          null, or the places that count, `listed_count`, ascending: then all of those are looked at
 //   rows, scores [k] out
-// Requires k > 0, scratch.room >= pool_room(partition_keep(partition, k)).
+// Requires k > 0, and scratch.room as said in flat.hpp for partition_keep(partition, k).
 std::int32_t partition_search(const Partition& partition, const float* query, std::int32_t k, std::int64_t vectors,
                               bool adaptive, const Places& places, const std::int32_t* listed,
                               std::int32_t listed_count, Scratch& scratch, std::int32_t* rows, float* scores) noexcept;

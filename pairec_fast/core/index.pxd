@@ -19,7 +19,7 @@ cdef class VectorIndex:
     cdef readonly int64_t effort
     cdef int32_t tuned_k
     cdef double growth
-    cdef SearchScratch _take(self, int32_t k, int64_t effort)
+    cdef SearchScratch _take(self, int32_t k, const c_Work& work, const c_Allow& allow)
     cdef c_Work _work(self, int32_t k) noexcept nogil
     # The query as search_into wants it: `query` [dim] -> `padded` [width]. Finite, and not zero under cosine, is the
     # caller's to check.

@@ -14,7 +14,7 @@ from pairec_fast.core import index_file
 from pairec_fast.core.arena cimport check_rows
 from pairec_fast.core.index_scratch cimport SearchScratch
 from pairec_fast.core.index_types cimport (
-    Flat, Graph, Kind, Metric, Partition, block_kernels, c_append, c_prepare, c_search, row_kernels, scorer,
+    Flat, Graph, Kind, Metric, Partition, block_kernels, c_append, c_prepare, c_search, expansions, row_kernels, scorer,
 )
 
 cnp.import_array()
@@ -173,12 +173,14 @@ cdef class VectorIndex:
         graph.square = <const float*> address(parts, "square")
         graph.entry_square = <const float*> address(parts, "entry_square")
         graph.square_max = self._header.longest ** 2
-        graph.scale = self._header.scale or 1.0  # of vectors that are all zero
+        graph.scale = self._header.scale
+        if graph.scale == 0:  # of vectors that are all zero
+            graph.scale = 1.0
         graph.count, graph.width = self.count, self._header.row_bytes
         graph.degree, graph.entries = parts["links"].shape[1], len(parts["entry_rows"])
 
     def _open_fresh(self, int32_t spare):
-        cdef int32_t blocks = (spare + 15) // 16, quads = self._header.quads
+        cdef int32_t blocks = (<int64_t> spare + 15) // 16, quads = self._header.quads
         self.c.fresh.first, self.c.fresh.capacity = self.count, spare
         self._fresh = {}
         if spare == 0:
@@ -258,7 +260,7 @@ cdef class VectorIndex:
         allowed.deny_count = len(denied)
         if len(denied):
             allowed.deny = <const int32_t*> cnp.PyArray_DATA(denied)
-        cdef SearchScratch scratch = self._take(size, work.effort)
+        cdef SearchScratch scratch = self._take(size, work, allowed)
         cdef cnp.ndarray rows = np.empty(size, np.int32), scores = np.empty(size, np.float32)
         cdef const float* vector_ = <const float*> cnp.PyArray_DATA(vector)
         cdef int32_t* rows_ = <int32_t*> cnp.PyArray_DATA(rows)
@@ -273,8 +275,9 @@ cdef class VectorIndex:
             rows, scores = rows[:found].copy(), scores[:found].copy()
         return rows, scores, STRATEGIES[<int> strategy]
 
-    cdef SearchScratch _take(self, int32_t k, int64_t effort):
+    cdef SearchScratch _take(self, int32_t k, const c_Work& work, const c_Allow& allow):
         # A list is a stack under the GIL: a thread takes one or makes one. There are as many as ever searched at once.
+        cdef int64_t effort = expansions(self.c, work, allow)
         cdef SearchScratch scratch
         try:
             scratch = self._free.pop()

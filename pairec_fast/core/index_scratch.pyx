@@ -22,14 +22,13 @@ cdef class SearchScratch:
     cdef SearchScratch make(const c_Index* index, int64_t k, int64_t effort):
         cdef SearchScratch self = SearchScratch.__new__(SearchScratch)
         cdef bint walks = index.kind == Kind.hnsw
-        cdef int64_t keep = kept(index, k)
-        cdef int64_t room = max(pool_room(keep), 2 * k + 1024), seen = 0
+        cdef int64_t room = room_for(index, k), seen = 0
         cdef size_t lists = line(4 * <size_t> (index.partition.lists + 16))
         cdef size_t deny = line(2 * <size_t> (places(index) + index.fresh.capacity // 16 + 2))
         cdef size_t query = line(<size_t> index.dim + 64), numbers = line(4 * room), best = line(8 * room)
         cdef size_t results = line(4 * k)
         if walks:
-            seen = seen_max(index.graph, min(effort, <int64_t> index.count))
+            seen = seen_max(index.graph, effort)
         cdef size_t visited = line(8 * visited_words(index.count) if walks else 0)
         cdef size_t each = line(4 * max(seen, <int64_t> entries_max if walks else 0))
         self._block = Block(
@@ -86,17 +85,18 @@ cdef class SearchScratch:
         at += each
         c.walk.scores = <int32_t*> at
         self.k_max = <int32_t> k
-        self.effort_max = effort if walks else 0
+        self.effort_max = effort
         return self
 
     cdef bint fits(self, const c_Index* index, int64_t k, int64_t effort) noexcept:
-        walked = min(effort, <int64_t> index.count) if index.kind == Kind.hnsw else 0
-        return self.k_max >= k and self.effort_max >= walked and self.c.scratch.room >= pool_room(kept(index, k))
+        return self.k_max >= k and self.effort_max >= effort and self.c.scratch.room >= room_for(index, k)
 
 
-cdef int64_t kept(const c_Index* index, int64_t k) noexcept:
-    """Rows a search may keep for k, at most."""
-    return min(max(flat_keep(k), <int64_t> (index.partition.keep * k) + 64), <int64_t> index.count + 64)
+cdef int64_t room_for(const c_Index* index, int64_t k) noexcept:
+    """Of what a search keeps for k."""
+    cdef int64_t most = max(index.count, index.fresh.capacity)
+    cdef int64_t keep = min(max(flat_keep(k), <int64_t> (index.partition.keep * k) + 64), most + 64)
+    return min(max(pool_room(keep), 2 * k + 1024), <int64_t> 0x7FFFFFFF)
 
 
 cdef int32_t places(const c_Index* index) noexcept:

@@ -166,6 +166,7 @@ cdef extern from "index.hpp" namespace "pairec" nogil:
         uint16_t* deny
         int32_t* rows
         float* scores
+    int64_t expansions(const c_Index& index, const c_Work& work, const c_Allow& allow) noexcept
     int32_t c_search "pairec::search"(
         const c_Index& index, const float* query, int32_t k, const c_Work& work, const c_Allow& allow,
         c_SearchScratch& scratch, int32_t* rows, float* scores, Strategy* strategy) noexcept

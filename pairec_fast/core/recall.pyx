@@ -125,7 +125,7 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
     if deny is not None and deny.shape[0]:
         check_rows("deny", &deny[0], deny.shape[0], count)
         allowed.deny, allowed.deny_count = &deny[0], <int32_t> deny.shape[0]
-    cdef SearchScratch scratch = index._take(k, work.effort)
+    cdef SearchScratch scratch = index._take(k, work, allowed)
     cdef Strategy strategy
     with nogil:
         index.prepare(&query[0], scratch.query)
