@@ -14,13 +14,16 @@ cdef class VectorIndex:
     cdef c_Index c
     cdef bint is_l2
     cdef object _map, _header, _parts, _free, _fresh, _live
-    cdef readonly str path
+    cdef readonly str path, metric, kind
+    cdef readonly double recall_reached
+    cdef readonly dict measured_us
     cdef readonly int32_t count, dim, width
     cdef readonly int64_t effort
     cdef int32_t tuned_k
     cdef double growth
     cdef SearchScratch _take(self, int32_t k, const c_Work& work, const c_Allow& allow)
-    cdef c_Work _work(self, int32_t k) noexcept nogil
+    # The work for k: `effort`, or, if that is 0, what `build` found sufficient.
+    cdef c_Work _work(self, int32_t k, int64_t effort) noexcept nogil
     # The query as search_into wants it: `query` [dim] -> `padded` [width]. Finite, and not zero under cosine, is the
     # caller's to check.
     cdef void prepare(self, const float* query, float* padded) noexcept nogil

@@ -55,6 +55,10 @@ cdef class VectorIndex:
 
     Made by `VectorIndex.build`, opened by `VectorIndex.load`. Rows are the rows of the array it was built from.
     The file must not be written to while it is mapped; replace it by renaming another over it.
+
+    Attributes:
+        recall_reached: measured at `effort` when that was chosen; below what was asked for if no effort reached it.
+        measured_us: kind -> median of a search in us, on the machine and the day of `build`, of every kind it tried.
     """
 
     def __init__(self):
@@ -119,6 +123,8 @@ cdef class VectorIndex:
         index.count, index.dim, index.width, index.effort = header.count, header.dim, header.width, header.effort
         index.is_l2 = header.metric == "l2"
         index.tuned_k, index.growth = header.k, header.growth
+        index.metric, index.kind = header.metric, header.kind
+        index.recall_reached, index.measured_us = header.recall_reached, dict(header.measured_us)
         index.c.kind = <Kind> <int> index_file.KINDS.index(header.kind)
         index.c.count, index.c.dim, index.c.width = header.count, header.dim, header.width
         index.c.normalise = header.metric == "cosine"
@@ -241,12 +247,9 @@ cdef class VectorIndex:
         if k <= 0:
             raise ValueError(f"k must be positive, got {k}")
         cdef int32_t size = min(k, len(self))
-        cdef c_Work work = self._work(size)
-        if effort is not None:
-            effort = operator.index(effort)
-            if effort <= 0:
-                raise ValueError(f"effort must be positive, got {effort}")
-            work.effort = min(effort, self.count)
+        if effort is not None and operator.index(effort) <= 0:
+            raise ValueError(f"effort must be positive, got {effort}")
+        cdef c_Work work = self._work(size, 0 if effort is None else min(operator.index(effort), self.count))
         if mode not in MODES:
             raise ValueError(f"mode must be {' or '.join(MODES)}, got {mode!r}")
         work.adaptive = mode == "recall"
@@ -287,17 +290,17 @@ cdef class VectorIndex:
             scratch = SearchScratch.make(&self.c, max(k, 512), effort)
         return scratch
 
-    cdef c_Work _work(self, int32_t k) noexcept nogil:
-        # What a graph finds within an effort is about the same share of fewer; of more it must at least come by them.
+    cdef c_Work _work(self, int32_t k, int64_t effort) noexcept nogil:
+        # What a graph finds within an effort is about the same share of fewer; at least it must come by k rows.
         cdef double times = <double> k / self.tuned_k
         cdef c_Work work
-        work.growth = self.growth
-        if self.c.kind == Kind.partition:
-            times = c_pow(times, self.growth)
-        elif times < 1:
-            times = 1
-        work.effort = max(<int64_t> 1, min(<int64_t> (self.effort * times + 0.5), <int64_t> self.count))
-        work.adaptive = False
+        if effort == 0:
+            times = c_pow(times, self.growth) if self.c.kind == Kind.partition else max(times, 1.0)
+            effort = <int64_t> (self.effort * times + 0.5)
+        if self.c.kind == Kind.hnsw:
+            effort = max(effort, <int64_t> k // 2 + 8)
+        work.growth, work.adaptive = self.growth, False
+        work.effort = max(<int64_t> 1, min(effort, <int64_t> self.count))
         return work
 
     cdef void prepare(self, const float* query, float* padded) noexcept nogil:
@@ -463,23 +466,6 @@ cdef class VectorIndex:
         shape = f"{self.count:,} x {self.dim}"
         return f"<VectorIndex {self.path!r}: {shape}, {self.metric}, {self.kind}, effort {self.effort}>"
 
-    @property
-    def metric(self) -> str:
-        return self._header.metric
-
-    @property
-    def kind(self) -> str:
-        return self._header.kind
-
-    @property
-    def recall_reached(self) -> float:
-        """The recall measured at `effort` when it was chosen; below what was asked for if no effort reached that."""
-        return self._header.recall_reached
-
-    @property
-    def measured_us(self) -> dict:
-        """Kind -> median of a search in us, on the machine and the day of `build`, of every kind it tried."""
-        return dict(self._header.measured_us)
 
 
 cdef c_Allow nothing(int32_t count) noexcept nogil:

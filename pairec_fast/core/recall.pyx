@@ -117,9 +117,7 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
     if zero:
         return 0
     k = min(k, count)
-    cdef c_Work work = index._work(k)
-    if effort:
-        work.effort = min(effort, <int64_t> index.count)
+    cdef c_Work work = index._work(k, effort)
     work.adaptive = adaptive
     cdef c_Allow allowed = allow.c if allow is not None else nothing(index.count)
     if deny is not None and deny.shape[0]:
