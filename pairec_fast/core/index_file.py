@@ -31,7 +31,8 @@ DEGREE_MAX = 64  # csrc/hnsw.hpp
 ENTRIES_MAX = 4096  # csrc/hnsw.hpp
 KINDS = ("flat", "hnsw", "partition")
 METRICS = ("ip", "cosine", "l2")
-PREAMBLE = struct.Struct("<8s4I8x")
+PREAMBLE = struct.Struct("<8s4IQ")  # the last is 0
+TINY, LARGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def aligned(size: int, to: int = LINE_BYTES) -> int:
@@ -163,7 +164,7 @@ def file_bytes(header: Header) -> int:
 def packed(header: Header, payload_crc: int, room: int) -> bytes:
     """Preamble and header, `room` bytes of them."""
     text = msgspec.json.encode(header)
-    head = PREAMBLE.pack(MAGIC, VERSION, len(text), crc32c(text), payload_crc) + text
+    head = PREAMBLE.pack(MAGIC, VERSION, len(text), crc32c(text), payload_crc, 0) + text
     assert len(head) <= room, "room was made for the header"
     return head + bytes(room - len(head))
 
@@ -190,7 +191,7 @@ def read_header(path: str, data: MappedFile) -> tuple[Header, int]:
         SnapshotError: not an index, another version, altered, cut short or grown.
     """
     head = bytes(memoryview(data)[: PREAMBLE.size])
-    magic, version, size, said, payload_crc = PREAMBLE.unpack(head)
+    magic, version, size, said, payload_crc, nothing = PREAMBLE.unpack(head)
     if magic != MAGIC:
         raise SnapshotError(f"{path} is not a vector index: it begins with {magic!r}, an index with {MAGIC!r}")
     if version != VERSION:
@@ -205,22 +206,26 @@ def read_header(path: str, data: MappedFile) -> tuple[Header, int]:
         header = msgspec.json.decode(text, type=Header)
     except msgspec.DecodeError as error:
         raise SnapshotError(f"{path}: the header is not one: {error}") from error
-    _check_header(path, header)
+    _check_header(path, header, PREAMBLE.size + size)
     if len(data) != file_bytes(header):
         raise SnapshotError(
             f"{path} has {len(data):,} bytes; its header says {file_bytes(header):,}. It was cut short or written to."
         )
+    gap = bytes(memoryview(data)[PREAMBLE.size + size : min(one.offset for one in header.sections.values())])
+    if nothing or gap.count(0) != len(gap):
+        raise SnapshotError(f"{path} holds something between header and sections. It was altered.")
     return header, payload_crc
 
 
-def _check_header(path: str, header: Header) -> None:
+def _check_header(path: str, header: Header, end: int) -> None:
     for name, value, known in (("kind", header.kind, KINDS), ("metric", header.metric, METRICS)):
         if value not in known:
             raise SnapshotError(f"{path}: {name} is {value!r} in the header; this build reads {', '.join(known)}")
-    degree, entries, lists = (
-        header._length(name, axis) for name, axis in (("links", 1), ("entry_rows", 0), ("size", 0))
-    )
     hnsw, partition = header.kind == "hnsw", header.kind == "partition"
+    degree, entries, lists, blocks = (
+        header._length(name, axis) for name, axis in (("links", 1), ("entry_rows", 0), ("size", 0), ("live", 0))
+    )
+    blocks_min = aligned(header.count, LANES) // LANES
     for name, number, low, high in (
         ("dim", header.dim, 1, DIM_MAX),
         ("count", header.count, 1, 2**31 - 64 * LISTS_MAX),
@@ -229,6 +234,7 @@ def _check_header(path: str, header: Header) -> None:
         ("degree", degree, int(hnsw), DEGREE_MAX if hnsw else 0),
         ("entries", entries, int(hnsw), ENTRIES_MAX if hnsw else 0),
         ("lists", lists, int(partition), LISTS_MAX if partition else 0),
+        ("blocks", blocks, blocks_min, blocks_min + lists),  # every list begins one
         ("scale", header.scale, 0.0, 1e18),
         ("error", header.error, 0.0, 1e19),
         ("longest", header.longest, 0.0, 1e19),
@@ -244,7 +250,6 @@ def _check_header(path: str, header: Header) -> None:
     said = {name: (section.dtype, section.shape) for name, section in header.sections.items()}
     if said != expected:
         raise SnapshotError(f"{path}: sections are {said} in the header; its counts imply {expected}")
-    end = PREAMBLE.size
     for name, section in header.sections.items():
         if section.offset % LINE_BYTES or section.offset < end:
             raise SnapshotError(
@@ -276,11 +281,12 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
             f"{path}: the sections' CRC-32C is {found:08x}; the file says {payload_crc:08x}. They were altered."
         )
     parts, count = arrays(data, header), header.count
+    square = float(np.float32(header.longest**2))
+    ranges = {"bias": (-square, 0.0), "scale4": (TINY, LARGE), "scale8": (TINY, LARGE), "spread": (0.0, LARGE)}
+    ranges |= dict.fromkeys(("square", "entry_square"), (0.0, square))
     for name, part in parts.items():
         if part.dtype == np.float32:
-            for at in range(0, len(part), 65_536):
-                if not np.isfinite(part[at : at + 65_536]).all():
-                    raise SnapshotError(f"{path}: section {name} holds a number that is not finite")
+            _check_floats(path, name, part, *ranges.get(name, (-LARGE, LARGE)))
     if header.kind == "hnsw":
         _within(path, "links", parts["links"], -1, count)
         _within(path, "entry_rows", parts["entry_rows"], 0, count)
@@ -289,6 +295,12 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
             part = links[first : first + 65_536]
             if ((part[:, 1:] >= 0) & (part[:, :-1] < 0)).any():
                 raise SnapshotError(f"{path}: links go on after -1, of a row from {first} to {first + len(part)}")
+        rows = parts["entry_rows"]
+        if len(np.unique(rows)) != len(rows):
+            raise SnapshotError(f"{path}: entry_rows holds a row twice")
+        for name in ("high", "square"):
+            if name in parts and not np.array_equal(parts[f"entry_{name}"], parts[name][rows]):
+                raise SnapshotError(f"{path}: entry_{name} differs from {name} of entry_rows")
     if header.kind == "partition":
         _check_places(path, parts, count)
     else:
@@ -299,8 +311,9 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
 
 def _check_places(path: str, parts: dict[str, NDArray[Any]], count: int) -> None:
     block, size, row, place, live = (parts[name] for name in ("block", "size", "row", "place", "live"))
-    lists = np.repeat(np.arange(len(size)), np.maximum(size, 0))
-    if block[0] != 0 or (size < 0).any() or (np.diff(block) != size).any() or not np.array_equal(lists, parts["list"]):
+    ends = np.cumsum(size, dtype=np.int64)
+    follow = block[0] == 0 and (size >= 0).all() and ends[-1] == len(live) and np.array_equal(ends, block[1:])
+    if not follow or not np.array_equal(np.repeat(np.arange(len(size)), size), parts["list"]):
         raise SnapshotError(f"{path}: lists do not follow each other: block, size and list contradict each other")
     _within(path, "place", place, 0, len(row))
     _within(path, "row", row, -1, count)
@@ -308,6 +321,13 @@ def _check_places(path: str, parts: dict[str, NDArray[Any]], count: int) -> None
     bits = np.flatnonzero(np.unpackbits(live.view(np.uint8), bitorder="little"))
     if len(held) != count or not np.array_equal(row[place], np.arange(count)) or not np.array_equal(held, bits):
         raise SnapshotError(f"{path}: rows and places do not fit together")
+
+
+def _check_floats(path: str, name: str, numbers: NDArray[np.float32], low: float, high: float) -> None:
+    for first in range(0, len(numbers), 65_536):
+        part = numbers[first : first + 65_536]
+        if not ((part >= low) & (part <= high)).all():  # nor is NaN
+            raise SnapshotError(f"{path}: section {name} holds a number that is not {low:g} to {high:g}")
 
 
 def _within(path: str, what: str, numbers: NDArray[Any], low: int, end: int) -> None:
