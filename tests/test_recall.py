@@ -240,12 +240,41 @@ def test_nearest_refuses_rows_beyond_the_arena_and_queries_of_another_length(tmp
     VectorIndex.build(np.eye(3, dtype=np.float32), tmp_path / "v.index", kind="flat")
     index, query = VectorIndex.load(tmp_path / "v.index"), np.ones(3, np.float32)
     arena = Arena(10, items_max=3)
-    for rows in ([0, 1, 3], [0, 1]):
-        with pytest.raises(ValueError, match="rows, index of 3"):
-            nearest(arena, index, np.array(rows, np.int32), query, 1, 1, 0)
+    for rows, message in (([0, 1], "2 rows, index of 3"), ([3, 1, 0], "rows lead beyond the 3 items")):
+        with pytest.raises(ValueError, match=message):
+            nearest(arena, index, np.array(rows, np.int32), query, 3, 1, 0)
+    assert arena.count == 0
     rows = np.arange(3, dtype=np.int32)
     with pytest.raises(ValueError, match="query of 2 dimensions"):
         nearest(arena, index, rows, query[:2], 1, 1, 0)
-    for k, effort in ((0, 1), (1, 0), (-1, 5)):
-        with pytest.raises(ValueError, match="must be positive"):
+    for k, effort in ((0, 1), (1, -1), (-1, 5)):
+        with pytest.raises(ValueError, match="must be positive and effort"):
             nearest(arena, index, rows, query, k, effort, 0)
+    with pytest.raises(ValueError, match=r"deny\[1\] is 3; rows here are 0 to 2"):
+        nearest(arena, index, rows, query, 1, 0, 0, deny=np.array([0, 3], np.int32))
+    other = VectorIndex.load(index.path).filter(np.ones(3, bool))
+    with pytest.raises(ValueError, match="Filter of another index"):
+        nearest(arena, index, rows, query, 1, 0, 0, allow=other)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "partition"])
+def test_nearest_finds_what_a_search_finds_under_filters_too(tmp_path, kind):
+    """It takes its memory from the same stock, so searches of all sizes take turns."""
+    if kind == "hnsw":
+        pytest.importorskip("hnswlib")
+    rng = np.random.default_rng(8)
+    vectors = rng.standard_normal((3_020, 20)).astype(np.float32)
+    VectorIndex.build(vectors[:3_000], tmp_path / "v.index", kind=kind, k=20, queries=vectors[:10])
+    index, arena = VectorIndex.load(tmp_path / "v.index", spare=20), Arena(4_000, items_max=4_000)
+    for vector in vectors[3_000:]:
+        index.append(vector)
+    rows = rng.permutation(4_000).astype(np.int32)
+    filters = [None, *(index.filter(rng.random(3_020) < share) for share in (0.9, 0.3, 0.01))]
+    for turn in range(40):
+        query, deny = rng.standard_normal(20).astype(np.float32), rng.choice(3_020, 10).astype(np.int32)
+        k, effort, allow, mode = int(2 ** rng.integers(11)), [0, 1, 100][turn % 3], filters[turn % 4], turn % 2
+        arena.reset()
+        nearest(arena, index, rows, query, k, effort, 3, allow=allow, deny=deny, adaptive=mode)
+        expected, scores = index.search(query, k, effort or None, allow, deny, ["budget", "recall"][mode])
+        np.testing.assert_array_equal(arena.row[: arena.count], rows[expected])
+        np.testing.assert_array_equal(arena.recall_score[: arena.count], scores)
