@@ -1,0 +1,1 @@
+"""Recall against latency, ours beside other libraries: `python -m bench.recall`."""
