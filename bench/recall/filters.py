@@ -96,7 +96,14 @@ class Hnswlib:
 
         def at(k: int, effort: int) -> Search:
             self.index.set_ef(effort)
-            return lambda query: self.index.knn_query(query, k, 1, listed.__getitem__)[0][0]
+
+            def search(query: Vectors) -> Any:
+                try:
+                    return self.index.knn_query(query, k, 1, listed.__getitem__)[0][0]
+                except RuntimeError:  # it found fewer than k
+                    return []
+
+            return search
 
         return Contender("hnswlib in Python", "callback", at, list(self.queries), at_least_k, ef_most)
 
@@ -110,7 +117,7 @@ def run(
         of = sets.load(name, cache, say)
         theirs = Hnswlib(of, c, say)
         rows = [row for title, mask in masks(of) for row in _rows(of, title, mask, theirs, ours, rounds, say)]
-        out(f"\n{of}, k = {K}, filtered\n")
+        out(f"\n{of}, k = {K} or all allowed\n")
         head = ["allowed", "items", "index", "effort", "recall", "p50 us", "p99 us", "x hnswlib"]
         out(report.table(head, rows, left=1))
 
@@ -119,17 +126,18 @@ def _rows(
     of: Set, title: str, mask: Mask, theirs: Hnswlib, ours: Sequence[str], rounds: int, say: Say
 ) -> Iterator[list[str]]:
     say(f"{of.name}: {title}")
-    truth = _truth(of, mask)
+    k = min(K, int(mask.sum()))
+    truth = _truth(of, mask, k)
     in_c, in_python = theirs.contenders(mask)
     contenders = [_ours(of, kind, mask, say) for kind in ours] + ([in_c] if in_c else [])
     efforts: list[Effort] = []
     for contender in contenders:
-        reached = reaches(contender, truth, K, TUNE)
-        effort = smallest(reached, contender.least(K), contender.most(K), RECALL)
-        efforts.append((contender, effort or contender.most(K)))
-    points = measured(efforts, truth, K, JUDGE, rounds)
-    effort = efforts[-1][1] if in_c else K
-    points += measured([(in_python, effort)], truth, K, SLOWLY, 1)
+        reached = reaches(contender, truth, k, TUNE)
+        effort = smallest(reached, contender.least(k), contender.most(k), RECALL)
+        efforts.append((contender, effort or contender.most(k)))
+    points = measured(efforts, truth, k, JUDGE, rounds)
+    effort = efforts[-1][1] if in_c else k
+    points += measured([(in_python, effort)], truth, k, SLOWLY, 1)
     base = next(point for point in points if point.name.startswith("hnswlib"))
     for point in points:
         yield _row(title, int(mask.sum()), point, base)
@@ -139,7 +147,7 @@ def _row(title: str, allowed: int, point: Point, base: Point) -> list[str]:
     name = f"{point.name}, {point.setting}" if point.setting else point.name
     times = [f"{us:,.0f}" for us in (point.p50_us, point.p99_us)]
     return [
-        title, f"{allowed:,}", name, f"{point.effort:,}", f"{point.recall:.4f}", *times,
+        title, f"{allowed:,}", name, f"{point.effort:,}", f"{point.recall:.4f}" if point.recall else "fails", *times,
         f"{base.p50_us / point.p50_us:.1f}",
     ]  # fmt: skip
 
@@ -151,10 +159,10 @@ def _ours(of: Set, kind: str, mask: Mask, say: Say) -> Contender:
     return own.contender(f"pairec_fast {kind}", index, of, allow)
 
 
-def _truth(of: Set, mask: Mask) -> sets.Rows:
-    """As a set's: [queries, K]; only of the queries that are asked."""
-    truth = np.full((len(of.queries), K), -1, np.int32)
+def _truth(of: Set, mask: Mask, k: int) -> sets.Rows:
+    """As a set's: [queries, k]; only of the queries that are asked."""
+    truth = np.full((len(of.queries), k), -1, np.int32)
     for asked in (TUNE, JUDGE):
         queries: Vectors = of.queries[asked]
-        truth[asked] = sets.exact(of.base, queries, K, mask)
+        truth[asked] = sets.exact(of.base, queries, k, mask)
     return truth

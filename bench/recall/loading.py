@@ -56,6 +56,7 @@ def _in_a_process(opener: Callable[..., Any], path: Path, query: sets.Vectors) -
     near, far = context.Pipe(duplex=False)
     process = context.Process(target=_opened, args=(opener, path, query, far))
     process.start()
+    far.close()  # so that a process that fails is not waited for
     found: Opened = near.recv()
     process.join()
     return found

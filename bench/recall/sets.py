@@ -61,8 +61,7 @@ def load(name: str, cache: Path, say: Say) -> Set:
         say(f"{name}: making vectors")
         for part, array in zip(("base", "queries"), made(name), strict=True):
             keep(cache / f"{name}.{part}.npy", array)
-    base, queries = (np.load(cache / f"{name}.{part}.npy", mmap_mode="r") for part in ("base", "queries"))
-    base, queries = np.ascontiguousarray(base), np.ascontiguousarray(queries)
+    base, queries = (np.load(cache / f"{name}.{part}.npy") for part in ("base", "queries"))
     truth = cache / f"{name}.truth.npy"
     if not truth.exists():
         say(f"{name}: what is right")

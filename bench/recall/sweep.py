@@ -39,7 +39,10 @@ class Point(NamedTuple):
 
 
 def recall_of(found: Iterable[NDArray[np.generic]], right: Rows) -> float:
-    """Mean share of each query's right rows that were found; -1 among them stands for no row."""
+    """Mean share of each query's right rows that were found; -1 among them stands for no row.
+
+    Each of `found` is looked at before the next is asked for: a search may answer into the same array again.
+    """
     shares = []
     for rows, expected in zip(found, right, strict=True):
         there = expected[expected >= 0]
@@ -69,7 +72,7 @@ def reaches(contender: Contender, truth: Rows, k: int, queries: slice) -> Callab
     @functools.cache
     def reached(effort: int) -> float:
         search = contender.at(k, effort)
-        return recall_of([search(query) for query in contender.queries[queries]], truth[queries, :k])
+        return recall_of((search(query) for query in contender.queries[queries]), truth[queries, :k])
 
     return reached
 
