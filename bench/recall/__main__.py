@@ -3,7 +3,8 @@
 For each set and k a table: of each index the least effort that reaches a recall of 0.90, 0.95 and 0.99, chosen with
 other queries than it is judged by, and what it takes; ratios are to hnswlib at the same recall. `--plot` draws the
 whole curves. `pip install '.[recall]'` brings the peers; those that are not there are left out. Vectors, what is right
-and every index are kept in `--cache`: made at first, which takes an hour for all. PAIREC_ISA sets our level.
+and every index are kept in `--cache`: made at first, which takes hours for all; remove a file to have it made anew.
+PAIREC_ISA sets our level. With GLIBC_TUNABLES=glibc.malloc.hugetlb=1 the peers get large pages, a tenth for hnswlib.
 
 Other modes: `--filters`, `--growth`, `--load`; each prints a table of its own instead.
 """
@@ -87,7 +88,8 @@ def main() -> None:
 
     packages = dict.fromkeys(["pairec_fast", *(package for package, _ in PEERS.values())])
     versions = ", ".join(f"{package} {report.version(package)}" for package in packages if report.version(package))
-    out(f"{report.machine()}, one thread; {versions}")
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    out(f"{report.machine()}, one thread; {versions}{f'; {tunables}' if tunables else ''}")
     if options.filters:
         filters.run(options.sets, options.ours, options.cache, options.headers, options.rounds, say, out)
     elif options.growth:

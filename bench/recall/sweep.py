@@ -163,6 +163,8 @@ class Sweep:
 
     def _fastest(self, efforts: Sequence[Effort]) -> list[Effort]:
         """One of each name, by the tuning queries."""
+        if len(names(contender for contender, _ in efforts)) == len(efforts):
+            return list(efforts)
         times = np.median(timed(efforts, self.k, self.tune, 1), axis=1)
         best: dict[str, tuple[float, Effort]] = {}
         for each, us in zip(efforts, times, strict=True):
