@@ -166,6 +166,7 @@ def voyager(of: Set, say: Say) -> list[Contender]:
 
 
 def svs(of: Set, say: Say) -> list[Contender]:
+    """Of whole vectors: its compressed ones, LVQ and LeanVec, end the process where the processor is not Intel's."""
     import svs
 
     base, queries, by_distance = spherical(of)
