@@ -54,10 +54,18 @@ def lines(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], fil
         axes.set_xscale("log")
         axes.set_yscale("log")
         ticks = sorted({across for points in each.values() for across, _ in points})
-        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.set_xticks(ticks, [short(tick) for tick in ticks])
         axes.minorticks_off()
         _dress(axes, title, "", "p50, microseconds of CPU")
     _finish(figure, names, file, caption)
+
+
+def short(count: float) -> str:
+    """300000: 300 k."""
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:g}{unit}"
+    return f"{count:g}"
 
 
 def _lack(recall: float) -> float:
