@@ -99,11 +99,18 @@ def _dress(axes: Any, title: str, across: str, up: str) -> None:
 
 
 def _finish(figure: Any, names: Sequence[str], file: Path, caption: str) -> None:
+    wide, high = figure.get_size_inches()
+    columns = max(1, int(wide / 2.2))
     known = {line.get_label(): line for each in figure.axes for line in each.get_lines()}
     figure.legend(
-        [known[name] for name in names], names, loc="lower center", ncol=4, frameon=False, labelcolor=GREY, fontsize=9
+        [known[name] for name in names],
+        names,
+        loc="lower center",
+        ncol=columns,
+        frameon=False,
+        labelcolor=GREY,
     )
     figure.suptitle(caption, color=GREY, fontsize=9)
-    legend = (len(names) + 3) // 4 * 0.2 + 0.1  # inches
-    figure.tight_layout(rect=(0, legend / figure.get_size_inches()[1], 1, 0.99))
+    legend = -(-len(names) // columns) * 0.2 + 0.1  # inches
+    figure.tight_layout(rect=(0, legend / high, 1, 0.99))
     figure.savefig(file, transparent=True, metadata={"Date": None} if file.suffix == ".svg" else None)

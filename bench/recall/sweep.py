@@ -21,7 +21,8 @@ from bench.recall.sets import Rows
 BLOCK = 20
 TARGETS = (0.90, 0.95, 0.99)
 CURVE_RECALL, CURVE_POINTS = 0.995, 7  # a curve ends where this is reached
-TUNING, JUDGING, CURVE_QUERIES = 250, 500, 250
+TUNING, TUNING_SHORT, JUDGING, CURVE_QUERIES = 250, 1_000, 500, 250
+SHORT = 100  # k up to this are tuned with TUNING_SHORT queries: fewer right rows each, so that recall varies more
 CURVE_ROUNDS = 2
 
 Effort = tuple[Contender, int]
@@ -118,7 +119,7 @@ class Sweep:
     def __init__(self, contenders: Sequence[Contender], truth: Rows, k: int, halves: tuple[slice, slice]) -> None:
         self.contenders, self.truth, self.k = list(contenders), truth, k
         tune, judge = halves
-        self.tune = slice(tune.start, tune.start + TUNING)
+        self.tune = slice(tune.start, tune.start + (TUNING if k > SHORT else TUNING_SHORT))
         self.judge = slice(judge.start, judge.start + JUDGING)
         self._reached = [reaches(contender, truth, k, self.tune) for contender in self.contenders]
 
@@ -165,7 +166,7 @@ class Sweep:
         """One of each name, by the tuning queries."""
         if len(names(contender for contender, _ in efforts)) == len(efforts):
             return list(efforts)
-        times = np.median(timed(efforts, self.k, self.tune, 1), axis=1)
+        times = np.median(timed(efforts, self.k, slice(self.tune.start, self.tune.start + TUNING), 1), axis=1)
         best: dict[str, tuple[float, Effort]] = {}
         for each, us in zip(efforts, times, strict=True):
             name = each[0].name
