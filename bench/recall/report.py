@@ -15,7 +15,11 @@ BASELINE = "hnswlib"
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """Markdown; the first `left` columns stand left, the others right."""
     sides = [":--" if place < left else "--:" for place in range(len(head))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, sides, *rows))
+    return "\n".join(line(row) for row in (head, sides, *rows))
+
+
+def line(row: Sequence[str]) -> str:
+    return "| " + " | ".join(row) + " |"
 
 
 def of_targets(found: Mapping[float, Mapping[str, Point | float]]) -> str:
