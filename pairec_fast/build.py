@@ -56,7 +56,7 @@ def build(
     """Build the snapshot that the world file `path` describes into a new directory of `output`, and make it current.
 
     What items.log in `output` says is taken into the item table; the log stays as it is, for builds to come.
-    `say` gets a line about each trained model, `progress` (step, done, total) as work goes on.
+    `say` gets a line about each index and each trained model, `progress` (step, done, total) as work goes on.
 
     Raises:
         ConfigError: the world file. SnapshotError: a source. Nothing is left in `output` then.
@@ -136,13 +136,19 @@ class _Builder:
         rng = np.random.default_rng(self.world.seed)
         queries = users[np.sort(rng.choice(asking, min(200, len(asking)), replace=False))] if len(asking) else None
         try:
-            VectorIndex.build(
+            measured = VectorIndex.build(
                 items[rows], self.target / f"{spec.name}.index", metric=spec.metric, kind=spec.kind, k=spec.k,
                 recall=spec.recall, queries=queries, seed=self.world.seed,
                 progress=lambda done, total: self.progress(f"vectors {spec.name}", done, total),
             )  # fmt: skip
         except ValueError as error:
             raise SnapshotError(f"vectors.{spec.name}: {error}") from error
+        index = VectorIndex.load(self.target / f"{spec.name}.index", verify=False)
+        tried = ", ".join(f"{kind} {us:,.0f} us" for kind, us in measured.items())
+        self.say(
+            f"vectors {spec.name}: {index.kind}, {len(rows):,} x {index.dim}, finds {index.recall_reached:.3f} "
+            f"of the {spec.k} nearest; a search takes {tried}"
+        )
 
     def _neighbours(self, spec: Any) -> None:
         for part, array in zip(("offset", "neighbour", "weight"), self.known.neighbours_of(spec.name), strict=True):

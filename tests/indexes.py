@@ -80,9 +80,3 @@ def forge(path, whole, header=None, **sections):
     del views
     path.write_bytes(data)
     index_build._seal(str(path), msgspec.structs.replace(said, **changes))
-
-
-def same_but_for_times(one, other) -> bool:
-    """Whether two files differ only in what was measured while they were built."""
-    heads = [msgspec.structs.replace(header_of(data), measured_us={}) for data in (one, other)]
-    return heads[0] == heads[1] and one[index_build.ROOM :] == other[index_build.ROOM :]

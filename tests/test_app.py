@@ -137,6 +137,9 @@ def test_debug_adds_logs_and_explanations_and_nothing_else(app):
     models = [line for line in logs if "\tmodel=" in line]
     assert len(models) == 1 and " bytes an item, " in models[0] and "; shared " in models[0]
     logs.remove(models[0])
+    searches = [line for line in logs if "\trecall=" in line]
+    assert searches == ["[INFO] requestId=r\trecall=vectors\tstrategy=none"], "nobody's vector"
+    logs.remove(searches[0])
     assert logs[0].startswith("[INFO] requestId=r\tscene=home_feed\tcategory=default")
     assert all(re.fullmatch(r"\[INFO\] requestId=r\tmodule=\w+\tcost=\d+\.\d{3}", line) for line in logs[1:])
     assert "logs" not in ask(app, FEED, FIRST | {"scene_id": "nope", "debug": True}).json

@@ -16,7 +16,6 @@ cdef class VectorIndex:
     cdef object _map, _header, _parts, _free, _fresh, _live
     cdef readonly str path, metric, kind
     cdef readonly double recall_reached
-    cdef readonly dict measured_us
     cdef readonly int32_t count, dim, width
     cdef readonly int64_t effort
     cdef int32_t tuned_k

@@ -19,7 +19,6 @@ class VectorIndex:
     metric: Literal["ip", "cosine", "l2"]
     kind: Literal["flat", "hnsw", "partition"]
     recall_reached: float
-    measured_us: dict[str, float]
     count: int
     dim: int
     width: int
@@ -37,7 +36,7 @@ class VectorIndex:
         *,
         progress: Callable[[int, int], object] | None = None,
         graph: str | os.PathLike[str] | None = None,
-    ) -> None: ...
+    ) -> dict[str, float]: ...
     @staticmethod
     def load(path: str | os.PathLike[str], verify: bool = True, *, spare: int = 0) -> VectorIndex: ...
     def search(

@@ -58,7 +58,6 @@ cdef class VectorIndex:
 
     Attributes:
         recall_reached: measured at `effort` when that was chosen; below what was asked for if no effort reached it.
-        measured_us: kind -> median of a search in us, on the machine and the day of `build`, of every kind it tried.
     """
 
     def __init__(self):
@@ -81,12 +80,15 @@ cdef class VectorIndex:
             queries: [q, dim] float32, what will be asked; 200 of them are used. Without, it tunes on vectors and
                 mixtures of two and three of them, perturbed by noise of half the data's deviation, for a recall
                 nearer to 1 by 30 % of the gap: live queries lie off the data.
-            seed: for centroids, the graph and the choice of tuning queries. The same file for the same input and kind
-                (apart from the times it notes), of a graph up to 20,000 vectors; beyond, all processors insert at once,
-                and links depend on who came first.
+            seed: for centroids, the graph and the choice of tuning queries. The same file for the same input and kind,
+                of a graph up to 20,000 vectors; beyond, all processors insert at once, and links depend on who came
+                first.
             progress: called with (vectors done, n) while the file is made.
             graph: kind hnsw: a file that hnswlib saved, of these vectors with their rows as labels (or, for inner
                 products, with the dim added that makes them equally long); instead of growing one.
+
+        Returns:
+            What was tried: kind -> median of a search on the tuning queries at that recall, in us of CPU time.
 
         Raises:
             ValueError: an argument is not as above; a vector that is not finite, longer than 1e18, or zero under
@@ -95,7 +97,7 @@ cdef class VectorIndex:
             OSError: the file cannot be written.
         """
         from pairec_fast.core.index_build import build
-        build(vectors, path, metric, kind, k, recall, queries, seed, progress, graph)
+        return build(vectors, path, metric, kind, k, recall, queries, seed, progress, graph)
 
     @staticmethod
     def load(path, verify=True, *, spare=0) -> VectorIndex:
@@ -124,7 +126,7 @@ cdef class VectorIndex:
         index.is_l2 = header.metric == "l2"
         index.tuned_k, index.growth = header.k, header.growth
         index.metric, index.kind = header.metric, header.kind
-        index.recall_reached, index.measured_us = header.recall_reached, dict(header.measured_us)
+        index.recall_reached = header.recall_reached
         index.c.kind = <Kind> <int> index_file.KINDS.index(header.kind)
         index.c.count, index.c.dim, index.c.width = header.count, header.dim, header.width
         index.c.normalise = header.metric == "cosine"

@@ -31,7 +31,7 @@ ROOM = 8192  # bytes of preamble and header
 def build(
     vectors: Any, path: Any, metric: str, kind: str, k: int, recall: float, queries: Any, seed: int,
     progress: Progress | None, graph: Any,
-) -> None:  # fmt: skip
+) -> dict[str, float]:  # fmt: skip
     """See `VectorIndex.build`."""
     if metric not in index_file.METRICS:
         raise ValueError(f"metric must be one of {', '.join(index_file.METRICS)}; got {metric!r}")
@@ -54,17 +54,15 @@ def build(
     maker = _Maker(source, target, min(k, source.count), recall, queries, seed, progress or (lambda done, total: None))
     with contextlib.ExitStack() as files:
         made = {one: files.enter_context(_removed(f"{maker.beside}.{one}")) for one in _kinds(kind, source.count, k)}
-        headers = {one: maker.make(one, file, graph) for one, file in made.items()}
-        us = {one: header.measured_us[one] for one, header in headers.items()}
+        us = {one: maker.make(one, file, graph) for one, file in made.items()}
         best = min(us, key=lambda one: us[one])
-        # A file says how the other kinds fared.
-        _seal(made[best], msgspec.structs.replace(headers[best], measured_us=us))
         # Written at one go, the file lies in larger pages of the system's cache: searches take an eighth less.
         whole = files.enter_context(_removed(f"{maker.beside}.whole"))
         shutil.copyfile(made[best], whole)
         _sync(whole)
         os.replace(whole, target)
         _sync(os.path.dirname(target))
+    return us
 
 
 def _kinds(kind: str, count: int, k: int) -> list[str]:
@@ -114,14 +112,14 @@ class _Maker:
     def progress(self, done: int) -> None:
         self.done(done, self.source.count)
 
-    def make(self, kind: str, path: str, graph: Any) -> Header:
-        """A file of that kind, sealed and tuned; its header."""
+    def make(self, kind: str, path: str, graph: Any) -> float:
+        """A file of that kind, sealed and tuned; what a search of it takes, in us."""
         write = {"flat": self._flat, "partition": self._partition, "hnsw": self._hnsw}[kind]
         header = write(path, graph)
         _seal(path, header)
-        header = tuned(path, header, self.source.chunks, self.queries, self.seed)
+        header, us = tuned(path, header, self.source.chunks, self.queries, self.seed)
         _seal(path, header)
-        return header
+        return us
 
     def _header(self, kind: str, scale: float, shapes: Shapes) -> Header:
         source = self.source

@@ -73,7 +73,6 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     reach: float = 1.0  # partition: in the order of lists, what a deviation counts
     stop: float = 3.0  # partition: the same, for when to stop
     centroid_scale: float = 0.0
-    measured_us: dict[str, float] = {}  # kind -> median of a search at that recall when it was built
     sections: dict[str, Section]
 
     @property
