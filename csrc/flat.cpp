@@ -63,7 +63,8 @@ float bound(const Flat& flat, const float* query, const Codes& codes) noexcept {
   const double by_codes = std::sqrt(missed) * flat.longest + std::sqrt(coded) * flat.error;
   // Sums of floats are off by half a bit a step.
   const double length = std::sqrt(square) + flat.longest;
-  const double by_floats = length * length * (flat.width + 16.0) * 0x1p-23;
+  // Of tiny ones all bits but a few are lost (below 2^-126), and a dot of codes has up to 2^14 a lane to lose them by.
+  const double by_floats = length * length * (flat.width + 16.0) * 0x1p-23 + flat.width * 0x1p-134;
   return static_cast<float>(((flat.l2 ? 2.0 : 1.0) * by_codes + by_floats) * 1.0001);
 }
 

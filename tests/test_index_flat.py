@@ -56,6 +56,11 @@ def short(rng, count, dim):
     return rng.standard_normal((count, dim)) * 1e-18
 
 
+def shortest(rng, count, dim):
+    """Their squares have few bits left, if any."""
+    return rng.standard_normal((count, dim)) * 10.0 ** rng.uniform(-24, -21)
+
+
 def long(rng, count, dim):
     return rng.standard_normal((count, dim)) / dim**0.5 * 2e17
 
@@ -70,7 +75,8 @@ def zeros(rng, count, dim):
 
 
 NASTY = [
-    outlier_lane, outlier_row, equal_rows, few_rows, nearly_equal, every_length, short, long, alternating, zeros,
+    outlier_lane, outlier_row, equal_rows, few_rows, nearly_equal, every_length, short, shortest, long, alternating,
+    zeros,
 ]  # fmt: skip
 
 
