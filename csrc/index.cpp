@@ -91,6 +91,8 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
   *strategy = Strategy::partitions;
   // Lists end with places that hold no row: to scan all of them takes more than there are rows.
   const int64_t all = int64_t{block_lanes} * index.partition.block[index.partition.lists];
+  // Less than what k rows fill comes by fewer, and would be done again.
+  effort = std::max(effort, static_cast<int64_t>(k / share * (static_cast<double>(all) / index.count)));
   for (;; effort = 8 * effort) {
     effort = std::min(effort, all);
     const int32_t found = partition_search(index.partition, query, k, effort, work.adaptive, places, nullptr, 0,
@@ -122,7 +124,8 @@ std::int64_t expansions(const Index& index, const Work& work, const Allow& allow
   const int64_t count = index.count, looked_up = allow.is_all ? count : allow.count;
   const int64_t effort = std::min((work.effort * count + looked_up - 1) / looked_up, count);
   const bool few = looked_up <= listed_for_an_expansion * effort && (allow.is_all || allow.listed != nullptr);
-  return few || (!allow.is_all && allow.lanes == nullptr) ? 0 : effort;
+  if (few || (!allow.is_all && allow.lanes == nullptr)) return 0;
+  return work.adaptive ? std::min(4 * effort, count) : effort;
 }
 
 std::int32_t search(const Index& index, const float* query, std::int32_t k, const Work& work, const Allow& allow,

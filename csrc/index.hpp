@@ -59,7 +59,7 @@ struct Work {
 };
 
 // How many nodes a search of a graph expands: of the rows it passes, as many are allowed as of all. 0 if it looks up
-// what is allowed instead, or for another kind.
+// what is allowed instead, or for another kind. In recall mode, at most so many.
 std::int64_t expansions(const Index& index, const Work& work, const Allow& allow) noexcept;
 
 // Of a graph, `walk.seen_max` is at least what seen_max says of those expansions.

@@ -43,6 +43,8 @@ cdef class Filter:
             IndexError: it is none.
         """
         cdef VectorIndex index = self.index
+        if index is None:
+            raise TypeError("made by VectorIndex.filter(mask)")
         cdef int64_t at = operator.index(row) - index.count
         if not 0 <= at < index.c.fresh.capacity:
             last = index.count + index.c.fresh.capacity - 1
