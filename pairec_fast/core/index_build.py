@@ -172,7 +172,7 @@ class _Maker:
                 grow(source.rows, source.count, source.dim, source.ip, source.longest, self.seed, self.progress, file)
                 grown = Grown(file, source.count, (source.dim + source.ip,))
             else:
-                grown = Grown(os.fsdecode(graph), source.count, (source.dim, source.dim + 1))
+                grown = Grown(os.fsdecode(graph), source.count, (source.dim, *([source.dim + 1] if source.ip else [])))
                 grown.check_vectors(source.rows)
             return self._graph(path, grown)
 
