@@ -89,8 +89,9 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
                             scores);
   }
   *strategy = Strategy::partitions;
-  // Lists end with places that hold no row: to scan all of them takes more than there are rows.
+  // Lists end with places that hold no row: all of them are more than all rows.
   const int64_t all = int64_t{block_lanes} * index.partition.block[index.partition.lists];
+  if (effort >= index.count) effort = all;
   // Less than what k rows fill comes by fewer, and would be done again.
   effort = std::max(effort, static_cast<int64_t>(k / share * (static_cast<double>(all) / index.count)));
   for (;; effort = 8 * effort) {

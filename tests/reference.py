@@ -212,18 +212,69 @@ def nearest(
 
     Lane i is added to partial sum i mod 16, in the order of i; 16 sums fold to 8 (i and i + 8), 4, 2, 1.
     """
-    count, dim = vectors.shape
+    count = len(vectors)
     stored, asked = prepared(vectors, metric), prepared(query[None], metric)
-    terms = (asked - stored) ** 2 if metric == "l2" else asked * stored
-    sums = np.zeros((count, 16), np.float32)
-    for lane in range(dim):
-        sums[:, lane % 16] += terms[:, lane]
-    for half in (8, 4, 2, 1):
-        sums = sums[:, :half] + sums[:, half:]
-    score = (-sums[:, 0] if metric == "l2" else sums[:, 0]) + np.float32(0)
+    sums = folded((asked - stored) ** 2 if metric == "l2" else asked * stored)
+    score = (-sums if metric == "l2" else sums) + np.float32(0)
     rows = np.arange(count, dtype=np.int32) if allow is None else np.flatnonzero(allow).astype(np.int32)
     rows = rows[np.lexsort((rows, -score[rows]))][:k]
     return rows, score[rows]
+
+
+def folded(terms: np.ndarray) -> np.ndarray:
+    """Sums of float32 terms [n, dims]: lane i to partial sum i mod 16, in order; 16 sums fold to 8, 4, 2, 1."""
+    sums = np.zeros((len(terms), 16), np.float32)
+    for lane in range(terms.shape[1]):
+        sums[:, lane % 16] += terms[:, lane]
+    for half in (8, 4, 2, 1):
+        sums = sums[:, :half] + sums[:, half:]
+    return sums[:, 0]
+
+
+def query_codes(query: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """A query in 127ths of its largest lane, and what one of them is worth."""
+    unit = np.abs(query).max() / np.float32(127)
+    codes = np.rint(query / unit) if unit > 0 else np.zeros_like(query)
+    return np.clip(codes, -127, 127).astype(np.int64), unit
+
+
+def block_codes(blocks: np.ndarray, bits: int) -> np.ndarray:
+    """Codes [16 blocks, dims] of blocks [blocks, lines, 16 lanes, 4 dims], one by one: 8 bits from -128 on, or 0 to 15.
+
+    A line of 4 bits holds two fours of dims: the low halves of its bytes, then the high ones.
+    """
+    count, lines = blocks.shape[:2]
+    codes = np.zeros((16 * count, 4 * lines * 8 // bits), np.int64)
+    for block, line, lane, dim in np.ndindex(blocks.shape):
+        byte, row = int(blocks[block, line, lane, dim]), 16 * block + lane
+        if bits == 8:
+            codes[row, 4 * line + dim] = byte - 128
+        else:
+            codes[row, 8 * line + dim] = byte & 15
+            codes[row, 8 * line + 4 + dim] = byte >> 4
+    return codes
+
+
+def plane_words(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Rows in two planes of int8 as numbers of 16 bits."""
+    return 256 * high.astype(np.int64) + low
+
+
+def nearest_by_planes(query, words, scale, base=None, square=None):
+    """Scores, to the last bit, of rows of 16 bits [n, dims] with a scale (each); `square`: by squared distance.
+
+    A score is the dot times the scale of its row, plus `base`, which for squared distances holds twice the product with
+    what the row is a difference from.
+    """
+    wide = np.zeros(words.shape[1], np.float32)
+    wide[: len(query)] = query
+    twice = np.float32(1 if square is None else 2)
+    score = folded(wide * words.astype(np.float32)) * (twice * np.asarray(scale, np.float32) / np.float32(256))
+    if base is not None:
+        score = score + base
+    if square is not None:
+        score = np.minimum(score - square - np.cumsum(wide * wide, dtype=np.float32)[-1], np.float32(0))
+    return score + np.float32(0)
 
 
 # idmap, recall, filter
