@@ -261,6 +261,28 @@ def test_filters_that_no_index_made_are_refused(tmp_path):
         index.search(vectors[0], 5, None, nothing)
     with pytest.raises(TypeError, match=r"VectorIndex\.filter"):
         nothing.add(0)
-    for mask in (None, [True] * 300, np.ones(300, np.int32), np.ones(300, object), "all", np.ones((300, 1), bool)):
+    for mask in (None, [True] * 300, np.ones(300, np.int64), np.ones(300, object), "all", np.ones((300, 1), bool)):
         with pytest.raises((TypeError, ValueError), match="allow must"):
             index.filter(mask)
+    for row in (-1, 300):
+        with pytest.raises(ValueError, match=rf"allow\[.\] is {row}; rows here are 0 to 299"):
+            index.filter(np.array([5, row], np.int32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_a_filter_like_their_mask(tmp_path, kind):
+    """Few rows are only ever listed; many are bits."""
+    if kind == "hnsw":
+        pytest.importorskip("hnswlib")
+    rng = np.random.default_rng(17)
+    vectors = clustered(rng, 3_000)
+    index = made(tmp_path / "index", vectors, kind=kind, k=10)
+    for count in (0, 1, 5, 11, 12, 300, 599, 601, 3_000):
+        rows = rng.permutation(3_000)[:count].astype(np.int32)
+        mask = np.zeros(3_000, bool)
+        mask[rows] = True
+        for query in vectors[:3]:
+            by_rows, by_mask = index.search(query, 20, None, np.repeat(rows, 2)), index.search(query, 20, None, mask)
+            for one, other in zip(by_rows, by_mask, strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert mask[by_rows[0]].all() and len(by_rows[0]) == min(20, count)
