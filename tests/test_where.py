@@ -32,7 +32,7 @@ file = "events.csv"
 name = "taste"
 users = "users.npy"
 items = "items.npy"
-kind = "partition"
+kind = "flat"
 k = 40
 recall = 1.0
 """
@@ -96,7 +96,7 @@ def test_the_best_of_those_in_order(folder):
         asked = Asked(folder, 20, where=[Where("genre", "western")], mode=mode)
         assert asked.found() == [f"b{row}" for row in rows[:20]]
         assert re.fullmatch(
-            "recall=near\tkind=partition\tstrategy=(list|partitions)\tallowed=100", asked.recall.told(asked.query())
+            "recall=near\tkind=flat\tstrategy=(list|scan)\tallowed=100", asked.recall.told(asked.query())
         )
 
 
@@ -150,7 +150,7 @@ def test_conditions_that_cannot_hold_are_named(folder):
         ([Where("stock", 1), Where("stock", "1")], r"Where\[1\]\.Value: '1'; the column holds numbers"),
         ([Where("genre")], r"Where\[0\]: one of Value and User is needed, not none"),
         ([Where("genre", "noir", "likes")], r"Where\[0\]: one of Value and User is needed, not both"),
-        ([Where("genre", user="likes"), Where("stock", user="stocked")], "2 conditions name a user; one may"),
+        ([Where("genre", user="likes"), Where("stock", user="stocked")], r"Where: 2 conditions name a user; one may"),
     ):
         with pytest.raises(ConfigError, match=r"RecallConfs\.near\.HnswConf\." + message):
             Asked(folder, where=where)
