@@ -134,6 +134,25 @@ def test_one_vector_and_identical_vectors_are_an_index(tmp_path, kind):
             np.testing.assert_allclose(scores, 5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_vectors_and_zero_queries_have_scores(tmp_path, metric, kind):
+    """Codes have no scale then."""
+    graph_needs_hnswlib(kind)
+    vectors = np.zeros((900, 9), np.float32)
+    index = made(tmp_path / "zeros", vectors, metric=metric, kind=kind, k=5, queries=vectors[:5])
+    for query in np.float32([[0] * 9, [2] * 9]):
+        rows, scores = index.search(query, 900)
+        np.testing.assert_array_equal(rows, np.arange(900))
+        assert (scores == (0 if metric == "ip" else -4 * 9 * query[0] / 2)).all()
+    vectors[450] = 1
+    index = made(tmp_path / "one", vectors, metric=metric, kind=kind, k=5, queries=vectors[:5])
+    for effort in (1, 900):
+        rows, scores = index.search(vectors[0], 900, effort)
+        assert sorted(rows) == list(range(900)) and np.isfinite(scores).all()
+        assert index.search(vectors[450], 3, 900)[0][0] == 450
+
+
 def test_it_reaches_its_recall_on_queries_it_was_not_tuned_on(walked):
     index, vectors, queries = walked
     assert index.recall_reached >= 0.9

@@ -259,3 +259,36 @@ def test_what_is_written_at_random_is_refused_or_searched_without_harm(small, tm
                 assert len(np.unique(rows)) == len(rows) <= k
                 assert ((rows >= 0) & (rows < 600) & (rows != 3)).all()
     assert opened > 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_at_the_bounds_of_what_is_read_do_no_harm(small, tmp_path, kind):
+    """Nonsense may be found, but within bounds, each row once, and as many as there are."""
+    bad, rng = tmp_path / "bad", np.random.default_rng(8)
+    queries = rng.standard_normal((3, 16)).astype(np.float32)
+    queries = np.concatenate([queries, queries * np.float32(1e18), queries * np.float32(1e-30), queries[:1] * 0])
+    for change in (
+        {"scale": 0.0}, {"scale": 1e-300}, {"scale": 1e18}, {"error": 0.0}, {"error": 1e19}, {"longest": 1e19},
+        {"effort": 1}, {"effort": 600}, {"k": 1}, {"k": 600}, {"growth": 0.0}, {"growth": 1.0},
+        {"keep": 1.0}, {"keep": 64.0, "k": 1, "growth": 1.0}, {"reach": 0.0}, {"reach": 100.0}, {"stop": 0.0},
+        {"stop": 100.0}, {"centroid_scale": 0.0}, {"centroid_scale": 1e18}, {"measured_us": {"nothing": 1e308}},
+    ):  # fmt: skip
+        forge(bad, small[kind], change)
+        index = VectorIndex.load(bad, spare=20)
+        index.append(queries[0])
+        allow = index.filter(rng.random(600) < 0.5)
+        for query in queries:
+            for k in (1, 50, 2**31 - 1):
+                for mode in ("budget", "recall"):
+                    rows, _ = index.search(query, k, None, None, np.int32([5, 5]), mode)
+                    assert len(np.unique(rows)) == len(rows) == min(k, 600)
+                    assert ((rows >= 0) & (rows <= 600) & (rows != 5)).all()
+                    rows, _ = index.search(query, k, 1, allow, None, mode)
+                    assert len(np.unique(rows)) == len(rows) == min(k, len(allow))
+
+
+def test_squares_longer_than_the_longest_are_refused(small, tmp_path):
+    bad = tmp_path / "bad"
+    for kind in KINDS:
+        forge(bad, small[kind], {"longest": 1e-3})
+        refused(bad, "bad: section .*(bias|square) holds a number that is not")
