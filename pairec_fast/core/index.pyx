@@ -389,7 +389,7 @@ cdef class VectorIndex:
             return np.empty(0, np.int32)
         if not isinstance(deny, np.ndarray) or deny.dtype != np.int32 or deny.ndim != 1:
             raise TypeError(f"deny must be an array [rows] of int32, got {getattr(deny, 'dtype', type(deny).__name__)}")
-        rows = np.ascontiguousarray(deny)
+        rows = np.array(deny)  # its rows are checked; the caller may change his meanwhile
         if len(rows):
             check_rows("deny", <const int32_t*> cnp.PyArray_DATA(rows), len(rows), len(self))
         return rows
