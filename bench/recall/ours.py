@@ -26,16 +26,31 @@ def path_of(of: Set, name: str) -> Path:
     return of.cache / f"{of.name}.{name}.index"
 
 
-def contender(name: str, index: VectorIndex, of: Set, allow: Any = None) -> Contender:
+def contender(name: str, index: VectorIndex, of: Set, allow: Any = None, setting: str = "") -> Contender:
     def at(k: int, effort: int) -> Search:
         search = index.search
         return lambda query: search(query, k, effort, allow)[0]
 
-    return Contender(name, "", at, list(of.queries), lambda k: max(1, k // 10), lambda k: len(of.base))
+    return Contender(name, setting, at, list(of.queries), lambda k: max(1, k // 10), lambda k: len(of.base))
 
 
 def _make(of: Set, say: Say, *, name: str, kind: str) -> list[Contender]:
     return [contender(name, opened(of, kind, say), of)]
+
+
+def _partition(of: Set, say: Say, *, name: str) -> list[Contender]:
+    """Built for two recalls: how many rows its first pass keeps is in the file."""
+
+    def build(recall: float, path: Path) -> None:
+        tune, _ = of.halves()
+        VectorIndex.build(of.base, path, of.metric, "partition", recall=recall, queries=of.queries[tune])  # type: ignore[arg-type]
+
+    made = []
+    for recall in (0.95, 0.99):
+        path = path_of(of, "partition" if recall == 0.95 else f"partition-{recall}")
+        index = VectorIndex.load(kept(path, functools.partial(build, recall), say))
+        made.append(contender(name, index, of, setting=f"built for {recall}"))
+    return made
 
 
 def _of_hnswlib(of: Set, say: Say, *, name: str) -> list[Contender]:
@@ -44,7 +59,7 @@ def _of_hnswlib(of: Set, say: Say, *, name: str) -> list[Contender]:
 
 
 OURS: dict[str, Make] = {
-    "partition": functools.partial(_make, name="pairec_fast partition", kind="partition"),
+    "partition": functools.partial(_partition, name="pairec_fast partition"),
     "hnsw": functools.partial(_make, name="pairec_fast hnsw", kind="hnsw"),
     "hnsw-of-hnswlib": functools.partial(_of_hnswlib, name="pairec_fast on hnswlib's graph"),
     "flat": functools.partial(_make, name="pairec_fast flat", kind="flat"),

@@ -253,10 +253,8 @@ cdef class VectorIndex:
         cdef int32_t size = min(k, len(self))
         if effort is not None and operator.index(effort) <= 0:
             raise ValueError(f"effort must be positive, got {effort}")
-        cdef c_Work work = self._work(size, 0 if effort is None else min(operator.index(effort), self.count))
         if mode not in MODES:
             raise ValueError(f"mode must be {' or '.join(MODES)}, got {mode!r}")
-        work.adaptive = mode == "recall"
         if keep is not None:
             self.c.partition.keep = keep
         if stop is not None:
@@ -264,6 +262,9 @@ cdef class VectorIndex:
         cdef Filter filter_ = self._filter(allow)
         cdef c_Allow allowed = filter_.c if filter_ is not None else nothing(self.count)
         denied = self._denied(deny)
+        given = 0 if effort is None else min(operator.index(effort), self.count)
+        cdef c_Work work = self._work(min(size + len(denied), self.count), given)
+        work.adaptive = mode == "recall"
         allowed.deny_count = len(denied)
         if len(denied):
             allowed.deny = <const int32_t*> cnp.PyArray_DATA(denied)

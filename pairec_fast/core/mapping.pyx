@@ -12,6 +12,17 @@ cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED
     void* MAP_FAILED
 
+cdef extern from * nogil:
+    """
+    // Read from the disk in large pages where the system can; to a search through millions of them, small ones cost a third.
+    static inline void pairec_large_pages(void* data, size_t size) {
+    #ifdef MADV_HUGEPAGE
+      (void)madvise(data, size, MADV_HUGEPAGE);
+    #endif
+    }
+    """
+    void large_pages "pairec_large_pages"(void* data, size_t size)
+
 cdef extern from "<unistd.h>" nogil:
     long sysconf(int name)
     int _SC_PAGESIZE
@@ -55,6 +66,8 @@ cdef class MappedFile:
         cdef int writable = PROT_READ | PROT_WRITE
         if self.spare == 0:
             data = mmap(NULL, size, PROT_READ, MAP_SHARED, descriptor, 0)
+            if data != MAP_FAILED:
+                large_pages(data, size)
         else:  # reserve all, then lay the file over the beginning
             data = mmap(NULL, size + self.spare, writable, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         if data == MAP_FAILED:

@@ -117,12 +117,13 @@ def nearest(Arena arena not None, VectorIndex index not None, const int32_t[::1]
     if zero:
         return 0
     k = min(k, count)
-    cdef c_Work work = index._work(k, effort)
+    cdef int32_t denied = 0 if deny is None else <int32_t> deny.shape[0]
+    cdef c_Work work = index._work(min(k + denied, index.count), effort)
     work.adaptive = adaptive
     cdef c_Allow allowed = allow.c if allow is not None else nothing(index.count)
-    if deny is not None and deny.shape[0]:
-        check_rows("deny", &deny[0], deny.shape[0], count)
-        allowed.deny, allowed.deny_count = &deny[0], <int32_t> deny.shape[0]
+    if denied:
+        check_rows("deny", &deny[0], denied, count)
+        allowed.deny, allowed.deny_count = &deny[0], denied
     cdef SearchScratch scratch = index._take(k, work, allowed)
     cdef Strategy strategy
     with nogil:
