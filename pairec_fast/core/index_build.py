@@ -209,8 +209,10 @@ def _above(value: float) -> float:
 
 
 def _copy(path: str, to: str) -> None:
-    """Through to the disk, in pieces so large that the system's cache holds the file in large pages: searches of it then
-    take a fifth less."""
+    """Through to the disk, in pieces so large that the system's cache holds the file in large pages.
+
+    Searches of it then take a fifth less.
+    """
     with open(path, "rb") as source, open(to, "wb", buffering=0) as target:
         while piece := source.read(PIECE):
             rest = memoryview(piece)
