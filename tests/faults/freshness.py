@@ -125,7 +125,12 @@ def check(engine: Engine, oracle: Oracle, users: np.ndarray, user: int, totals: 
         vector = before.get(item.item_id)
         if vector is None or abs(item.score - float(vector @ users[user])) > 1e-3:
             totals["wrong"] += 1
-    if [item.item_id for item in found] != list(expected):
+    index = engine.snapshot.vectors["taste"].index
+    assert index is not None
+    if index.kind != "flat":  # not exact: it finds most of them
+        totals["asked"] += len(expected)
+        totals["missed"] += len(set(expected) - {item.item_id for item in found})
+    elif [item.item_id for item in found] != list(expected):
         scores = np.array([item.score for item in found])
         close = len(found) == len(expected) and np.allclose(scores, list(expected.values()), atol=1e-4)
         totals["wrong"] += not close  # equal scores may change places
@@ -173,7 +178,9 @@ def run(seconds: float, seed: int, folder: Path, count: int = 2000, kind: str = 
 
 
 def failed(totals: Counter) -> bool:
-    return any(totals[name] for name in ("wrong", "repeated", "unseen", "died")) or not totals["still"]
+    """`missed` is of the kinds that are not exact: they are tuned to find all, on vectors that have changed since."""
+    found_little = totals["missed"] > 0.05 * totals["asked"]
+    return any(totals[name] for name in ("wrong", "repeated", "unseen", "died")) or found_little or not totals["still"]
 
 
 def main() -> int:
