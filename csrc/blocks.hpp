@@ -13,7 +13,6 @@
 namespace pairec {
 
 inline constexpr std::int32_t block_lanes = 16;
-inline constexpr std::int32_t dims_max = 65'536;  // 127 * 255 * dims_max fits int32
 
 struct Codes {
   const std::int8_t* query;  // [4 quads] -127 to 127, 0 beyond dim
