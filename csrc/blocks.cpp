@@ -20,7 +20,7 @@ using std::uint8_t;
 // The smallest dot whose score may reach the run's floor: rounding apart, so one less. Rows below it are left out
 // before they become scores.
 int32_t least_dot(const Run& run) noexcept {
-  if (run.bias != nullptr || run.floor == INT32_MIN) return INT32_MIN;
+  if (run.weight != nullptr || run.bias != nullptr || run.floor == INT32_MIN) return INT32_MIN;
   const double dot = (static_cast<double>(score_of(run.floor)) - run.base) / run.scale;
   if (!(dot > -2e9)) return INT32_MIN;
   return dot < 2e9 ? static_cast<int32_t>(std::floor(dot)) - 1 : INT32_MAX;
@@ -28,17 +28,19 @@ int32_t least_dot(const Run& run) noexcept {
 
 // Turns the dots of the rows appended from `first` on into keys. Inlined, to be compiled for each level.
 inline __attribute__((always_inline)) void finish(const Run& run, Pool& pool, int32_t first) noexcept {
-  const float scale = run.scale, base = run.base, *bias = run.bias;
+  const float scale = run.scale, base = run.base, *weight = run.weight, *bias = run.bias;
   int32_t *keys = pool.keys, *places = pool.places;
   const int32_t count = pool.count, place = run.place, floor = run.floor;
-  if (bias == nullptr) {
+  if (weight == nullptr && bias == nullptr) {
     for (int32_t i = first; i < count; ++i) keys[i] = ordered(static_cast<float>(keys[i]) * scale + base);
     return;
   }
   int32_t kept = first;
   for (int32_t i = first; i < count; ++i) {
-    const float score = static_cast<float>(keys[i]) * scale + base;
-    const int32_t key = ordered(score + bias[places[i] - place]);
+    float score = static_cast<float>(keys[i]) * scale + base;
+    if (weight != nullptr) score *= weight[places[i] - place];
+    if (bias != nullptr) score += bias[places[i] - place];
+    const int32_t key = ordered(score);
     keys[kept] = key;
     places[kept] = places[i];
     kept += key >= floor;
@@ -260,9 +262,18 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
       _mm512_storeu_si512(dots + block * block_lanes, sum);                                                           \
     }                                                                                                                 \
   }                                                                                                                   \
-  TARGET inline void append_##LEVEL(__m512i dots, __mmask16 lanes, __m512i least, __m512i places, Pool& pool)         \
-      noexcept {                                                                                                      \
-    const __mmask16 kept = _mm512_mask_cmpge_epi32_mask(lanes, dots, least);                                          \
+  /* Of the lanes, those whose scores reach the floor, where each has a weight or a bias of its own. */               \
+  TARGET inline __mmask16 reach_##LEVEL(const Run& run, __m512i dots, __mmask16 lanes, int32_t lane) noexcept {       \
+    __m512 score = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), _mm512_set1_ps(run.scale)),                  \
+                                 _mm512_set1_ps(run.base));                                                           \
+    if (run.weight != nullptr) score = _mm512_mul_ps(score, _mm512_loadu_ps(run.weight + lane));                      \
+    if (run.bias != nullptr) score = _mm512_add_ps(score, _mm512_loadu_ps(run.bias + lane));                          \
+    return _mm512_mask_cmp_ps_mask(lanes, score, _mm512_set1_ps(score_of(run.floor)), _CMP_GE_OQ);                    \
+  }                                                                                                                   \
+  TARGET inline void append_##LEVEL(const Run& run, bool is_even, __m512i dots, __mmask16 lanes, __m512i least,       \
+                                    __m512i places, int32_t lane, Pool& pool) noexcept {                              \
+    const __mmask16 kept = is_even ? _mm512_mask_cmpge_epi32_mask(lanes, dots, least)                                 \
+                                   : reach_##LEVEL(run, dots, lanes, lane);                                           \
     _mm512_storeu_si512(pool.keys + pool.count, _mm512_maskz_compress_epi32(kept, dots));                             \
     _mm512_storeu_si512(pool.places + pool.count, _mm512_maskz_compress_epi32(kept, places));                         \
     pool.count += std::popcount(static_cast<uint32_t>(kept));                                                         \
@@ -272,6 +283,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
   TARGET void scan_few_##LEVEL(const Codes& codes, const Run& run, Pool& pool) noexcept {                             \
     constexpr size_t bytes = kQuads * 8 * kBits;                                                                      \
     const int32_t first = pool.count;                                                                                 \
+    const bool is_even = (run.weight == nullptr && run.bias == nullptr) || run.floor == INT32_MIN;                    \
     const __m512i least = _mm512_set1_epi32(least_dot(run)), step = _mm512_set1_epi32(block_lanes);                   \
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(char(0xF0));                                    \
     __m512i places = _mm512_add_epi32(_mm512_set1_epi32(run.place),                                                   \
@@ -300,7 +312,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
         }                                                                                                             \
       }                                                                                                               \
       const __m512i dots = kBits == 8 ? total8_##LEVEL(codes, even, odd) : total4_##LEVEL(even, odd);                 \
-      append_##LEVEL(dots, run.lanes[block], least, places, out);                                                     \
+      append_##LEVEL(run, is_even, dots, run.lanes[block], least, places, 16 * block, out);                           \
     }                                                                                                                 \
     pool.count = out.count;                                                                                           \
     finish(run, pool, first);                                                                                         \
@@ -309,6 +321,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
   TARGET void scan_many_##LEVEL(const Codes& codes, const Run& run, Pool& pool) noexcept {                            \
     const size_t bytes = block_bytes(codes, kBits);                                                                   \
     const int32_t first = pool.count;                                                                                 \
+    const bool is_even = (run.weight == nullptr && run.bias == nullptr) || run.floor == INT32_MIN;                    \
     const __m512i least = _mm512_set1_epi32(least_dot(run)), step = _mm512_set1_epi32(block_lanes);                   \
     __m512i places = _mm512_add_epi32(_mm512_set1_epi32(run.place),                                                   \
                                       _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));        \
@@ -323,7 +336,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
       for (int32_t b = 0; b < some; ++b, lanes >>= 16, places = _mm512_add_epi32(places, step)) {                     \
         if (__mmask16(lanes) == 0) continue;                                                                          \
         if (some < 4) dots_##LEVEL<kBits, 1>(codes, run.codes + (block + b) * bytes, dots + b);                       \
-        append_##LEVEL(dots[b], __mmask16(lanes), least, places, out);                                                \
+        append_##LEVEL(run, is_even, dots[b], __mmask16(lanes), least, places, 16 * (block + b), out);                \
       }                                                                                                               \
     }                                                                                                                 \
     pool.count = out.count;                                                                                           \

@@ -5,7 +5,7 @@
 //   8 bits   [quads][16 lanes][4 dims] uint8: a code from -127 to 127, plus 128; 128 beyond dim
 //   4 bits   [quads / 2][16 lanes][4 dims] uint8: the low nibble is of quad 2 i, the high one of quad 2 i + 1, 0 to 15
 //
-// A dot is a sum of integers and fits int32; scores are dot * scale + base, in float, unfused. So all levels of SIMD
+// A dot is a sum of integers and fits int32; scores are (dot * scale + base) * weight + bias, in float, unfused. So all levels of SIMD
 // give the same bits: test_index.py, "every level gives the same bits".
 #pragma once
 #include <cstdint>
@@ -45,7 +45,8 @@ struct Run {
   std::int32_t blocks;
   std::int32_t place;          // of the first lane
   float scale, base;
-  const float* bias;           // null, or [16 blocks]: added to the score last
+  const float* weight;         // null, or [16 blocks]: multiplies the score
+  const float* bias;           // null, or [16 blocks]: added to it last
   std::int32_t floor;          // rows with a key below it may be left out
   const std::uint8_t* ahead;   // asked for meanwhile: as many bytes as the run has
 };

@@ -51,8 +51,12 @@ void score_all(const Flat& flat, const float* query, const Places& places, Scrat
   }
 }
 
-// How far a score by codes may be off.
-float bound(const Flat& flat, const float* query, const Codes& codes) noexcept {
+// How far a score by codes may be off: `by_scale` times the scale of the row, and `fixed`.
+struct Bound {
+  float by_scale, fixed;
+};
+
+Bound bound(const Flat& flat, const float* query, const Codes& codes) noexcept {
   double square = 0.0, coded = 0.0, missed = 0.0;
   for (int32_t lane = 0; lane < flat.width; ++lane) {
     const double code = static_cast<double>(codes.unit) * codes.query[lane];
@@ -60,19 +64,24 @@ float bound(const Flat& flat, const float* query, const Codes& codes) noexcept {
     coded += code * code;
     missed += (query[lane] - code) * (query[lane] - code);
   }
-  const double by_codes = std::sqrt(missed) * flat.longest + std::sqrt(coded) * flat.error;
   // Sums of floats are off by half a bit a step.
-  const double length = std::sqrt(square) + flat.longest;
+  const double step = (flat.width + 16.0) * 0x1p-23, length = std::sqrt(square);
+  const double by_scale = std::sqrt(missed) * flat.span + std::sqrt(coded) * flat.error + length * flat.span * step;
   // Of tiny ones all bits but a few are lost (below 2^-126), and a dot of codes has up to 2^14 a lane to lose them by.
-  const double by_floats = length * length * (flat.width + 16.0) * 0x1p-23 + flat.width * 0x1p-134;
-  return static_cast<float>(((flat.l2 ? 2.0 : 1.0) * by_codes + by_floats) * 1.0001);
+  double fixed = flat.width * 0x1p-134;
+  if (flat.l2) fixed += (length + flat.longest) * (length + flat.longest) * step;
+  return {static_cast<float>(by_scale * 1.0001), static_cast<float>(fixed * 1.0001)};
 }
 
-// Leaves in the pool what may be among the k best. False if that is too much.
-bool narrow(const Flat& flat, Pool& pool, int32_t k, float off, int32_t* floor) noexcept {
+// Leaves in the pool, whose keys are what scores may be at most, what may be among the k best. False if that is too much.
+bool narrow(const Flat& flat, Pool& pool, int32_t k, const Bound& off, int32_t* sums, int32_t* floor) noexcept {
   if (pool.count < k) return pool.count <= pool.capacity - run_room;
-  const float least = score_of(flat.blocks.floor_of(pool, nullptr, k, 0)) - 2.0f * off;
-  *floor = ordered(least);
+  const float twice = flat.l2 ? 4.0f : 2.0f;
+  for (int32_t i = 0; i < pool.count; ++i) {
+    const float less = twice * off.by_scale * flat.scale[pool.places[i]] * 1.0001f + 2.0f * off.fixed;
+    sums[i] = ordered(score_of(pool.keys[i]) - less);
+  }
+  *floor = flat.blocks.floor_of({sums, pool.places, pool.capacity, pool.count}, nullptr, k, 0);
   flat.blocks.narrow(pool, *floor);
   return pool.count <= pool.capacity - 2 * run_room;
 }
@@ -80,7 +89,7 @@ bool narrow(const Flat& flat, Pool& pool, int32_t k, float off, int32_t* floor) 
 // The places that may be among the k best, in scratch.places. Negative if they are too many.
 int32_t scan(const Flat& flat, const float* query, int32_t k, const Places& places, Scratch& scratch) noexcept {
   const Codes codes = quantise(query, flat.width, flat.quads, flat.width, scratch.query);
-  const float off = bound(flat, query, codes);
+  const Bound off = bound(flat, query, codes);
   const auto capacity = static_cast<int32_t>(std::min<std::int64_t>(pool_room(flat_keep(k)), scratch.room));
   Pool pool{scratch.keys, scratch.places, capacity, 0};
   int32_t floor = INT32_MIN;
@@ -88,19 +97,21 @@ int32_t scan(const Flat& flat, const float* query, int32_t k, const Places& plac
   const int32_t blocks = (flat.count + block_lanes - 1) / block_lanes;
   std::uint16_t room[run_blocks];
   Run run{};
-  run.scale = (flat.l2 ? 2.0f : 1.0f) * codes.unit * flat.scale;
+  run.scale = (flat.l2 ? 2.0f : 1.0f) * codes.unit;
+  run.base = (flat.l2 ? 2.0f : 1.0f) * off.by_scale;
   for (int32_t block = 0; block < blocks; block += run_blocks) {
     run.blocks = std::min(run_blocks, blocks - block);
     run.codes = flat.codes + block * bytes;
     run.lanes = places.lanes(block, run.blocks, room);
     run.place = block * block_lanes;
-    run.bias = flat.bias != nullptr ? flat.bias + block * block_lanes : nullptr;
+    run.weight = flat.scale + run.place;
+    run.bias = flat.bias != nullptr ? flat.bias + run.place : nullptr;
     run.floor = floor;
     run.ahead = run.codes + 2 * run_blocks * bytes;
     flat.blocks.scan8(codes, run, pool);
-    if (pool.count > pool.capacity - run_room && !narrow(flat, pool, k, off, &floor)) return -1;
+    if (pool.count > pool.capacity - run_room && !narrow(flat, pool, k, off, scratch.sums, &floor)) return -1;
   }
-  narrow(flat, pool, k, off, &floor);
+  narrow(flat, pool, k, off, scratch.sums, &floor);
   return pool.count;
 }
 

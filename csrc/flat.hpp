@@ -1,8 +1,9 @@
 // The exact search: a scan of 8 bits a dim leaves out what cannot be among the best, the rest is scored in float.
 //
-// Of codes, a score is off by no more than |query - its codes| |vector| + |query's codes| |vector - its codes|. So the k
-// best by float are among those whose score by codes is within twice that of the k-th best by codes: what is found is
-// what a scan of all floats finds, to the last bit.
+// Of codes, a score is off by no more than |query - its codes| |vector| + |query's codes| |vector - its codes|, both of
+// which grow with the scale of the row's codes. So the k best by float are among the rows whose score by codes, with that
+// added, reaches the k-th best of those with that taken away: what is found is what a scan of all floats finds, to the
+// last bit.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -21,12 +22,15 @@ struct Flat {
   const float* vectors;       // [count, width], on a 64-byte line
   const std::uint8_t* codes;  // blocks of 8 bits
   const float* bias;          // [16 blocks] minus the squared length, for l2; else null
-  float scale;                // a lane is scale * code, nearly
-  float error;                // the longest difference between a vector and its codes
+  const float* scale;         // [16 blocks] a lane of the row is scale * code, nearly
+  float error;                // the longest difference between a vector and its codes, in scales of its row
+  float span;                 // the longest vector, in scales of its row
   float longest;              // the longest vector
   BlockKernels blocks;
   Scorer scorer;
 };
+
+inline constexpr float scale_min = 1e-36f;  // of codes of a row that is not zero: smaller ones lose bits
 
 inline constexpr std::int32_t rows_abreast = 256;  // scored at a time; the scores stay in L1
 

@@ -176,20 +176,27 @@ void append(Index& index, const float* vector) noexcept {
   auto* vectors = const_cast<float*>(flat.vectors);
   auto* codes = const_cast<std::uint8_t*>(flat.codes);
   double square = 0.0, missed = 0.0;
+  float most = 0.0f;
+  for (int32_t i = 0; i < flat.width; ++i) most = std::max(most, std::fabs(vector[i]));
+  const float scale = most > 0.0f ? std::max(most / 127.0f, scale_min) : 0.0f;
+  const_cast<float*>(flat.scale)[row] = scale;
   for (int32_t i = 0; i < flat.width; ++i) {
     const float value = vector[i];
     vectors[static_cast<size_t>(row) * flat.width + i] = value;
-    const float code = std::min(std::max(flat.scale > 0.0f ? std::nearbyint(value / flat.scale) : 0.0f, -127.0f), 127.0f);
+    const float code = std::min(std::max(scale > 0.0f ? std::nearbyint(value / scale) : 0.0f, -127.0f), 127.0f);
     if (i < 4 * flat.quads)
       codes[(static_cast<size_t>(block) * flat.quads + i / 4) * 64 + lane * 4 + i % 4] =
           static_cast<std::uint8_t>(static_cast<int32_t>(code) + 128);
-    const double off = value - static_cast<double>(code) * flat.scale;
+    const double off = value - static_cast<double>(code) * scale;
     square += static_cast<double>(value) * value;
     missed += off * off;
   }
   if (flat.bias != nullptr) const_cast<float*>(flat.bias)[row] = static_cast<float>(-square);
   // Bounds first, then the row, then that there is one.
-  flat.error = std::max(flat.error, std::nextafter(static_cast<float>(std::sqrt(missed)), INFINITY));
+  if (scale > 0.0f) {
+    flat.error = std::max(flat.error, std::nextafter(static_cast<float>(std::sqrt(missed) / scale), INFINITY));
+    flat.span = std::max(flat.span, std::nextafter(static_cast<float>(std::sqrt(square) / scale), INFINITY));
+  }
   flat.longest = std::max(flat.longest, std::nextafter(static_cast<float>(std::sqrt(square)), INFINITY));
   __atomic_fetch_or(index.fresh.live + block, static_cast<std::uint16_t>(1u << lane), __ATOMIC_RELEASE);
   __atomic_store_n(&flat.count, row + 1, __ATOMIC_RELEASE);

@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from pairec_fast.core.index_scratch cimport SearchScratch
-from pairec_fast.core.index_types cimport Strategy, c_Allow, c_Index, c_Work
+from pairec_fast.core.index_types cimport Flat, Strategy, c_Allow, c_Index, c_Work
 
 
 cdef class Filter:
@@ -20,6 +20,7 @@ cdef class VectorIndex:
     cdef readonly int64_t effort
     cdef int32_t tuned_k
     cdef double growth
+    cdef void _point(self, Flat* flat, int32_t count, dict parts)
     cdef SearchScratch _take(self, int32_t k, const c_Work& work, const c_Allow& allow)
     # The work for k: `effort`, or, if that is 0, what `build` found sufficient.
     cdef c_Work _work(self, int32_t k, int64_t effort) noexcept nogil

@@ -140,12 +140,17 @@ cdef class VectorIndex:
         return index
 
     def _open_flat(self, dict parts):
-        cdef Flat* flat = &self.c.flat
-        flat.count, flat.width, flat.quads, flat.l2 = self.count, self.width, self._header.quads, self.is_l2
+        self._point(&self.c.flat, self.count, parts)
+        self.c.flat.error, self.c.flat.span, self.c.flat.longest = (
+            self._header.error, self._header.span, self._header.longest)
+
+    cdef void _point(self, Flat* flat, int32_t count, dict parts):
+        flat.count, flat.width, flat.quads, flat.l2 = count, self.width, self._header.quads, self.is_l2
+        flat.error = flat.span = flat.longest = 0.0
         flat.vectors = <const float*> address(parts, "vectors")
         flat.codes = <const uint8_t*> address(parts, "codes")
         flat.bias = <const float*> address(parts, "bias")
-        flat.scale, flat.error, flat.longest = self._header.scale, self._header.error, self._header.longest
+        flat.scale = <const float*> address(parts, "scale")
         flat.blocks = block_kernels()
         flat.scorer = scorer(Metric.l2 if self.is_l2 else Metric.ip)
 
@@ -199,19 +204,13 @@ cdef class VectorIndex:
         parts = {
             "vectors": np.zeros((spare, self.width), np.float32),
             "codes": np.zeros((blocks, quads, 16, 4), np.uint8),
+            "scale": np.zeros(blocks * 16, np.float32),
             "live": np.zeros(blocks, np.uint16),
         }
         if self.is_l2:
             parts["bias"] = np.zeros(blocks * 16, np.float32)
         self._fresh = parts
-        cdef Flat* flat = &self.c.fresh.flat
-        flat.count, flat.width, flat.quads, flat.l2 = 0, self.width, quads, self.is_l2
-        flat.vectors = <const float*> address(parts, "vectors")
-        flat.codes = <const uint8_t*> address(parts, "codes")
-        flat.bias = <const float*> address(parts, "bias")
-        flat.scale, flat.error, flat.longest = self._header.scale, 0.0, 0.0
-        flat.blocks = block_kernels()
-        flat.scorer = scorer(Metric.l2 if self.is_l2 else Metric.ip)
+        self._point(&self.c.fresh.flat, 0, parts)
         self.c.fresh.live = <uint16_t*> address(parts, "live")
 
     def search(self, query, k=500, effort=None, allow=None, deny=None, mode="budget"):

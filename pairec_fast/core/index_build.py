@@ -24,6 +24,7 @@ Shapes = dict[str, tuple[str, list[int]]]
 CHUNK = 16_384  # rows converted and written at a time
 FLAT_MAX = 10_000  # auto: so few are scanned in a few microseconds
 GRAPH_K_MAX = 50  # auto: for more, a graph has not been the fastest of any data yet
+SCALE_MIN = np.float32(1e-36)  # csrc/flat.hpp
 ROOM = 8192  # bytes of preamble and header
 PIECE = 1 << 26  # bytes copied at a time
 
@@ -131,25 +132,29 @@ class _Maker:
         return float(np.float32(self.source.most / 127))
 
     def _flat(self, path: str, graph: Any) -> Header:
-        scale, source = self._scale(), self.source
-        bare = self._header("flat", scale, {})
-        shapes = bare.expected()
-        header = msgspec.structs.replace(bare, sections=index_file.laid_out(shapes, ROOM))
-        error = 0.0
+        source = self.source
+        bare = self._header("flat", self._scale(), {})
+        header = msgspec.structs.replace(bare, sections=index_file.laid_out(bare.expected(), ROOM))
+        error = span = 0.0
         with _sections(path, header) as out:
             out["live"][:] = index_file.lanes_of(np.arange(source.count), len(out["live"]))
             for at, chunk in source.chunks():
-                codes = _codes(chunk, scale)
-                off = chunk - codes * np.float64(scale)
-                error = max(error, float(np.sqrt((off * off).sum(axis=1)).max()))
+                most = np.abs(chunk).max(axis=1)
+                scale = np.where(most > 0, np.maximum(most / np.float32(127), SCALE_MIN), np.float32(0))
+                wide = np.where(scale > 0, scale, 1.0).astype(np.float64)[:, None]
+                codes = np.clip(np.rint(chunk / wide), -127, 127)
+                off, exact = chunk - codes * wide, chunk.astype(np.float64)
+                error = max(error, float((np.sqrt((off * off).sum(axis=1)) / wide[:, 0]).max()))
+                span = max(span, float((np.sqrt((exact * exact).sum(axis=1)) / wide[:, 0]).max()))
                 first, blocks = at.start // LANES, -(-len(chunk) // LANES)
                 shape = (blocks, header.quads, LANES, 4)
                 out["codes"][first : first + blocks] = index_partition.blocks_of(codes, 128, shape)
                 out["vectors"][at, : source.dim] = chunk
+                out["scale"][at] = scale
                 if source.l2:
                     out["bias"][at] = -np.einsum("rd,rd->r", chunk, chunk, dtype=np.float64)
                 self.progress(at.stop)
-        return msgspec.structs.replace(header, error=_above(error))
+        return msgspec.structs.replace(header, error=_above(error), span=_above(span))
 
     def _partition(self, path: str, graph: Any) -> Header:
         source, rng = self.source, np.random.default_rng(self.seed)
@@ -196,11 +201,6 @@ class _Maker:
             if source.l2:
                 out["entry_square"][:] = out["square"][entries]
         return header
-
-
-def _codes(vectors: NDArray[np.float32], scale: float) -> NDArray[np.float64]:
-    """Codes of 8 bits: -127 to 127."""
-    return np.clip(np.rint(vectors / np.float64(scale or 1.0)), -127, 127)
 
 
 def _above(value: float) -> float:

@@ -66,7 +66,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     effort: int
     recall: float
     recall_reached: float
-    error: float = 0.0  # flat: the longest difference between a vector and its codes
+    error: float = 0.0  # flat: the longest difference between a vector and its codes, in scales of the row's codes
+    span: float = 0.0  # flat: the longest vector, in scales of the row's codes
     longest: float = 0.0  # the longest vector
     growth: float = 0.5  # of the effort with k, an exponent
     keep: float = 2.0  # partition: rows that pass from 4 bits to 8, of k
@@ -99,6 +100,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             bias = {"bias": ("<f4", [blocks * LANES])} if l2 else {}
             return {
                 "codes": ("|u1", [blocks, quads, LANES, 4]),
+                "scale": ("<f4", [blocks * LANES]),
                 "live": ("<u2", [blocks]),
                 "vectors": ("<f4", [n, width]),
                 **bias,
@@ -236,6 +238,7 @@ def _check_header(path: str, header: Header, end: int) -> None:
         ("blocks", blocks, blocks_min, blocks_min + lists),  # every list begins one
         ("scale", header.scale, 0.0, 1e18),
         ("error", header.error, 0.0, 1e19),
+        ("span", header.span, 0.0, 1e19),
         ("longest", header.longest, 0.0, 1e19),
         ("growth", header.growth, 0.0, 1.0),
         ("keep", header.keep, 1.0, 64.0),

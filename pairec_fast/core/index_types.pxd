@@ -37,8 +37,9 @@ cdef extern from "flat.hpp" namespace "pairec" nogil:
         const float* vectors
         const uint8_t* codes
         const float* bias
-        float scale
+        const float* scale
         float error
+        float span
         float longest
         BlockKernels blocks
         Scorer scorer
