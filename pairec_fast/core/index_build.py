@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,11 +71,8 @@ def _kinds(kind: str, count: int, k: int) -> list[str]:
         return [kind]
     if count <= FLAT_MAX:
         return ["flat"]
-    try:
-        __import__("hnswlib")
-    except ImportError:
-        return ["flat", "partition"]
-    return ["flat", "partition", *(["hnsw"] if k <= GRAPH_K_MAX else [])]
+    graphs = k <= GRAPH_K_MAX and importlib.util.find_spec("hnswlib") is not None
+    return ["flat", "partition", *(["hnsw"] if graphs else [])]
 
 
 class _Source:

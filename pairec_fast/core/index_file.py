@@ -61,7 +61,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     metric: str
     dim: int
     count: int
-    scale: float  # of codes of 8 bits: a lane is code * scale, nearly
+    scale: float  # hnsw: of codes of 8 bits: a lane is code * scale, nearly. Of the others, what it would be
     k: int
     effort: int
     recall: float
