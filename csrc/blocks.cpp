@@ -30,7 +30,7 @@ int32_t least_dot(const Run& run) noexcept {
 inline __attribute__((always_inline)) void finish(const Run& run, Pool& pool, int32_t first) noexcept {
   const float scale = run.scale, base = run.base, *weight = run.weight, *bias = run.bias;
   int32_t *keys = pool.keys, *places = pool.places;
-  const int32_t count = pool.count, place = run.place, floor = run.floor;
+  const int32_t count = pool.count, floor = run.floor;
   if (weight == nullptr && bias == nullptr) {
     for (int32_t i = first; i < count; ++i) keys[i] = ordered(static_cast<float>(keys[i]) * scale + base);
     return;
@@ -38,8 +38,8 @@ inline __attribute__((always_inline)) void finish(const Run& run, Pool& pool, in
   int32_t kept = first;
   for (int32_t i = first; i < count; ++i) {
     float score = static_cast<float>(keys[i]) * scale + base;
-    if (weight != nullptr) score *= weight[places[i] - place];
-    if (bias != nullptr) score += bias[places[i] - place];
+    if (weight != nullptr) score *= weight[places[i]];
+    if (bias != nullptr) score += bias[places[i]];
     const int32_t key = ordered(score);
     keys[kept] = key;
     places[kept] = places[i];
@@ -120,6 +120,21 @@ void dot8_baseline(const Codes& codes, const uint8_t* blocks, int32_t count, int
     dots_baseline<8>(codes, blocks + block * block_bytes(codes, 8), dots + block * block_lanes);
 }
 
+// Turns the dots of centres into keys, and numbers them. Inlined, to be compiled for each level.
+inline __attribute__((always_inline)) void promise(const Centres& centres, int32_t* keys, int32_t* numbers) noexcept {
+  for (int32_t i = 0; i < centres.blocks * block_lanes; ++i) {
+    const float more = centres.deviations * centres.spread[i] - centres.square[i];
+    keys[i] = ordered((static_cast<float>(keys[i]) * centres.scale + centres.base) + more);
+    numbers[i] = centres.first + i;
+  }
+}
+
+void promise_baseline(const Codes& codes, const Centres& centres, int32_t* keys, int32_t* numbers) noexcept {
+  for (int32_t block = 0; block < centres.blocks; ++block)
+    dots_baseline<4>(codes, centres.codes + block * block_bytes(codes, 4), keys + block * block_lanes);
+  promise(centres, keys, numbers);
+}
+
 // Appends the lanes of one block that count and reach `least`. Writes a whole block, whatever it keeps.
 inline void append(const int32_t* dots, uint16_t lanes, int32_t least, int32_t place, Pool& pool) noexcept {
   for (int32_t lane = 0; lane < block_lanes; ++lane) {
@@ -132,11 +147,11 @@ inline void append(const int32_t* dots, uint16_t lanes, int32_t least, int32_t p
 template <int kBits>
 void scan_baseline(const Codes& codes, const Run& run, Pool& pool) noexcept {
   const int32_t least = least_dot(run), first = pool.count;
-  for (int32_t block = 0; block < run.blocks; ++block) {
-    if (run.lanes[block] == 0) continue;
+  for (int32_t i = 0; i < run.count; ++i) {
+    if (run.lanes[i] == 0) continue;
     int32_t dots[block_lanes];
-    dots_baseline<kBits>(codes, run.codes + block * block_bytes(codes, kBits), dots);
-    append(dots, run.lanes[block], least, run.place + block * block_lanes, pool);
+    dots_baseline<kBits>(codes, run.codes + run.block[i] * block_bytes(codes, kBits), dots);
+    append(dots, run.lanes[i], least, run.block[i] * block_lanes, pool);
   }
   finish(run, pool, first);
 }
@@ -189,6 +204,13 @@ PAIREC_TARGET_AVX2 void dot8_avx2(const Codes& codes, const uint8_t* blocks, int
     dots_avx2<8>(codes, blocks + block * block_bytes(codes, 8), dots + block * block_lanes);
 }
 
+PAIREC_TARGET_AVX2 void promise_avx2(const Codes& codes, const Centres& centres, int32_t* keys,
+                                     int32_t* numbers) noexcept {
+  for (int32_t block = 0; block < centres.blocks; ++block)
+    dots_avx2<4>(codes, centres.codes + block * block_bytes(codes, 4), keys + block * block_lanes);
+  promise(centres, keys, numbers);
+}
+
 PAIREC_TARGET_AVX2 inline uint32_t reach_avx2(const int32_t* keys, __m256i below) noexcept {
   const __m256i is_above = _mm256_cmpgt_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys)), below);
   return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_above)));
@@ -199,16 +221,17 @@ PAIREC_TARGET_AVX2 void scan_avx2(const Codes& codes, const Run& run, Pool& pool
   const int32_t least = least_dot(run), first = pool.count;
   const __m256i below = _mm256_set1_epi32(least == INT32_MIN ? least : least - 1);
   const size_t bytes = block_bytes(codes, kBits);
-  for (int32_t block = 0; block < run.blocks; ++block) {
-    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(run.ahead + block * bytes + line, 0, 2);
-    if (run.lanes[block] == 0) continue;
+  for (int32_t i = 0; i < run.count; ++i) {
+    const uint8_t* ahead = run.codes + run.ahead[i] * bytes;
+    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+    if (run.lanes[i] == 0) continue;
     int32_t dots[block_lanes];
-    dots_avx2<kBits>(codes, run.codes + block * bytes, dots);
-    uint32_t lanes = (reach_avx2(dots, below) | reach_avx2(dots + 8, below) << 8) & run.lanes[block];
+    dots_avx2<kBits>(codes, run.codes + run.block[i] * bytes, dots);
+    uint32_t lanes = (reach_avx2(dots, below) | reach_avx2(dots + 8, below) << 8) & run.lanes[i];
     for (; lanes != 0; lanes &= lanes - 1) {
       const int32_t lane = std::countr_zero(lanes);
       pool.keys[pool.count] = dots[lane];
-      pool.places[pool.count++] = run.place + block * block_lanes + lane;
+      pool.places[pool.count++] = run.block[i] * block_lanes + lane;
     }
   }
   finish(run, pool, first);
@@ -224,8 +247,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
 #define PAIREC_BLOCKS_512(LEVEL, TARGET)                                                                              \
   /* Four blocks, or one: each half of its codes has a sum of its own, so that no sum waits for the one before. */    \
   template <int kBits, int kBlocks>                                                                                   \
-  TARGET inline void dots_##LEVEL(const Codes& codes, const uint8_t* blocks, __m512i* dots) noexcept {                \
-    const size_t bytes = block_bytes(codes, kBits);                                                                   \
+  TARGET inline void dots_##LEVEL(const Codes& codes, const uint8_t* const* blocks, __m512i* dots) noexcept {         \
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(char(0xF0));                                    \
     __m512i even[kBlocks], odd[kBlocks];                                                                              \
     _Pragma("GCC unroll 4") for (int b = 0; b < kBlocks; ++b) even[b] = odd[b] = _mm512_setzero_si512();              \
@@ -234,7 +256,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
       std::memcpy(query, codes.query + 4 * quad, 8);                                                                  \
       const __m512i first = _mm512_set1_epi32(query[0]), second = _mm512_set1_epi32(query[1]);                        \
       _Pragma("GCC unroll 4") for (int b = 0; b < kBlocks; ++b) {                                                     \
-        const uint8_t* at = blocks + b * bytes + quad * (8 * kBits);                                                  \
+        const uint8_t* at = blocks[b] + quad * (8 * kBits);                                                           \
         if constexpr (kBits == 8) {                                                                                   \
           even[b] = quad8_##LEVEL(even[b], _mm512_loadu_si512(at), first);                                            \
           odd[b] = quad8_##LEVEL(odd[b], _mm512_loadu_si512(at + 64), second);                                        \
@@ -248,32 +270,41 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
     _Pragma("GCC unroll 4") for (int b = 0; b < kBlocks; ++b) dots[b] =                                               \
         kBits == 8 ? total8_##LEVEL(codes, even[b], odd[b]) : total4_##LEVEL(even[b], odd[b]);                        \
   }                                                                                                                   \
-  TARGET void dot8_##LEVEL(const Codes& codes, const uint8_t* blocks, int32_t count, int32_t* dots) noexcept {        \
-    const size_t bytes = block_bytes(codes, 8);                                                                       \
+  template <int kBits>                                                                                                \
+  TARGET void dot_##LEVEL(const Codes& codes, const uint8_t* blocks, int32_t count, int32_t* dots) noexcept {         \
+    const size_t bytes = block_bytes(codes, kBits);                                                                   \
     int32_t block = 0;                                                                                                \
     for (; block + 4 <= count; block += 4) {                                                                          \
+      const uint8_t* first = blocks + block * bytes;                                                                  \
+      const uint8_t* at[4] = {first, first + bytes, first + 2 * bytes, first + 3 * bytes};                            \
       __m512i sums[4];                                                                                                \
-      dots_##LEVEL<8, 4>(codes, blocks + block * bytes, sums);                                                        \
+      dots_##LEVEL<kBits, 4>(codes, at, sums);                                                                        \
       for (int b = 0; b < 4; ++b) _mm512_storeu_si512(dots + (block + b) * block_lanes, sums[b]);                     \
     }                                                                                                                 \
     for (; block < count; ++block) {                                                                                  \
+      const uint8_t* at = blocks + block * bytes;                                                                     \
       __m512i sum;                                                                                                    \
-      dots_##LEVEL<8, 1>(codes, blocks + block * bytes, &sum);                                                        \
+      dots_##LEVEL<kBits, 1>(codes, &at, &sum);                                                                       \
       _mm512_storeu_si512(dots + block * block_lanes, sum);                                                           \
     }                                                                                                                 \
   }                                                                                                                   \
+  TARGET void promise_##LEVEL(const Codes& codes, const Centres& centres, int32_t* keys, int32_t* numbers) noexcept { \
+    dot_##LEVEL<4>(codes, centres.codes, centres.blocks, keys);                                                       \
+    promise(centres, keys, numbers);                                                                                  \
+  }                                                                                                                   \
   /* Of the lanes, those whose scores reach the floor, where each has a weight or a bias of its own. */               \
-  TARGET inline __mmask16 reach_##LEVEL(const Run& run, __m512i dots, __mmask16 lanes, int32_t lane) noexcept {       \
+  TARGET inline __mmask16 reach_##LEVEL(const Run& run, __m512i dots, __mmask16 lanes, int32_t place) noexcept {      \
     __m512 score = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), _mm512_set1_ps(run.scale)),                  \
                                  _mm512_set1_ps(run.base));                                                           \
-    if (run.weight != nullptr) score = _mm512_mul_ps(score, _mm512_loadu_ps(run.weight + lane));                      \
-    if (run.bias != nullptr) score = _mm512_add_ps(score, _mm512_loadu_ps(run.bias + lane));                          \
+    if (run.weight != nullptr) score = _mm512_mul_ps(score, _mm512_loadu_ps(run.weight + place));                     \
+    if (run.bias != nullptr) score = _mm512_add_ps(score, _mm512_loadu_ps(run.bias + place));                         \
     return _mm512_mask_cmp_ps_mask(lanes, score, _mm512_set1_ps(score_of(run.floor)), _CMP_GE_OQ);                    \
   }                                                                                                                   \
   TARGET inline void append_##LEVEL(const Run& run, bool is_even, __m512i dots, __mmask16 lanes, __m512i least,       \
-                                    __m512i places, int32_t lane, Pool& pool) noexcept {                              \
+                                    __m512i lane, int32_t place, Pool& pool) noexcept {                               \
+    const __m512i places = _mm512_add_epi32(_mm512_set1_epi32(place), lane);                                          \
     const __mmask16 kept = is_even ? _mm512_mask_cmpge_epi32_mask(lanes, dots, least)                                 \
-                                   : reach_##LEVEL(run, dots, lanes, lane);                                           \
+                                   : reach_##LEVEL(run, dots, lanes, place);                                          \
     _mm512_storeu_si512(pool.keys + pool.count, _mm512_maskz_compress_epi32(kept, dots));                             \
     _mm512_storeu_si512(pool.places + pool.count, _mm512_maskz_compress_epi32(kept, places));                         \
     pool.count += std::popcount(static_cast<uint32_t>(kept));                                                         \
@@ -284,10 +315,9 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
     constexpr size_t bytes = kQuads * 8 * kBits;                                                                      \
     const int32_t first = pool.count;                                                                                 \
     const bool is_even = (run.weight == nullptr && run.bias == nullptr) || run.floor == INT32_MIN;                    \
-    const __m512i least = _mm512_set1_epi32(least_dot(run)), step = _mm512_set1_epi32(block_lanes);                   \
+    const __m512i least = _mm512_set1_epi32(least_dot(run));                                                          \
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(char(0xF0));                                    \
-    __m512i places = _mm512_add_epi32(_mm512_set1_epi32(run.place),                                                   \
-                                      _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));        \
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);                      \
     __m512i query[kQuads];                                                                                            \
     _Pragma("GCC unroll 16") for (int quad = 0; quad < kQuads; ++quad) {                                              \
       int32_t four;                                                                                                   \
@@ -295,11 +325,11 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
       query[quad] = _mm512_set1_epi32(four);                                                                          \
     }                                                                                                                 \
     Pool out = pool;                                                                                                  \
-    for (int32_t block = 0; block < run.blocks; ++block, places = _mm512_add_epi32(places, step)) {                   \
-      const uint8_t* at = run.codes + block * bytes;                                                                  \
-      const uint8_t* ahead = run.ahead + block * bytes;                                                               \
-      _Pragma("GCC unroll 16") for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);      \
-      if (run.lanes[block] == 0) continue;                                                                            \
+    for (int32_t i = 0; i < run.count; ++i) {                                                                         \
+      const uint8_t* at = run.codes + run.block[i] * bytes;                                                           \
+      const uint8_t* ahead = run.codes + run.ahead[i] * bytes;                                                        \
+      _Pragma("GCC unroll 16") for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2); \
+      if (run.lanes[i] == 0) continue;                                                                                \
       __m512i even = _mm512_setzero_si512(), odd = even;                                                              \
       _Pragma("GCC unroll 16") for (int quad = 0; quad < kQuads; quad += 2) {                                         \
         if constexpr (kBits == 8) {                                                                                   \
@@ -312,7 +342,7 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
         }                                                                                                             \
       }                                                                                                               \
       const __m512i dots = kBits == 8 ? total8_##LEVEL(codes, even, odd) : total4_##LEVEL(even, odd);                 \
-      append_##LEVEL(run, is_even, dots, run.lanes[block], least, places, 16 * block, out);                           \
+      append_##LEVEL(run, is_even, dots, run.lanes[i], least, lane, block_lanes * run.block[i], out);                 \
     }                                                                                                                 \
     pool.count = out.count;                                                                                           \
     finish(run, pool, first);                                                                                         \
@@ -322,21 +352,25 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
     const size_t bytes = block_bytes(codes, kBits);                                                                   \
     const int32_t first = pool.count;                                                                                 \
     const bool is_even = (run.weight == nullptr && run.bias == nullptr) || run.floor == INT32_MIN;                    \
-    const __m512i least = _mm512_set1_epi32(least_dot(run)), step = _mm512_set1_epi32(block_lanes);                   \
-    __m512i places = _mm512_add_epi32(_mm512_set1_epi32(run.place),                                                   \
-                                      _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));        \
+    const __m512i least = _mm512_set1_epi32(least_dot(run));                                                          \
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);                      \
     Pool out = pool;                                                                                                  \
-    for (int32_t block = 0; block < run.blocks; block += 4) {                                                         \
-      for (size_t line = 0; line < 4 * bytes; line += 64) __builtin_prefetch(run.ahead + block * bytes + line, 0, 2);       \
-      const int32_t some = std::min(run.blocks - block, 4);                                                           \
+    for (int32_t i = 0; i < run.count; i += 4) {                                                                      \
+      const int32_t some = std::min(run.count - i, 4);                                                                \
+      const uint8_t* at[4];                                                                                           \
+      for (int32_t b = 0; b < some; ++b) {                                                                            \
+        at[b] = run.codes + run.block[i + b] * bytes;                                                                 \
+        const uint8_t* ahead = run.codes + run.ahead[i + b] * bytes;                                                  \
+        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);                       \
+      }                                                                                                               \
       uint64_t lanes = 0;                                                                                             \
-      std::memcpy(&lanes, run.lanes + block, 2 * some);                                                               \
+      std::memcpy(&lanes, run.lanes + i, 2 * some);                                                                   \
       __m512i dots[4];                                                                                                \
-      if (some == 4 && lanes != 0) dots_##LEVEL<kBits, 4>(codes, run.codes + block * bytes, dots);                    \
-      for (int32_t b = 0; b < some; ++b, lanes >>= 16, places = _mm512_add_epi32(places, step)) {                     \
+      if (some == 4 && lanes != 0) dots_##LEVEL<kBits, 4>(codes, at, dots);                                           \
+      for (int32_t b = 0; b < some; ++b, lanes >>= 16) {                                                              \
         if (__mmask16(lanes) == 0) continue;                                                                          \
-        if (some < 4) dots_##LEVEL<kBits, 1>(codes, run.codes + (block + b) * bytes, dots + b);                       \
-        append_##LEVEL(run, is_even, dots[b], __mmask16(lanes), least, places, 16 * (block + b), out);                \
+        if (some < 4) dots_##LEVEL<kBits, 1>(codes, at + b, dots + b);                                                \
+        append_##LEVEL(run, is_even, dots[b], __mmask16(lanes), least, lane, block_lanes * run.block[i + b], out);    \
       }                                                                                                               \
     }                                                                                                                 \
     pool.count = out.count;                                                                                           \
@@ -414,14 +448,14 @@ BlockKernels block_kernels() {
   switch (isa_active()) {
 #if defined(__x86_64__)
     case Isa::avx512vbmi:
-      return {dot8_vnni, scan_vnni<8>, scan_vnni<4>, narrow_vnni, floor_vnni};
+      return {dot_vnni<8>, promise_vnni, scan_vnni<8>, scan_vnni<4>, narrow_vnni, floor_vnni};
     case Isa::avx512bw:
-      return {dot8_avx512, scan_avx512<8>, scan_avx512<4>, narrow_avx512, floor_avx512};
+      return {dot_avx512<8>, promise_avx512, scan_avx512<8>, scan_avx512<4>, narrow_avx512, floor_avx512};
     case Isa::avx2:
-      return {dot8_avx2, scan_avx2<8>, scan_avx2<4>, narrow_baseline, floor_avx2};
+      return {dot8_avx2, promise_avx2, scan_avx2<8>, scan_avx2<4>, narrow_baseline, floor_avx2};
 #endif
     default:
-      return {dot8_baseline, scan_baseline<8>, scan_baseline<4>, narrow_baseline, floor_baseline};
+      return {dot8_baseline, promise_baseline, scan_baseline<8>, scan_baseline<4>, narrow_baseline, floor_baseline};
   }
 }
 

@@ -38,22 +38,33 @@ struct Pool {
 inline constexpr std::int32_t run_blocks = 16;
 inline constexpr std::int32_t run_room = (run_blocks + 1) * block_lanes;  // in the pool: a run's rows, and a register
 
-// Up to run_blocks blocks that follow each other.
+// Up to run_blocks blocks.
 struct Run {
-  const std::uint8_t* codes;
-  const std::uint16_t* lanes;  // [blocks] a bit for each lane that counts
-  std::int32_t blocks;
-  std::int32_t place;          // of the first lane
+  const std::uint8_t* codes;   // of all blocks
+  const std::int32_t* block;   // [count] which ones
+  const std::int32_t* ahead;   // [count] and which are asked for meanwhile
+  const std::uint16_t* lanes;  // [count] a bit for each lane that counts
+  std::int32_t count;
   float scale, base;
-  const float* weight;         // null, or [16 blocks]: multiplies the score
-  const float* bias;           // null, or [16 blocks]: added to it last
+  const float* weight;         // null, or by place: multiplies the score
+  const float* bias;           // null, or by place: added to it last
   std::int32_t floor;          // rows with a key below it may be left out
-  const std::uint8_t* ahead;   // asked for meanwhile: as many bytes as the run has
+};
+
+// Blocks of 4 bits whose lanes are means of vectors.
+struct Centres {
+  const std::uint8_t* codes;
+  std::int32_t blocks, first;
+  float scale, base, deviations;  // a key is of (dot * scale + base) + (deviations * spread - square)
+  const float* spread;            // [16 blocks]
+  const float* square;            // [16 blocks]
 };
 
 struct BlockKernels {
   // Writes the dots of whole blocks of 8 bits.  dots [16 blocks]
   void (*dot8)(const Codes& codes, const std::uint8_t* blocks, std::int32_t count, std::int32_t* dots) noexcept;
+  // Writes what whole blocks of centres promise, and numbers from centres.first on.  keys, numbers [16 blocks]
+  void (*promise)(const Codes& codes, const Centres& centres, std::int32_t* keys, std::int32_t* numbers) noexcept;
   // Appends the rows of a run to the pool, which has run_room.
   void (*scan8)(const Codes& codes, const Run& run, Pool& pool) noexcept;
   void (*scan4)(const Codes& codes, const Run& run, Pool& pool) noexcept;

@@ -93,21 +93,22 @@ int32_t scan(const Flat& flat, const float* query, int32_t k, const Places& plac
   const auto capacity = static_cast<int32_t>(std::min<std::int64_t>(pool_room(flat_keep(k)), scratch.room));
   Pool pool{scratch.keys, scratch.places, capacity, 0};
   int32_t floor = INT32_MIN;
-  const std::size_t bytes = static_cast<std::size_t>(flat.quads) * 64;
   const int32_t blocks = (flat.count + block_lanes - 1) / block_lanes;
   std::uint16_t room[run_blocks];
+  int32_t listed[3 * run_blocks];
   Run run{};
+  run.codes = flat.codes;
+  run.block = listed;
+  run.ahead = listed + 2 * run_blocks;
   run.scale = (flat.l2 ? 2.0f : 1.0f) * codes.unit;
   run.base = (flat.l2 ? 2.0f : 1.0f) * off.by_scale;
+  run.weight = flat.scale;
+  run.bias = flat.bias;
   for (int32_t block = 0; block < blocks; block += run_blocks) {
-    run.blocks = std::min(run_blocks, blocks - block);
-    run.codes = flat.codes + block * bytes;
-    run.lanes = places.lanes(block, run.blocks, room);
-    run.place = block * block_lanes;
-    run.weight = flat.scale + run.place;
-    run.bias = flat.bias != nullptr ? flat.bias + run.place : nullptr;
+    for (int32_t i = 0; i < 3 * run_blocks; ++i) listed[i] = block + i;
+    run.count = std::min(run_blocks, blocks - block);
+    run.lanes = places.lanes(block, run.count, room);
     run.floor = floor;
-    run.ahead = run.codes + 2 * run_blocks * bytes;
     flat.blocks.scan8(codes, run, pool);
     if (pool.count > pool.capacity - run_room && !narrow(flat, pool, k, off, scratch.sums, &floor)) return -1;
   }

@@ -11,7 +11,7 @@ using std::int32_t;
 using std::int64_t;
 using std::size_t;
 
-constexpr int32_t lists_ahead = 2;  // whose codes are asked for; 1 was slower, 4 no faster
+constexpr int32_t lists_ahead = 4;  // whose centres are asked for
 
 // A query against a partition, and what the passes share.
 struct Search {
@@ -26,10 +26,13 @@ struct Search {
   const int32_t keep;
   int32_t floor = INT32_MIN;
 
-  void score_lists(float reach) noexcept;
-  int32_t choose(Pool& lists, int64_t vectors, int64_t soon) const noexcept;
-  int32_t choose_more(int32_t chosen, int32_t k, int64_t vectors) noexcept;
-  void scan(int32_t chosen) noexcept;
+  void score_lists() noexcept;
+  int32_t choose_lists(int64_t vectors) noexcept;
+  int32_t soon_first(int32_t lists, int32_t soon) noexcept;
+  void score_blocks(int32_t lists, Pool& blocks) noexcept;
+  void choose_more(Pool& blocks, int32_t floor, int32_t k, int64_t vectors) noexcept;
+  void scan(const Pool& blocks, int32_t least, int32_t soon) noexcept;
+  void scan(int32_t count) noexcept;
   void look_up(const int32_t* listed, int32_t count) noexcept;
   void bases(int32_t chosen) noexcept;
   void bases_of_pool() noexcept;
@@ -39,9 +42,9 @@ struct Search {
 };
 
 // Of every list: in s.base its score by codes, in s.list_key that plus `reach` deviations.
-void Search::score_lists(float reach) noexcept {
+void Search::score_lists() noexcept {
   p.blocks.dot8(codes, p.centroid_codes, (p.lists + block_lanes - 1) / block_lanes, s.list);
-  const float unit = twice * codes.unit * p.centroid_scale, deviations = reach * twice * std::sqrt(square);
+  const float unit = twice * codes.unit * p.centroid_scale, deviations = p.reach * twice * std::sqrt(square);
   for (int32_t i = 0; i < p.lists; ++i) {
     s.base[i] = static_cast<float>(s.list[i]) * unit;
     s.list_key[i] = ordered(s.base[i] + (deviations * p.spread[i] - p.square[i]));
@@ -49,37 +52,80 @@ void Search::score_lists(float reach) noexcept {
   }
 }
 
-// Lists to scan, in s.order[0 .. return): those of the highest keys that hold `vectors` rows. Those that hold the first
-// `soon` come first, for they raise the floor; the others follow as they lie in memory, which is a quarter faster than
-// in order of keys.
-int32_t Search::choose(Pool& lists, int64_t vectors, int64_t soon) const noexcept {
-  const int64_t all = p.block[p.lists];
-  const auto wanted = static_cast<int32_t>(std::min(vectors / block_lanes + 1, all));
-  p.blocks.narrow(lists, p.blocks.floor_of(lists, p.size, wanted, wanted / 32));
-  // Sizes lie by list number, the lists that are left do not: they count as if all were alike.
-  const int64_t first = (soon / block_lanes + 1) * lists.count / wanted + 1;
-  const auto least = static_cast<int32_t>(std::min<int64_t>(first, lists.count));
-  const int32_t high = p.blocks.floor_of(lists, nullptr, least, least / 4);
-  int32_t chosen = 0;
-  for (const bool is_first : {true, false})
-    for (int32_t i = 0; i < lists.count; ++i) {
-      s.order[chosen] = lists.places[i];
-      chosen += (lists.keys[i] >= high) == is_first;
-    }
-  return chosen;
-}
-
-// More lists, after `chosen` were scanned: those that may hold one of the k best, at most so many `vectors`.
-int32_t Search::choose_more(int32_t chosen, int32_t k, int64_t vectors) noexcept {
-  score_lists(p.stop);
-  for (int32_t i = 0; i < chosen; ++i) s.list_key[s.order[i]] = INT32_MIN;
+// Lists whose blocks are looked at, in s.order[0 .. return), as they lie in memory: those of the highest keys that hold
+// `vectors` rows.
+int32_t Search::choose_lists(int64_t vectors) noexcept {
   Pool lists{s.list_key, s.list, p.lists, p.lists};
   const auto wanted = static_cast<int32_t>(std::min<int64_t>(vectors / block_lanes + 1, p.block[p.lists]));
-  int32_t least = std::max(p.blocks.floor_of(lists, p.size, wanted, wanted / 32), INT32_MIN + 1);
-  if (pool.count >= k) least = std::max(least, p.blocks.floor_of(pool, nullptr, k, 0));
-  p.blocks.narrow(lists, least);
+  p.blocks.narrow(lists, p.blocks.floor_of(lists, p.size, wanted, wanted / 32));
   std::copy(lists.places, lists.places + lists.count, s.order);
   return lists.count;
+}
+
+// All blocks of the chosen lists, in s.block_order[0 .. return): the lists of the highest keys that hold `soon` rows
+// first, for they raise the floor; the others follow as they lie in memory, which is faster than in order of keys.
+int32_t Search::soon_first(int32_t lists, int32_t soon) noexcept {
+  // Sizes lie by list number, the lists that are left do not: they count as if all were alike.
+  int32_t blocks = 0, count = 0;
+  for (int32_t i = 0; i < lists; ++i) blocks += p.size[s.order[i]];
+  const auto few = static_cast<int32_t>(
+      std::min((static_cast<int64_t>(soon) / block_lanes + 1) * lists / std::max(blocks, 1) + 1, int64_t{lists}));
+  const int32_t high = p.blocks.floor_of({s.list_key, s.list, lists, lists}, nullptr, few, few / 4);
+  for (const bool is_first : {true, false})
+    for (int32_t i = 0; i < lists; ++i) {
+      if ((s.list_key[i] >= high) != is_first) continue;
+      for (int32_t block = p.block[s.order[i]]; block < p.block[s.order[i] + 1]; ++block)
+        s.block_order[count++] = block;
+    }
+  return count;
+}
+
+// The blocks of the chosen lists that hold a row that counts, by what their centres promise: their score, plus `reach`
+// deviations of the block.
+void Search::score_blocks(int32_t lists, Pool& blocks) noexcept {
+  const size_t bytes = static_cast<size_t>(p.quads) * 32;
+  Centres centres{};
+  centres.deviations = p.reach * twice * std::sqrt(square);
+  std::uint16_t room[1];
+  for (int32_t i = 0; i < lists; ++i) {
+    const int32_t list = s.order[i], next = s.order[std::min(i + lists_ahead, lists - 1)];
+    const std::uint8_t *ahead = p.centre_codes + p.centre[next] * bytes, *end = p.centre_codes + p.centre[next + 1] * bytes;
+    for (; ahead < end; ahead += 64) __builtin_prefetch(ahead);
+    centres.codes = p.centre_codes + p.centre[list] * bytes;
+    centres.blocks = p.centre[list + 1] - p.centre[list];
+    centres.first = p.block[list];
+    centres.scale = twice * codes.unit * p.centre_scale[list];
+    centres.base = s.base[list] - 7.5f * centres.scale * static_cast<float>(codes.sum);
+    centres.spread = p.block_spread + centres.first;
+    centres.square = p.block_square + centres.first;
+    int32_t *keys = blocks.keys + blocks.count, *numbers = blocks.places + blocks.count;
+    p.blocks.promise(codes, centres, keys, numbers);
+    blocks.count += p.size[list];
+    if (places.allow == nullptr) continue;
+    blocks.count -= p.size[list];
+    for (int32_t j = 0; j < p.size[list]; ++j) {
+      blocks.keys[blocks.count] = keys[j];
+      blocks.places[blocks.count] = numbers[j];
+      blocks.count += *places.lanes(numbers[j], 1, room) != 0;
+    }
+  }
+}
+
+// Of the blocks whose keys are below `floor`, those that may hold one of the k best, at most so many `vectors`.
+void Search::choose_more(Pool& blocks, int32_t floor, int32_t k, int64_t vectors) noexcept {
+  const float deviations = (p.stop - p.reach) * twice * std::sqrt(square);
+  int32_t kept = 0;
+  for (int32_t i = 0; i < blocks.count; ++i) {
+    const int32_t block = blocks.places[i];
+    const bool is_new = blocks.keys[i] < floor;
+    blocks.keys[kept] = ordered(score_of(blocks.keys[i]) + deviations * p.block_spread[block]);
+    blocks.places[kept] = block;
+    kept += is_new;
+  }
+  blocks.count = kept;
+  if (pool.count >= k) p.blocks.narrow(blocks, p.blocks.floor_of(pool, nullptr, k, 0));
+  const auto wanted = static_cast<int32_t>(std::min<int64_t>(vectors / block_lanes + 1, blocks.count));
+  if (wanted > 0) p.blocks.narrow(blocks, p.blocks.floor_of(blocks, nullptr, wanted, wanted / 32));
 }
 
 // Scores of the chosen lists, in float, to s.base.
@@ -110,28 +156,53 @@ void Search::narrow(int32_t rows) noexcept {
   pool.count = std::min(pool.count, rows + rows / 16);
 }
 
-// 4 bits: the rows of the chosen lists.
-void Search::scan(int32_t chosen) noexcept {
-  const size_t bytes = static_cast<size_t>(p.quads) * 32;
-  std::uint16_t room[run_blocks];
-  for (int32_t i = 0; i < chosen; ++i) {
-    const int32_t list = s.order[i], end = p.block[list + 1];
-    const std::uint8_t* ahead = p.codes + p.block[s.order[std::min(i + lists_ahead, chosen - 1)]] * bytes;
-    Run run{};
+// 4 bits: the rows of the blocks whose keys reach `least`. Those of the highest keys that hold `soon` rows come first,
+// for they raise the floor.
+void Search::scan(const Pool& blocks, int32_t least, int32_t soon) noexcept {
+  if (blocks.count == 0) return;
+  const int32_t few = std::min(soon / block_lanes + 1, blocks.count);
+  const int32_t high = std::max(least, p.blocks.floor_of(blocks, nullptr, few, few / 4));
+  int32_t lists = 0, first = 0, second = 0, count = 0, last = -1;
+  for (int32_t i = 0; i < blocks.count; ++i) {
+    const int32_t list = p.list[blocks.places[i]];
+    const bool is_in = blocks.keys[i] >= least;
+    s.order[lists] = list;
+    lists += is_in & (list != last);
+    last = is_in ? list : last;
+    second += blocks.keys[i] >= high;
+    count += is_in;
+  }
+  bases(lists);
+  for (int32_t i = 0; i < blocks.count; ++i) {
+    const bool is_high = blocks.keys[i] >= high;
+    s.block_order[is_high ? first : second] = blocks.places[i];
+    first += is_high;
+    second += !is_high & (blocks.keys[i] >= least);
+  }
+  scan(count);
+}
+
+// The first `count` of s.block_order.
+void Search::scan(int32_t count) noexcept {
+  const int32_t* const block = s.block_order;
+  for (int32_t i = 0; i < blocks_ahead; ++i) s.block_order[count + i] = block[std::max(count - 1, 0)];
+  std::uint16_t lanes[run_blocks], room[1];
+  const bool is_plain = places.allow == nullptr && places.deny == nullptr;
+  Run run{};
+  run.codes = p.codes;
+  run.lanes = lanes;
+  run.bias = p.bias;
+  for (int32_t i = 0; i < count; i += run.count) {
+    const int32_t list = p.list[block[i]], most = std::min(run_blocks, count - i);
+    run.block = block + i;
+    run.ahead = run.block + blocks_ahead;
+    for (run.count = 0; run.count < most && p.list[run.block[run.count]] == list; ++run.count)
+      lanes[run.count] = is_plain ? places.live[run.block[run.count]] : *places.lanes(run.block[run.count], 1, room);
     run.scale = twice * codes.unit * p.scale4[list];
     run.base = s.base[list] - 7.5f * run.scale * static_cast<float>(codes.sum);
-    for (int32_t block = p.block[list]; block < end; block += run_blocks) {
-      run.blocks = std::min(run_blocks, end - block);
-      run.codes = p.codes + block * bytes;
-      run.lanes = places.lanes(block, run.blocks, room);
-      run.place = block * block_lanes;
-      run.bias = p.bias != nullptr ? p.bias + block * block_lanes : nullptr;
-      run.floor = floor;
-      run.ahead = ahead;
-      ahead += run.blocks * bytes;
-      p.blocks.scan4(codes, run, pool);
-      if (pool.count > pool.capacity - run_room) narrow(keep);
-    }
+    run.floor = floor;
+    p.blocks.scan4(codes, run, pool);
+    if (pool.count > pool.capacity - run_room) narrow(keep);
   }
   narrow(keep);
 }
@@ -188,24 +259,29 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
   const auto capacity = static_cast<int32_t>(std::min<int64_t>(pool_room(keep), s.room));
   Search search{p, query, quantise(query, p.width, p.quads, p.row_bytes, s.query), p.l2 ? 2.0f : 1.0f, square, places,
                 s, Pool{s.keys, s.places, capacity, 0}, keep};
+  search.score_lists();
   if (listed != nullptr) {
-    search.score_lists(0.0f);
     search.look_up(listed, listed_count);
     search.bases_of_pool();
-    search.score8(0);
-    return search.finish(k, rows, scores);
+  } else if (p.breadth <= 1.0f && !adaptive) {
+    const int32_t lists = search.choose_lists(vectors);
+    search.bases(lists);
+    search.scan(search.soon_first(lists, 2 * keep));
+  } else {
+    const double breadth = std::max(p.breadth, 2.0f) * (adaptive ? 2.0 : 1.0);
+    const auto looked_at = std::min(breadth * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
+    Pool blocks{s.block_keys, s.block_places, p.block[p.lists], 0};
+    search.score_blocks(search.choose_lists(static_cast<int64_t>(looked_at)), blocks);
+    const int64_t first = (adaptive ? vectors / 2 : vectors) / block_lanes + 1;
+    const auto wanted = static_cast<int32_t>(std::min<int64_t>(first, blocks.count));
+    const int32_t least = p.blocks.floor_of(blocks, nullptr, wanted, wanted / 32);
+    if (!adaptive) p.blocks.narrow(blocks, least);
+    search.scan(blocks, least, 2 * keep);
+    if (adaptive) {
+      search.choose_more(blocks, least, k, 4 * vectors);
+      search.scan(blocks, INT32_MIN, 0);
+    }
   }
-  search.score_lists(adaptive ? p.stop : p.reach);
-  Pool lists{s.list_key, s.list, p.lists, p.lists};
-  int32_t chosen = search.choose(lists, adaptive ? vectors / 2 : vectors, 2 * keep);
-  search.bases(chosen);
-  search.scan(chosen);
-  if (adaptive) {
-    chosen = search.choose_more(chosen, k, 4 * vectors);
-    search.bases(chosen);
-    search.scan(chosen);
-  }
-  search.bases_of_pool();
   search.score8(0);
   return search.finish(k, rows, scores);
 }

@@ -1,10 +1,12 @@
-// Search by partitions: vectors lie in lists around centroids; a query scans the lists that promise most.
+// Search by partitions: vectors lie in lists around centroids, near ones of a list in one block; of the lists that
+// promise most, a query scans the blocks that do.
 //
-// Three passes, each over fewer rows with more bits: residuals of 4 bits, scanned in blocks; of 8 bits, a line a row;
-// of 16 bits, one line more. A score is (query, centroid) in float, plus (query, residual) by codes. For squared
+// A block promises what the mean of its vectors does, its centre, whose residual has 4 bits too. Then three passes, each
+// over fewer rows with more bits: residuals of 4 bits, scanned in blocks; of 8 bits, a line a row; of 16 bits, one line
+// more. A score is (query, centroid) in float, plus (query, residual) by codes. For squared
 // distances both are doubled and the squared lengths taken away.
 //
-// A place is a position in the order of the lists, each of which begins a new block; its rows ascend.
+// A place is a position in the order of the lists, each of which begins a new block; the rows of a block ascend.
 #pragma once
 #include <cstdint>
 
@@ -14,6 +16,7 @@
 namespace pairec {
 
 inline constexpr std::int32_t lists_max = 65'535;
+inline constexpr std::int32_t blocks_ahead = 24;  // of a scan, whose codes are asked for
 
 struct Partition {
   std::int32_t lists;
@@ -22,8 +25,9 @@ struct Partition {
   std::int32_t row_bytes;              // of a plane: a multiple of 32
   bool l2;
   float keep;                          // k times so many rows pass from 4 bits to 8
-  float reach;                         // lists are ordered by score + reach * |query| * spread
-  float stop;                          // recall mode: a list is left out whose score + stop * |query| * spread is too low
+  float breadth;                       // lists are looked at that hold so many times the vectors to be scanned
+  float reach;                         // lists and blocks are ordered by score + reach * |query| * spread
+  float stop;                          // recall mode: a block is left out whose score + stop * |query| * spread is too low
   const float* centroids;              // [lists, width]
   const std::uint8_t* centroid_codes;  // blocks of 8 bits
   float centroid_scale;
@@ -32,6 +36,11 @@ struct Partition {
   const std::int32_t* block;           // [lists + 1] the first of each list
   const std::int32_t* size;            // [lists] in blocks
   const std::uint16_t* list;           // [blocks] whose it is
+  const std::uint8_t* centre_codes;    // blocks of 4 bits, of each list's blocks in order
+  const std::int32_t* centre;          // [lists + 1] the first of those of each list
+  const float* centre_scale;           // [lists] a centre is the centroid plus centre_scale * (code - 7.5), about
+  const float* block_spread;           // [blocks] as spread,
+  const float* block_square;           // [blocks] and square
   const float* scale4;                 // [lists] a residual is scale4 * (code - 7.5), about,
   const float* scale8;                 // [lists] and scale8 * (high + low / 256), nearly
   const std::uint8_t* codes;           // [blocks] of 4 bits
@@ -50,7 +59,7 @@ constexpr std::int64_t partition_keep(const Partition& partition, std::int64_t k
 
 // Writes the k best rows found, best first, equal scores by smaller row. Returns how many.
 //   query [width]   prepared
-//   vectors         to scan, those of whole lists; if `adaptive`, half of it, and then as many as it takes, by
+//   vectors         to scan, those of whole blocks; if `adaptive`, half of it, and then as many as it takes, by
 //                   partition.stop, up to four times as many
 //   listed          null, or the places that count, `listed_count`, ascending: then all of those are looked at
 //   rows, scores [k] out

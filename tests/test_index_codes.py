@@ -128,6 +128,46 @@ def test_three_passes_of_a_partition_keep_what_their_twins_keep(tmp_path, metric
         np.testing.assert_array_equal(same, scores)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+def test_blocks_lie_around_their_centres_and_those_that_promise_most_are_scanned(tmp_path, metric, dim):
+    """All lists are looked at; no row of a block comes back that its centre should have left out."""
+    index, stored, header, parts = built(tmp_path / "index", metric, "partition", dim, 600, 20)
+    held = parts["row"].reshape(-1, 16) >= 0
+    rest = np.where(held[..., None], stored[parts["row"]].reshape(*held.shape, dim), np.float32(0))
+    rest = np.where(held[..., None], rest - parts["centroids"][parts["list"], None, :dim], 0).astype(np.float64)
+    count = held.sum(axis=1)
+    mean = rest.sum(axis=1) / count[:, None]
+    off = np.where(held[..., None], rest - mean[:, None], 0)
+    spread = np.sqrt((off**2).sum(axis=(1, 2)) / count / dim)
+    np.testing.assert_allclose(parts["block_spread"], spread, rtol=1e-4, atol=1e-6)
+    within = np.concatenate([np.arange(size) for size in parts["size"]])
+    at = parts["centre"][parts["list"]] * 16 + within
+    nibbles = reference.block_codes(parts["centre_codes"], 4)[at]
+    step = parts["centre_scale"][parts["list"]][:, None]
+    inside = np.abs(mean) < 7 * step
+    assert (np.abs(mean - step * (nibbles[:, :dim] - 7.5))[inside] <= (0.51 * step * np.ones_like(mean))[inside]).all()
+    l2, reach = metric == "l2", np.float32(header.reach)
+    twice = np.float32(2 if l2 else 1)
+    for query in queries_of(dim, metric):
+        codes, unit = reference.query_codes(query)
+        listed = reference.block_codes(parts["centroid_codes"], 8)[: len(parts["size"]), :dim] @ codes
+        base = listed.astype(np.float32) * (twice * unit * np.float32(header.centroid_scale))
+        scale = twice * unit * parts["centre_scale"]
+        by4 = (nibbles[:, :dim] @ codes).astype(np.float32) * scale[parts["list"]]
+        deviations = reach * twice * np.float32(np.linalg.norm(query))
+        key = by4 + (base - np.float32(7.5) * scale * np.float32(codes.sum()))[parts["list"]]
+        key = key + (deviations * parts["block_spread"] - parts["block_square"])
+        rank = np.argsort(np.argsort(-key, kind="stable"))
+        for effort in (64, 160):
+            rows, _, _ = index._search(query, 20, effort, None, None, breadth=1024.0)
+            wanted = effort // 16 + 1
+            assert rank[parts["place"][rows] // 16].max() <= wanted + wanted // 32 + 1
+            best = np.flatnonzero(rank[parts["place"] // 16] < wanted)
+            few = index.search(query, 20, 600, np.isin(np.arange(600), best))[0]
+            assert np.isin(few, rows).mean() >= 0.8, "4 bits may leave out one or another of the best in them"
+
+
 def test_a_block_by_hand():
     """Two dims of one row: code 1 is byte 129; halves of a byte are of dims four apart."""
     blocks = np.zeros((1, 2, 16, 4), np.uint8)

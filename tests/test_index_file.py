@@ -70,7 +70,7 @@ def test_foreign_files_other_versions_and_missing_files_are_named(small, tmp_pat
         data = bytearray(small["flat"])
         data[8] = version
         bad.write_bytes(data)
-        refused(bad, rf"version {version} .* reads version 2")
+        refused(bad, rf"version {version} .* reads version 3")
     for path in (tmp_path / "missing", tmp_path):
         refused(path, str(path))
 

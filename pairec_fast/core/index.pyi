@@ -65,8 +65,7 @@ class VectorIndex:
         allow: Mask | NDArray[np.int32] | Filter | None,
         deny: NDArray[np.int32] | None,
         mode: str = "budget",
-        keep: float | None = None,
-        stop: float | None = None,
+        **knobs: float,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], str]: ...
     def filter(self, allow: Mask | NDArray[np.int32]) -> Filter: ...
     def append(self, vector: NDArray[np.float32]) -> int: ...

@@ -159,20 +159,21 @@ cdef class VectorIndex:
         header = self._header
         one.lists, one.width, one.quads = len(parts["size"]), self.width, header.quads
         one.row_bytes, one.l2 = header.row_bytes, self.is_l2
-        one.keep, one.reach, one.stop, one.centroid_scale = header.keep, header.reach, header.stop, header.centroid_scale
-        one.centroids = <const float*> address(parts, "centroids")
-        one.centroid_codes = <const uint8_t*> address(parts, "centroid_codes")
-        one.spread = <const float*> address(parts, "spread")
+        one.keep, one.breadth, one.reach, one.stop = header.keep, header.breadth, header.reach, header.stop
+        one.centroid_scale = header.centroid_scale
+        one.centroids, one.spread = <const float*> address(parts, "centroids"), <const float*> address(parts, "spread")
         one.square = <const float*> address(parts, "square")
-        one.block = <const int32_t*> address(parts, "block")
-        one.size = <const int32_t*> address(parts, "size")
+        one.centroid_codes = <const uint8_t*> address(parts, "centroid_codes")
+        one.block, one.size = <const int32_t*> address(parts, "block"), <const int32_t*> address(parts, "size")
+        one.centre, one.row = <const int32_t*> address(parts, "centre"), <const int32_t*> address(parts, "row")
+        one.centre_codes = <const uint8_t*> address(parts, "centre_codes")
+        one.centre_scale = <const float*> address(parts, "centre_scale")
+        one.block_spread = <const float*> address(parts, "block_spread")
+        one.block_square = <const float*> address(parts, "block_square")
+        one.scale4, one.scale8 = <const float*> address(parts, "scale4"), <const float*> address(parts, "scale8")
+        one.codes, one.rows = <const uint8_t*> address(parts, "codes"), <const int8_t*> address(parts, "rows")
         one.list = <const uint16_t*> address(parts, "list")
-        one.scale4 = <const float*> address(parts, "scale4")
-        one.scale8 = <const float*> address(parts, "scale8")
-        one.codes = <const uint8_t*> address(parts, "codes")
-        one.rows = <const int8_t*> address(parts, "rows")
         one.bias = <const float*> address(parts, "bias")
-        one.row = <const int32_t*> address(parts, "row")
         one.blocks = block_kernels()
         one.kernels = row_kernels()
         one.scorer = scorer(Metric.ip)
@@ -243,8 +244,8 @@ cdef class VectorIndex:
         """How such a search comes by its rows: `scan` of all, `list` of the few allowed, `partitions`, `walk`, `none`."""
         return self._search(query, k, effort, allow, deny, mode)[2]
 
-    def _search(self, query, k, effort, allow, deny, mode="budget", keep=None, stop=None):
-        """Rows, scores, strategy. `keep`, `stop`: instead of those of the file, for tuning; by one thread."""
+    def _search(self, query, k, effort, allow, deny, mode="budget", **knobs):
+        """Rows, scores, strategy. `knobs`: `keep`, `breadth`, `stop` instead of those of the file, for tuning; by one thread."""
         cdef cnp.ndarray vector = self._query(query)
         k = operator.index(k)
         if k <= 0:
@@ -254,10 +255,10 @@ cdef class VectorIndex:
             raise ValueError(f"effort must be positive, got {effort}")
         if mode not in MODES:
             raise ValueError(f"mode must be {' or '.join(MODES)}, got {mode!r}")
-        if keep is not None:
-            self.c.partition.keep = keep
-        if stop is not None:
-            self.c.partition.stop = stop
+        cdef Partition* one = &self.c.partition
+        if knobs:
+            one.keep, one.breadth, one.stop = (
+                knobs.get("keep", one.keep), knobs.get("breadth", one.breadth), knobs.get("stop", one.stop))
         cdef Filter filter_ = self._filter(allow)
         cdef c_Allow allowed = filter_.c if filter_ is not None else nothing(self.count)
         denied = self._denied(deny)
@@ -296,10 +297,12 @@ cdef class VectorIndex:
 
     cdef c_Work _work(self, int32_t k, int64_t effort) noexcept nogil:
         # What a graph finds within an effort is about the same share of fewer; at least it must come by k rows.
-        cdef double times = <double> k / self.tuned_k
+        cdef double times = <double> k / self.tuned_k, growth
         cdef c_Work work
         if effort == 0:
-            times = c_pow(times, self.growth) if self.c.kind == Kind.partition else max(times, 1.0)
+            # The fewer, the more it counts where a list or a block ends: less work is not so much less.
+            growth = self.growth if times > 1 else min(self.growth, 0.5)
+            times = c_pow(times, growth) if self.c.kind == Kind.partition else max(times, 1.0)
             effort = <int64_t> (self.effort * times + 0.5)
         if self.c.kind == Kind.hnsw:
             effort = max(effort, <int64_t> k // 2 + 8)
@@ -483,9 +486,7 @@ cdef c_Allow nothing(int32_t count) noexcept nogil:
 
 cdef const void* address(dict parts, str name):
     """Of an array, or NULL."""
-    if name not in parts:
-        return NULL
-    return cnp.PyArray_DATA(parts[name])
+    return cnp.PyArray_DATA(parts[name]) if name in parts else NULL
 
 
 def prepared(const float[:, ::1] vectors not None, bint normalise, int32_t width):

@@ -22,7 +22,7 @@ from pairec_fast.core.mapping import MappedFile
 from pairec_fast.errors import SnapshotError
 
 MAGIC = b"PAIRECVI"
-VERSION = 2
+VERSION = 3
 LINE_BYTES = 64
 LANES = 16  # csrc/distance.hpp, lanes; csrc/blocks.hpp, block_lanes
 DIM_MAX = 65_536
@@ -71,7 +71,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     longest: float = 0.0  # the longest vector
     growth: float = 0.5  # of the effort with k, an exponent
     keep: float = 2.0  # partition: rows that pass from 4 bits to 8, of k
-    reach: float = 1.0  # partition: in the order of lists, what a deviation counts
+    breadth: float = 1.0  # partition: vectors of the lists whose blocks are looked at, of those scanned
+    reach: float = 1.0  # partition: in the order of lists and blocks, what a deviation counts
     stop: float = 3.0  # partition: the same, for when to stop
     centroid_scale: float = 0.0
     sections: dict[str, Section]
@@ -130,6 +131,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "scale8": ("<f4", [lists]),
             "list": ("<u2", [blocks]),
             "live": ("<u2", [blocks]),
+            "centre": ("<i4", [lists + 1]),
+            "centre_scale": ("<f4", [lists]),
+            "centre_codes": ("|u1", [self._length("centre_codes", 0), quads // 2, LANES, 4]),
+            "block_spread": ("<f4", [blocks]),
+            "block_square": ("<f4", [blocks]),
             "codes": ("|u1", [blocks, quads // 2, LANES, 4]),
             "rows": ("|i1", [blocks * LANES, 2, row_bytes]),
             "row": ("<i4", [blocks * LANES]),
@@ -223,8 +229,9 @@ def _check_header(path: str, header: Header, end: int) -> None:
         if value not in known:
             raise SnapshotError(f"{path}: {name} is {value!r} in the header; this build reads {', '.join(known)}")
     hnsw, partition = header.kind == "hnsw", header.kind == "partition"
-    degree, entries, lists, blocks = (
-        header._length(name, axis) for name, axis in (("links", 1), ("entry_rows", 0), ("size", 0), ("live", 0))
+    degree, entries, lists, blocks, centres = (
+        header._length(name, axis)
+        for name, axis in (("links", 1), ("entry_rows", 0), ("size", 0), ("live", 0), ("centre_codes", 0))
     )
     blocks_min = aligned(header.count, LANES) // LANES
     for name, number, low, high in (
@@ -236,12 +243,14 @@ def _check_header(path: str, header: Header, end: int) -> None:
         ("entries", entries, int(hnsw), ENTRIES_MAX if hnsw else 0),
         ("lists", lists, int(partition), LISTS_MAX if partition else 0),
         ("blocks", blocks, blocks_min, blocks_min + lists),  # every list begins one
+        ("centres", centres, -(-blocks // LANES) if partition else 0, blocks // LANES + lists),
         ("scale", header.scale, 0.0, 1e18),
         ("error", header.error, 0.0, 1e19),
         ("span", header.span, 0.0, 1e19),
         ("longest", header.longest, 0.0, 1e19),
         ("growth", header.growth, 0.0, 1.0),
         ("keep", header.keep, 1.0, 64.0),
+        ("breadth", header.breadth, 1.0, 1024.0),
         ("reach", header.reach, 0.0, 100.0),
         ("stop", header.stop, 0.0, 100.0),
         ("centroid_scale", header.centroid_scale, 0.0, 1e18),
@@ -284,8 +293,10 @@ def verify(path: str, data: MappedFile, header: Header, payload_crc: int) -> Non
         )
     parts, count = arrays(data, header), header.count
     square = float(np.float32(header.longest**2))
-    ranges = {"bias": (-square, 0.0), "scale4": (TINY, LARGE), "scale8": (TINY, LARGE), "spread": (0.0, LARGE)}
-    ranges |= dict.fromkeys(("square", "entry_square"), (0.0, square))
+    ranges = {"bias": (-square, 0.0)}
+    ranges |= dict.fromkeys(("scale4", "scale8", "centre_scale"), (TINY, LARGE))
+    ranges |= dict.fromkeys(("spread", "block_spread"), (0.0, LARGE))
+    ranges |= dict.fromkeys(("square", "block_square", "entry_square"), (0.0, square))
     for name, part in parts.items():
         if part.dtype == np.float32:
             _check_floats(path, name, part, *ranges.get(name, (-LARGE, LARGE)))
@@ -317,6 +328,9 @@ def _check_places(path: str, parts: dict[str, NDArray[Any]], count: int) -> None
     follow = block[0] == 0 and (size >= 0).all() and ends[-1] == len(live) and np.array_equal(ends, block[1:])
     if not follow or not np.array_equal(np.repeat(np.arange(len(size)), size), parts["list"]):
         raise SnapshotError(f"{path}: lists do not follow each other: block, size and list contradict each other")
+    centres = np.concatenate([[0], np.cumsum(-(-size // LANES), dtype=np.int64)])
+    if not np.array_equal(parts["centre"], centres) or centres[-1] != len(parts["centre_codes"]):
+        raise SnapshotError(f"{path}: centre leads elsewhere than to the centres of each list's blocks")
     _within(path, "place", place, 0, len(row))
     _within(path, "row", row, -1, count)
     held = np.flatnonzero(row >= 0)

@@ -68,6 +68,7 @@ class Lists:
         self.size = (-(-held // LANES)).astype(np.int32)
         self.block = np.concatenate([[0], np.cumsum(self.size)]).astype(np.int32)
         self.blocks = int(self.block[-1])
+        self.centre = np.concatenate([[0], np.cumsum(-(-self.size // LANES))]).astype(np.int32)
         order = np.argsort(nearest, kind="stable")
         within = np.arange(len(nearest)) - np.repeat(np.cumsum(held) - held, held)
         self.place = np.empty(len(nearest), np.int32)
@@ -88,6 +89,11 @@ class Lists:
             **{name: ("<f4", [lists]) for name in ("scale4", "scale8")},
             "list": ("<u2", [blocks]),
             "live": ("<u2", [blocks]),
+            "centre": ("<i4", [lists + 1]),
+            "centre_scale": ("<f4", [lists]),
+            "centre_codes": ("|u1", [int(self.centre[-1]), quads // 2, LANES, 4]),
+            "block_spread": ("<f4", [blocks]),
+            "block_square": ("<f4", [blocks]),
             "codes": ("|u1", [blocks, quads // 2, LANES, 4]),
             "rows": ("|i1", [blocks * LANES, 2, header.row_bytes]),
             "row": ("<i4", [blocks * LANES]),
@@ -101,9 +107,8 @@ def fill(
 ) -> float:
     """Write all sections. Returns the scale of the centroids' codes."""
     dim = centroids.shape[1]
-    out["block"][:], out["size"][:] = lists.block, lists.size
+    out["block"][:], out["size"][:], out["centre"][:] = lists.block, lists.size, lists.centre
     out["list"][:] = np.repeat(np.arange(len(lists.size)), lists.size)
-    out["row"][:], out["place"][:] = lists.row, lists.place
     out["live"][:] = lanes_of(np.flatnonzero(lists.row >= 0), lists.blocks)
     out["centroids"][:, :dim] = centroids
     scale = float(np.abs(centroids).max()) / 127
@@ -117,6 +122,9 @@ def fill(
         _fill_lists(out, lists, centroids, rows, first, end)
         progress(int(lists.held[:end].sum()))
         first = end
+    held = np.flatnonzero(lists.row >= 0)
+    out["row"][:] = lists.row
+    out["place"][lists.row[held]] = held
     return scale
 
 
@@ -128,6 +136,11 @@ def _fill_lists(
     held = row >= 0
     vectors = np.zeros((len(row), centroids.shape[1]), np.float32)
     vectors[held] = rows(row[held].astype(np.int64))
+    for list_ in range(first, end):
+        at = (int(lists.block[list_]) - int(lists.block[first])) * LANES
+        part = slice(at, at + int(lists.held[list_]))
+        order = _near_ones_together(vectors[part])
+        row[part], vectors[part] = row[part][order], vectors[part][order]
     of = np.repeat(np.arange(first, end), lists.size[first:end] * LANES) - first
     rest = np.where(held[:, None], vectors - centroids[first:end][of], np.float32(0))
     count, dim = np.maximum(lists.held[first:end], 1), rest.shape[1]
@@ -145,10 +158,62 @@ def _fill_lists(
     nibbles = np.clip(np.floor(rest / scale4[of][:, None] + 8), 0, 15)
     blocks = blocks_of(nibbles, 0, (len(row) // LANES, 2 * out["codes"].shape[1], LANES, 4))
     out["codes"][begin // LANES : stop // LANES] = blocks[:, 0::2] | blocks[:, 1::2] << 4
+    _fill_centres(out, lists, rest, vectors, held, first, end)
     words = np.rint(rest / scale8[of][:, None] * 256).astype(np.int32)
     high = np.clip((words + 128) >> 8, -127, 127)
     out["rows"][begin:stop, 0, :dim] = high
     out["rows"][begin:stop, 1, :dim] = np.clip(words - 256 * high, -128, 127)
+
+
+def _near_ones_together(vectors: Floats) -> NDArray[np.int64]:
+    """An order in which each sixteen lie near each other: cut in half across the longest axis, and so on. In a block
+    they ascend."""
+    whole = [np.arange(len(vectors))]
+    done = []
+    while whole:
+        part = whole.pop()
+        if len(part) <= LANES:
+            done.append(np.sort(part))
+            continue
+        rest = vectors[part] - vectors[part].mean(axis=0)
+        axis = rest[np.argmax(np.einsum("rd,rd->r", rest, rest))]
+        for _ in range(TURNS):
+            axis = (rest @ axis) @ rest
+            axis /= max(float(np.linalg.norm(axis)), 1e-30)
+        order = part[np.argsort(rest @ axis, kind="stable")]
+        half = aligned(len(part) // 2, LANES)
+        whole += [order[half:], order[:half]]
+    return np.concatenate(done) if done else np.zeros(0, np.int64)
+
+
+def _fill_centres(
+    out: dict[str, NDArray[Any]], lists: Lists, rest: Floats, vectors: Floats, held: NDArray[np.bool_], first: int,
+    end: int,
+) -> None:  # fmt: skip
+    """`rest`: of vectors, 0 where there is none."""
+    begin, stop = int(lists.block[first]), int(lists.block[end])
+    dim, blocks = rest.shape[1], stop - begin
+    count = np.maximum(held.reshape(blocks, LANES).sum(axis=1), 1)
+    centres = rest.reshape(blocks, LANES, dim).sum(axis=1, dtype=np.float64) / count[:, None]
+    off = np.where(held[:, None], rest - np.repeat(centres, LANES, axis=0), 0)
+    out["block_spread"][begin:stop] = np.sqrt((off * off).reshape(blocks, -1).sum(axis=1) / count / dim)
+    if "bias" in out:
+        square = np.einsum("rd,rd->r", vectors, vectors, dtype=np.float64).reshape(blocks, LANES)
+        out["block_square"][begin:stop] = square.sum(axis=1) / count
+    size = lists.size[first:end]
+    of = np.repeat(np.arange(end - first), size)
+    most, deviation = np.zeros(end - first), np.zeros(end - first)
+    np.maximum.at(most, of, np.abs(centres).max(axis=1))
+    np.add.at(deviation, of, (centres**2).mean(axis=1))
+    deviation = np.sqrt(deviation / np.maximum(size, 1))
+    scale = np.maximum(np.minimum(2 * CLIP * deviation, 2 * most) / 15, 1e-30).astype(np.float32)
+    out["centre_scale"][first:end] = scale
+    nibbles = np.clip(np.floor(centres / scale[of][:, None] + 8), 0, 15)
+    wide = np.zeros((int(lists.centre[end] - lists.centre[first]) * LANES, dim))
+    gap = (lists.centre[first:end] - lists.centre[first]) * LANES - (np.cumsum(size) - size)  # each list begins a block
+    wide[np.arange(blocks) + np.repeat(gap, size)] = nibbles
+    codes = blocks_of(wide, 0, (len(wide) // LANES, 2 * out["centre_codes"].shape[1], LANES, 4))
+    out["centre_codes"][lists.centre[first] : lists.centre[end]] = codes[:, 0::2] | codes[:, 1::2] << 4
 
 
 def blocks_of(codes: NDArray[Any], zero: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

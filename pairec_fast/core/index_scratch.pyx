@@ -4,7 +4,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t, uint64_t
 
 from pairec_fast.core.arena cimport Block
 from pairec_fast.core.index_types cimport (
-    Kind, Seen, block_lanes, c_Index, c_SearchScratch, entries_max, flat_keep, pool_room, seen_max, visited_words,
+    Kind, Seen, block_lanes, blocks_ahead, c_Index, c_SearchScratch, entries_max, flat_keep, pool_room, seen_max, visited_words,
 )
 
 
@@ -27,12 +27,15 @@ cdef class SearchScratch:
         cdef size_t deny = line(2 * <size_t> (places(index) + index.fresh.capacity // 16 + 2))
         cdef size_t query = line(<size_t> index.dim + 64), numbers = line(4 * room), best = line(8 * room)
         cdef size_t results = line(4 * k)
+        cdef size_t blocks = 0
+        if index.kind == Kind.partition:
+            blocks = line(4 * <size_t> (places(index) + blocks_ahead))
         if walks:
             seen = seen_max(index.graph, effort)
         cdef size_t visited = line(8 * visited_words(index.count) if walks else 0)
         cdef size_t each = line(4 * max(seen, <int64_t> entries_max if walks else 0))
         self._block = Block(
-            4 * lists + deny + 2 * query + line(4 * query) + 3 * numbers + 2 * best + 4 * results
+            4 * lists + 3 * blocks + deny + 2 * query + line(4 * query) + 3 * numbers + 2 * best + 4 * results
             + visited + line(sizeof(Seen) * seen) + line(8 * seen) + 3 * each)
         cdef char* at = <char*> self._block.data
 
@@ -56,6 +59,12 @@ cdef class SearchScratch:
         at += lists
         c.scratch.base = <float*> at
         at += lists
+        c.scratch.block_keys = <int32_t*> at
+        at += blocks
+        c.scratch.block_places = <int32_t*> at
+        at += blocks
+        c.scratch.block_order = <int32_t*> at
+        at += blocks
         c.scratch.query = <int8_t*> at
         at += query
         c.deny = <uint16_t*> at

@@ -22,7 +22,10 @@ EFFORT_STEP = 1.02  # the bisection stops at 2 %
 GAP_KEPT = 0.7  # of the gap to recall 1 when tuned on made-up queries
 SURVIVOR = 8  # what a row that passes to 8 bits costs, in rows of a scan: measured, bench/recall
 KEEPS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+CHOSEN, LIST = 1.5, 56  # the same of a row in a block chosen by its centre, and of a list whose centres are looked at
+BREADTHS = (1.0, 2.0, 3.0, 5.0, 8.0)
 WIDER = 8  # times k, to see how the effort grows
+LEAST = 4  # rows scanned for each that is asked for, however well they lie: other queries do worse, and it costs little
 STOPS = (0.0, 8.0)
 MEASURED = 5  # rounds
 
@@ -54,26 +57,37 @@ class _Trial:
         return msgspec.structs.replace(self.header, effort=effort, recall_reached=reached)
 
     def partition(self, wide: int) -> Header:
-        """Fewer survivors of the first pass need a longer scan: the cheapest of both together."""
+        """Fewer survivors of the first pass need a longer scan, and so do fewer lists: the cheapest of all."""
         k, count = self.header.k, self.header.count
-        best: tuple[float, float, int, float] = (math.inf, KEEPS[-1], count, 0.0)
-        for keep in KEEPS:
-            effort, reached = self._least(k, count, {"keep": keep})
-            if reached >= self.wanted or keep == KEEPS[-1]:
-                best = min(best, (effort + SURVIVOR * keep * k, keep, effort, reached))
-        _, keep, effort, reached = best
-        header = msgspec.structs.replace(self.header, keep=keep, effort=effort, recall_reached=reached)
+        lists = self.header.sections["size"].shape[0]
+        trials = []
+        for breadth in BREADTHS:
+            row = 1.0 if breadth == 1 else CHOSEN + breadth * LIST * lists / count
+            before = math.inf
+            for keep in KEEPS:
+                effort, reached = self._least(k, count, {"keep": keep, "breadth": breadth})
+                cost = effort * row + SURVIVOR * keep * k if reached >= self.wanted else math.inf
+                trials.append((cost, -reached, breadth, keep, effort))
+                if cost > before:  # and so it goes on
+                    break
+                before = cost
+        _, missed, breadth, keep, effort = min(trials)
+        knobs = {"keep": keep, "breadth": breadth}
+        effort = min(max(effort, LEAST * k), count)
+        header = msgspec.structs.replace(self.header, **knobs, effort=effort, recall_reached=-missed)
         if wide > k:
-            wider, _ = self._least(wide, count, {"keep": keep})
-            growth = math.log(max(wider, effort) / effort) / math.log(wide / k)
+            wider, _ = self._least(wide, count, knobs)
+            wider = min(max(wider, LEAST * wide, effort), count)
+            growth = math.log(wider / effort) / math.log(wide / k)
             header = msgspec.structs.replace(header, growth=min(max(growth, 0.1), 1.0))
         return msgspec.structs.replace(header, stop=self._stop(header))
 
     def _stop(self, header: Header) -> float:
+        knobs = {"keep": header.keep, "breadth": header.breadth}
         low, high = STOPS
         while high - low > 0.1:
             middle = (low + high) / 2
-            found = self._found(header.k, header.effort, {"keep": header.keep, "stop": middle, "mode": "recall"})
+            found = self._found(header.k, header.effort, {**knobs, "stop": middle, "mode": "recall"})
             if _recall(found, self.exact, header.k) >= self.wanted:
                 high = middle
             else:
@@ -131,10 +145,11 @@ def _exact(index: VectorIndex, chunks: Chunks, queries: Any, k: int) -> Rows:
 def _measured(index: VectorIndex, header: Header, queries: Any) -> float:
     """Median over queries of the best of some rounds, in us of CPU time."""
     best = np.full(len(queries), np.inf)
+    knobs: dict[str, Any] = {"keep": header.keep, "breadth": header.breadth}
     for _ in range(MEASURED):
         for i, query in enumerate(queries):
             begin = time.thread_time_ns()
-            index._search(query, header.k, header.effort, None, None, keep=header.keep)
+            index._search(query, header.k, header.effort, None, None, **knobs)
             best[i] = min(best[i], time.thread_time_ns() - begin)
     return round(float(np.median(best)) / 1000, 1)
 

@@ -55,11 +55,15 @@ cdef extern from "flat.hpp" namespace "pairec" nogil:
         int32_t* list_key
         int32_t* order
         float* base
+        int32_t* block_keys
+        int32_t* block_places
+        int32_t* block_order
     int64_t pool_room(int64_t keep) noexcept
     int64_t flat_keep(int64_t k) noexcept
 
 
 cdef extern from "partition.hpp" namespace "pairec" nogil:
+    const int32_t blocks_ahead
     cdef struct Partition:
         int32_t lists
         int32_t width
@@ -67,6 +71,7 @@ cdef extern from "partition.hpp" namespace "pairec" nogil:
         int32_t row_bytes
         bint l2
         float keep
+        float breadth
         float reach
         float stop
         const float* centroids
@@ -77,6 +82,11 @@ cdef extern from "partition.hpp" namespace "pairec" nogil:
         const int32_t* block
         const int32_t* size
         const uint16_t* list
+        const uint8_t* centre_codes
+        const int32_t* centre
+        const float* centre_scale
+        const float* block_spread
+        const float* block_square
         const float* scale4
         const float* scale8
         const uint8_t* codes
