@@ -113,7 +113,7 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
         self.closed = True
-        for log in set(self._logs.values()):
+        for log in self._logs.values():
             log.close(timeout)
 
     def __enter__(self) -> Engine:
@@ -243,7 +243,7 @@ class Engine:
     def gauges(self) -> dict[str, float]:
         """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
         values: dict[str, float] = {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges()}
-        for log in set(self._logs.values()):
+        for log in self._logs.values():
             for name, value in log.counters().items():
                 if isinstance(value, dict):  # errors by name
                     value = sum(value.values())
@@ -368,7 +368,7 @@ class Engine:
         Raises:
             RequestError: it never will.
         """
-        accepted, log = False, self._logs[conf.data_source.name]
+        accepted, log = False, self._logs[conf.data_source]
         try:
             payload = encode(record)
             if len(payload) > log.record_bytes_max:

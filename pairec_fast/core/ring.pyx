@@ -311,6 +311,21 @@ cdef class Log:
         """The largest payload that is accepted."""
         return self._ring.get().record_bytes_max() - 16
 
+    @property
+    def tail(self) -> int:
+        """Position: the end of all that has been pushed. What `push` has just taken ends at or before it."""
+        return self._ring.get().tail()
+
+    @property
+    def synced(self) -> int:
+        """Position: fdatasync has answered 0 for all before it. Never falls."""
+        return self._ring.get().head()
+
+    @property
+    def delivered(self) -> int:
+        """Position: the far end of the sink has all before it. The disk is its own far end: the same as `synced`."""
+        return self._ring.get().head()
+
     cdef int _check_owned(self, str verb) except -1:
         if not self._ring.get().owned():
             raise PairecError(f"{verb}: this log belongs to the process that opened it, not to a forked child")
