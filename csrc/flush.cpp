@@ -15,6 +15,7 @@ constexpr std::int64_t millisecond = 1'000'000;
 constexpr std::int64_t idle_min = millisecond / 2, idle_max = 10 * millisecond;
 constexpr std::int64_t gather = 2 * millisecond;  // a pause between small blocks, so that they become larger ones
 constexpr std::int64_t backoff_min = 100 * millisecond, backoff_max = 2'000 * millisecond;
+constexpr std::int64_t gap_pause = 100 * millisecond;  // between gaps: one tells all refusals since the last
 constexpr std::size_t marks_max = 4096;
 
 }  // namespace
@@ -83,7 +84,7 @@ void Flusher::run() {
     if (wishes.aborted) break;
     const std::int64_t now = monotonic_ns();
     step(now, wishes);
-    if (wishes.stopping && segment_ == nullptr && ring_.head() == ring_.tail()) {
+    if (wishes.stopping && told_ && segment_ == nullptr && ring_.head() == ring_.tail()) {
       const std::lock_guard lock(mutex_);
       drained_ = true;
       break;
@@ -98,6 +99,11 @@ void Flusher::run() {
 
 void Flusher::step(std::int64_t now, const Wishes& wishes) {
   taken_ = 0;
+  ring_.observe();
+  if (wishes.stopping || now >= gap_at_) {
+    told_ = ring_.report_gaps();
+    if (told_) gap_at_ = now + gap_pause;
+  }
   look(now);
   if (now < retry_at_) return;
   std::uint64_t bytes;
@@ -113,7 +119,7 @@ void Flusher::step(std::int64_t now, const Wishes& wishes) {
   const bool due = unsynced_bytes_ >= sync_bytes_ || now - unsynced_since_ >= options_.sync_ns;
   if (unsynced_bytes_ != 0 && (due || hurry || old || large) && !sync()) return;
   const bool turn = asked && ring_.head() >= wishes.flush_target;
-  const bool last = wishes.stopping && ring_.head() == ring_.tail();
+  const bool last = wishes.stopping && told_ && ring_.head() == ring_.tail();
   if (segment_ != nullptr && unsynced_bytes_ == 0 && (turn || old || large || last)) close_segment();
   if (!turn) return;
   rotate_answered_ = wishes.rotate_wanted;
@@ -164,7 +170,7 @@ std::uint64_t Flusher::drain(std::int64_t now) {
   if (unsynced_bytes_ == 0) unsynced_since_ = now;
   cursor_ = run.end;
   unsynced_bytes_ += run.end - run.begin;
-  unsynced_records_ += run.records;
+  unsynced_records_ += run.records - run.gaps;
   unsynced_payload_ += run.payload_bytes;
   return run.end - run.begin;
 }

@@ -80,6 +80,8 @@ class Flusher {
   std::int64_t segment_since_ = 0, unsynced_since_ = 0, backoff_ns_ = 0, retry_at_ = 0;
   std::int64_t empty_wall_ns_ = 0;  // the ring had nothing at this time
   std::int64_t idle_ns_ = 0;
+  std::int64_t gap_at_ = 0;
+  bool told_ = false;  // no refusal waits for a gap
   std::uint64_t taken_ = 0, sync_bytes_;
   struct Mark {
     std::uint64_t tail;
