@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pairec_fast.config import Config, DataSource
+from pairec_fast.core.ring import is_gap_record
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
@@ -132,9 +133,14 @@ def thinned(count: int, rate: int, request_id: str) -> list[int]:
 def rows(payload: bytes) -> Iterator[dict[str, Any]]:
     """The records of one callback as PAI-Rec logs them: the user's, then one an item (PAIREC 9.4).
 
+    Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
+
     Raises:
         msgspec.DecodeError: `payload` is no record.
     """
+    if is_gap_record(payload):
+        yield {"module": "gap", **msgspec.msgpack.decode(payload)}
+        return
     record = _decode(payload)
     shared = {
         "request_id": record.request_id,
@@ -189,6 +195,7 @@ def _text(value: Any) -> str:
 class Sink(Protocol):
     """A log that is open, whatever is at its far end.
 
+    `try_push` is `push` for one who will ask again: that the log is full is not counted as a drop.
     Positions count bytes pushed. All before `synced` is on disk, or acknowledged; all before `delivered` has arrived.
     """
 
@@ -203,6 +210,7 @@ class Sink(Protocol):
     @property
     def delivered(self) -> int: ...
     def push(self, record: bytes, /) -> bool: ...
+    def try_push(self, record: bytes, /) -> bool: ...
     def flush(self, timeout: float = ...) -> bool: ...
     def close(self, timeout: float = ...) -> bool: ...
     def counters(self) -> dict[str, Any]: ...
@@ -218,9 +226,11 @@ def disk_directories(config: Config, name: str) -> tuple[Path, Path]:
 
 def _open_disk(config: Config, name: str) -> Sink:
     conf = config.log_ring_conf
+    segments, rings = disk_directories(config, name)
     return open_log(
-        *disk_directories(config, name), ring_bytes=conf.ring_bytes, segment_bytes=conf.segment_bytes,
-        segment_seconds=conf.segment_seconds, sync_seconds=conf.sync_milliseconds / 1000,
+        segments, None if conf.durability == "memory" else rings, ring_bytes=conf.ring_bytes,
+        segment_bytes=conf.segment_bytes, segment_seconds=conf.segment_seconds,
+        sync_seconds=conf.sync_milliseconds / 1000,
     )  # fmt: skip
 
 
