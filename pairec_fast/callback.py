@@ -230,7 +230,8 @@ def _open_disk(config: Config, name: str) -> Sink:
     return open_log(
         segments, None if conf.durability == "memory" else rings, ring_bytes=conf.ring_bytes,
         segment_bytes=conf.segment_bytes, segment_seconds=conf.segment_seconds,
-        sync_seconds=conf.sync_milliseconds / 1000,
+        sync_seconds=conf.sync_milliseconds / 1000, retain_bytes=conf.retention_bytes,
+        retain_seconds=conf.retention_seconds, free_bytes_min=conf.free_bytes_min,
     )  # fmt: skip
 
 

@@ -52,6 +52,8 @@ _METRICS = {
     "recovered_records": "recovered_records_total",
     "heartbeat_seconds": "flusher_heartbeat_seconds",
     "fdatasync_count": "fdatasync_seconds_count",
+    "fdatasync_seconds_sum": "fdatasync_seconds_sum",
+    "fdatasync_seconds_max": "fdatasync_seconds_max",
     "flushed_bytes": "segment_bytes_total",
     "segments_closed": "segments_closed_total",
     "segments_removed": "segments_removed_total",

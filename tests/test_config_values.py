@@ -95,6 +95,10 @@ WRONG = r"""
     LogRingConf.BlockMilliseconds: expected a number >= 0.0, got -1.0
 {"LogRingConf": {"BlockMilliseconds": 60000}}
     LogRingConf.BlockMilliseconds: expected a number <= 1000.0, got 60000.0
+{"LogRingConf": {"RetentionBytes": 1000000}}
+    LogRingConf.RetentionBytes: 1000000 is less than SegmentBytes, 134217728: segments would go as soon as closed
+{"LogRingConf": {"FreeBytesMin": -1}}
+    LogRingConf.FreeBytesMin: expected an integer >= 0, got -1
 {"LogRingConf": []}
     LogRingConf: expected an object, got a list of 0
 {"DiskConfs": {"d": {}}}

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +22,7 @@ from pairec_fast.messages import CallbackRequest, RecommendRequest
 from pairec_fast.scene import KINDS
 from tests.test_callback import counts
 from tests.test_metrics import parsed
-from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, ask
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, ROOT, ask
 
 LARGE = LOGGED | {"item_list": [{"item_id": "a", "text": "x" * 4000}]}  # 16 of them fill the smallest ring
 OVERLOADED = {"code": 503, "msg": "overloaded", "request_id": "r1"}
@@ -162,6 +166,25 @@ def test_an_automatic_callback_never_waits_and_what_it_drops_is_counted_by_scene
         assert parsed(engine.metrics.text())["pairec_log_dropped_total" + labels] == 1
 
 
+@pytest.mark.parametrize("seconds", [0, 0.3])
+def test_a_worker_that_drops_is_not_ready_for_a_while(world, seconds):
+    small(world, BlockMilliseconds=0, DroppedSeconds=seconds)
+    with world.engine() as engine:
+        app = App(engine)
+        assert ask(app, "/readyz").body == b"ready"
+        with no_disk(world):
+            fill(engine)
+            answered = ask(app, "/readyz")
+            if seconds:
+                assert answered.status == 503 and answered.headers["retry-after"] == "1"
+                assert answered.body == b"not ready: callbacks were dropped in the last 0.3 s"
+                time.sleep(0.3)
+                answered = ask(app, "/readyz")
+            assert (answered.status, answered.body) == (200, b"ready")
+        assert ask(app, CALLBACK, LOGGED | {"item_list": [{"item_id": "a", "x": "y" * 9000}]}).json["code"] == 400
+        assert ask(app, "/readyz").status == 200, "what the client did wrong is no reason"
+
+
 def test_what_was_refused_can_be_seen_in_the_log(world, capsys):
     from pairec_fast.cli import main
 
@@ -181,6 +204,68 @@ def test_what_was_refused_can_be_seen_in_the_log(world, capsys):
 
 
 # Durability
+
+
+def test_an_answer_that_promises_the_disk_is_sent_when_fdatasync_has_returned(world, tmp_path):
+    """And not before: fdatasync hangs here, while the write itself went through."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to build the fault with")
+    shim, stall = tmp_path / "stall_sync.so", tmp_path / "stall"
+    source = ROOT / "tests" / "native" / "stall_sync.cpp"
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", shim, source], check=True)
+    world.conf["LogRingConf"] |= {"Durability": "synced", "DurabilityMilliseconds": 1000}
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "STALL_WHILE": str(stall), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", STALLED, str(world.write()), str(stall)], env=environment, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["before"] == told["after"] == [200] * 20
+    assert told["fdatasyncs"] < 40, "those who wait together share one"
+    assert told["stalled"] == [503] * 8 and told["stalled_seconds"] >= 1
+    assert told["written"] > 20, "what the hanging call is about is in the file, and yet was not promised"
+    assert told["feeds"] > 10, "recommendations went on"
+    assert told["readiness"].startswith("not ready: log log: the flush thread has not moved for ")
+    assert len(world.records()) == 48, "503 was the unknown outcome: they were written after all"
+
+
+STALLED = """
+import asyncio, json, pathlib, sys, time
+from pairec_fast import Engine
+from pairec_fast.app import App
+from pairec_fast.core import read_segments
+from tests.test_logs import answer, gauge
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED
+
+engine, stall = Engine.from_config(sys.argv[1]), pathlib.Path(sys.argv[2])
+app, told = App(engine), {}
+
+async def callbacks(count):
+    return [status for status, _, _ in await asyncio.gather(*(answer(app, CALLBACK, LOGGED) for _ in range(count)))]
+
+async def main():
+    told["before"] = await callbacks(20)
+    stall.touch()
+    begin = time.monotonic()
+    waiting = asyncio.create_task(callbacks(8))
+    told["feeds"] = 0
+    while not waiting.done():
+        await answer(app, FEED, FIRST)
+        told["feeds"] += 1
+        await asyncio.sleep(0.01)
+    told["stalled"], told["stalled_seconds"] = await waiting, time.monotonic() - begin
+    told["written"] = len(list(read_segments(engine.config.path(engine.config.disk_confs["log"].directory))))
+    await asyncio.sleep(1.5)
+    told["readiness"] = (await answer(app, "/readyz", {}))[2].decode()
+    stall.unlink()
+    told["after"] = await callbacks(20)
+    told["fdatasyncs"] = gauge(engine, "fdatasync_seconds_count")
+
+asyncio.run(main())
+engine.close()
+print(json.dumps(told))
+"""
 
 
 def test_a_durability_that_is_not_reached_in_time_is_an_unknown_outcome(world):

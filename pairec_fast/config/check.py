@@ -49,6 +49,10 @@ def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
     _durabilities_agree(sections, report)
+    kept, one = (getattr(sections.log_ring_conf, name, None) for name in ("retention_bytes", "segment_bytes"))
+    if isinstance(kept, int) and isinstance(one, int) and 0 < kept < one:
+        told = f"{kept} is less than SegmentBytes, {one}: segments would go as soon as closed"
+        report.error(("LogRingConf", "RetentionBytes"), told)
     for section, places in defined.items():
         keys, within = _USES[section]
         used: set[str] = set()

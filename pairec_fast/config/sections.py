@@ -190,6 +190,10 @@ class LogRingConf(Struct, frozen=True, rename="pascal"):
         before it is answered 503, `drop_newest` does not. Of an automatic one the newest is always dropped.
     durability: the promise of an accepted callback, see `pairec_fast.logs`. durability_milliseconds: how long an
         explicit callback waits for it.
+    retention_bytes, retention_seconds: closed segments of a sink are removed beyond this size together or this age, the
+        oldest first; 0 keeps them.
+    free_bytes_min: with less free space on a sink's disk nothing is written, and records wait in the ring; null is
+        1 GiB or, of a smaller disk, 5 % of it; 0 is no mark.
     dropped_seconds: for so long after a callback was dropped the worker is not ready; 0 is never.
     """
 
@@ -202,6 +206,9 @@ class LogRingConf(Struct, frozen=True, rename="pascal"):
     block_milliseconds: Annotated[float, Meta(ge=0, le=1000)] = 2.0
     durability: Literal["memory", "process", "synced", "delivered"] = "process"
     durability_milliseconds: Positive = 2000
+    retention_bytes: Count = 0
+    retention_seconds: Count = 0
+    free_bytes_min: Count | None = None
     dropped_seconds: Annotated[float, Meta(ge=0)] = 10.0
 
 

@@ -114,10 +114,12 @@ cdef extern from "flush.hpp" namespace "pairec" nogil:
         string directory, sink
         uint32_t slot
         uint64_t rotate_bytes
-        int64_t rotate_ns, sync_ns
+        int64_t rotate_ns, sync_ns, retain_ns
+        uint64_t retain_bytes, free_bytes_min
     cdef cppclass FlushCounters:
-        atomic_u64 records, bytes, segments
-        atomic_i64 oldest_ns
+        atomic_u64 records, bytes, segments, removed, removed_bytes
+        atomic_u64 free_bytes, low_water, low_water_times, syncs, sync_sum_ns, sync_most_ns
+        atomic_i64 oldest_ns, hole_ns, heartbeat_ns
         ErrorCounts errors
     cdef cppclass Flusher:
         Flusher(CRing&, FlushOptions) except +raise_log_error

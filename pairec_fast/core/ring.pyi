@@ -29,6 +29,9 @@ class Log:
         rotate_bytes: int = ...,
         rotate_seconds: float = 60.0,
         sync_seconds: float = 0.05,
+        retain_bytes: int = 0,
+        retain_seconds: float = 0.0,
+        free_bytes_min: int | None = 0,
     ) -> None: ...
     def __enter__(self) -> Log: ...
     def __exit__(

@@ -66,6 +66,11 @@ cdef uint64_t checked_capacity(object capacity) except 0:
     return capacity
 
 
+cdef double age(int64_t since):
+    """Seconds since a monotonic time, of which 0 means never."""
+    return max(0, monotonic_ns() - since) / 1e9 if since else 0.0
+
+
 cdef dict ring_counters(CRing* ring):
     cdef const RingCounters* c = &ring.counters()
     return {
@@ -186,6 +191,10 @@ cdef class Log:
         sink: first part of segment names, letters, digits and underscores.
         rotate_bytes, rotate_seconds: a segment is closed at this size or age, whichever comes first.
         sync_seconds: a written block waits at most so long for its fdatasync to begin; polling adds up to 10 ms.
+        retain_bytes, retain_seconds: closed segments of this directory and sink, of whichever log, are removed beyond
+            this size together or this age of their last write, the oldest first; 0 keeps them.
+        free_bytes_min: with less free space nothing is written until there is more or the log is closed; records wait
+            in the ring. 0 is no mark, None 1 GiB or, of a smaller disk, 5 % of it.
 
     A forked child cannot use it: every push there is refused.
 
@@ -196,7 +205,7 @@ cdef class Log:
     """
 
     def __cinit__(self, directory, ring_path, *, capacity=64 << 20, slot=0, sink="log", rotate_bytes=128 << 20,
-                  rotate_seconds=60.0, sync_seconds=0.05):
+                  rotate_seconds=60.0, sync_seconds=0.05, retain_bytes=0, retain_seconds=0.0, free_bytes_min=0):
         cdef FlushOptions options
         cdef Recovery recovery
         cdef bint in_memory = ring_path is None
@@ -210,6 +219,13 @@ cdef class Log:
         options.rotate_bytes = rotate_bytes
         options.rotate_ns = nanoseconds("rotate_seconds", rotate_seconds)
         options.sync_ns = nanoseconds("sync_seconds", sync_seconds)
+        if not 0 <= retain_bytes < 1 << 63:
+            raise ValueError(f"retain_bytes must be 0 to {(1 << 63) - 1}, got {retain_bytes}")
+        options.retain_bytes = retain_bytes
+        options.retain_ns = nanoseconds("retain_seconds", retain_seconds)
+        if free_bytes_min is not None and not 0 <= free_bytes_min < 1 << 63:
+            raise ValueError(f"free_bytes_min must be 0 to {(1 << 63) - 1}, or None, got {free_bytes_min}")
+        options.free_bytes_min = <uint64_t> -1 if free_bytes_min is None else free_bytes_min
         check_sink(options.sink)
         with nogil:
             make_directory(options.directory)
@@ -301,6 +317,10 @@ cdef class Log:
         (payload) are on disk as far as fdatasync can tell. `segments_closed`,
         `errors` (errno name -> count), `used_bytes` of the ring, `recovered_records`, and `oldest_unsynced_seconds`,
         the age of the oldest record not yet on disk (0.0 if none; up to 10 ms too small, more behind a slow disk call).
+        `heartbeat_seconds` since the flush thread last looked around, `hole_age_seconds` of the push that has not
+        returned and holds up what is behind it (0.0 if none). `fdatasync_count`, `fdatasync_seconds_sum` and `_max`.
+        `segments_removed` and `removed_bytes` by retention. With a mark: `free_bytes` of the disk, `low_water` 1 while
+        there are fewer than `free_bytes_min`, `low_water_times` that this began.
         """
         cdef const FlushCounters* c = &self._flusher.get().counters()
         cdef int64_t oldest = c.oldest_ns.load()
@@ -317,7 +337,17 @@ cdef class Log:
             for code in range(c.errors.size()) if c.errors[code].load()
         }
         counts["recovered_records"] = self.recovered["records"]
-        counts["oldest_unsynced_seconds"] = (monotonic_ns() - oldest) / 1e9 if oldest else 0.0
+        counts["oldest_unsynced_seconds"] = age(oldest)
+        counts["hole_age_seconds"] = age(c.hole_ns.load())
+        counts["heartbeat_seconds"] = 0.0 if self._closed else age(c.heartbeat_ns.load())
+        counts["fdatasync_count"] = c.syncs.load()
+        counts["fdatasync_seconds_sum"] = c.sync_sum_ns.load() / 1e9
+        counts["fdatasync_seconds_max"] = c.sync_most_ns.load() / 1e9
+        counts["segments_removed"] = c.removed.load()
+        counts["removed_bytes"] = c.removed_bytes.load()
+        counts["free_bytes"] = c.free_bytes.load()
+        counts["low_water"] = c.low_water.load()
+        counts["low_water_times"] = c.low_water_times.load()
         return counts
 
     @property

@@ -34,6 +34,9 @@ def open_log(
     segment_bytes: int,
     segment_seconds: float,
     sync_seconds: float,
+    retain_bytes: int = 0,
+    retain_seconds: float = 0,
+    free_bytes_min: int | None = None,
 ) -> Log:
     """A log on the first ring that no living worker owns; what its last owner left is written out first.
 
@@ -46,7 +49,8 @@ def open_log(
     segments.mkdir(mode=0o700, parents=True, exist_ok=True)
     options: dict[str, Any] = {
         "capacity": ring_bytes, "rotate_bytes": segment_bytes, "rotate_seconds": segment_seconds,
-        "sync_seconds": sync_seconds,
+        "sync_seconds": sync_seconds, "retain_bytes": retain_bytes, "retain_seconds": retain_seconds,
+        "free_bytes_min": free_bytes_min,
     }  # fmt: skip
     if rings is None:
         return Log(segments, None, **options)
