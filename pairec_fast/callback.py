@@ -25,7 +25,13 @@ MODEL_TEXTS = ("raw_features", "generate_features", "context_features")
 
 
 class Record(msgspec.Struct, array_like=True):
-    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text."""
+    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text.
+
+    For replaying what other rules would have shown: `positions` are the items' places in the list that was answered, or
+    that the callback sent, from 0; an automatic callback's items have the `score` they were ordered by. `fingerprint`
+    is the snapshot they come from, `experiment_id` what the answer said. Nothing here orders at random, so there is no
+    propensity: an order that is drawn must add it, behind the last field.
+    """
 
     scene: str
     request_id: str
@@ -36,6 +42,7 @@ class Record(msgspec.Struct, array_like=True):
     items: list[dict[str, Any]]
     experiment_id: str = ""
     fingerprint: str = ""
+    positions: list[int] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -6,10 +6,12 @@ import json
 import math
 import time
 
+import msgspec
 import pytest
 
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
+from pairec_fast.core import read_segments
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
 from tests.test_metrics import parsed
@@ -397,6 +399,29 @@ def test_an_automatic_callback_too_large_for_the_log_is_dropped_and_counted(worl
         assert len(engine.recommend(FIRST | {"features": {"x": "y" * 100_000}}).items) == 3
         assert counts(engine) == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
     assert world.records() == []
+
+
+def test_a_record_says_where_its_items_stood_and_what_they_scored(world):
+    """Of a thinned callback the places in the log are not those the user saw."""
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.callback |= {"ItemSize": 20, "ItemSizeRate": 25}
+    with world.engine() as engine:
+        answered = engine.recommend(FIRST | {"size": 40, "request_id": "r1"}).items
+        assert engine.callback(LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(30)]})
+        fingerprint = engine.snapshot.fingerprint
+    decode = msgspec.msgpack.Decoder(Record).decode
+    automatic, explicit = (decode(payload) for payload, _, _ in read_segments(world.log))
+    assert len(automatic.positions) == len(automatic.items) == 5 and automatic.positions == thinned(20, 25, "r1")
+    for place, item in zip(automatic.positions, automatic.items, strict=True):
+        assert (item["item_id"], item["score"]) == (answered[place].item_id, answered[place].score)
+    assert explicit.positions == list(range(20))
+    assert automatic.fingerprint == explicit.fingerprint == fingerprint and automatic.experiment_id == ""
+
+
+def test_a_record_from_before_positions_can_be_read(world):
+    old = msgspec.msgpack.encode(["s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "", "f"])
+    assert [row["module"] for row in rows(old)] == ["user", "item"]
+    assert msgspec.msgpack.decode(old, type=Record).positions == []
 
 
 def test_recall_with_enough_items_is_logged_and_one_with_fewer_is_not(world):
