@@ -40,7 +40,11 @@ HOLE_SECONDS = 5.0  # a push that has not returned for longer holds up all behin
 # What a log counts -> its metric. What is not named here is `log_` and its name.
 _METRICS = {
     "delivered": "log_delivered_total",
+    "delivered_records": "log_delivered_total",
+    "ring_records": "log_in_ring",
+    "spill_records": "log_in_spill",
     "dead_letter": "log_dead_letter_total",
+    "dead_records": "log_dead_letter_total",
     "used_bytes": "ring_used_bytes",
     "high_water_bytes": "ring_high_water_bytes",
     "hole_age_seconds": "ring_hole_age_seconds",
@@ -156,13 +160,11 @@ class Logs:
     def gauges(self) -> dict[str, float]:
         """The logs' own figures: summed over the logs, of ages the highest."""
         values: dict[str, float] = {}
-        for log in self._logs.values():
+        for source, log in self._logs.items():
             for name, value in log.counters().items():
                 if name in _SAME:
                     continue
-                parts = (
-                    _labelled(name, value) if isinstance(value, dict) else {_METRICS.get(name, f"log_{name}"): value}
-                )
+                parts = _metrics(source.type, name, value)
                 highest = name.endswith(("_seconds", "_max"))
                 for metric, part in parts.items():
                     before = values.get(metric, 0)
@@ -190,10 +192,15 @@ class Logs:
             log.close(timeout)
 
 
-def _labelled(name: str, values: dict[str, float]) -> dict[str, float]:
-    """The metrics of a counter that is split by kind: errors by their errno, anything else by a code."""
-    metric, label = ("segment_errors_total", "errno") if name == "errors" else (f"log_{name}", "code")
-    return {f'{metric}{{{label}="{kind}"}}': value for kind, value in values.items()}
+def _metrics(kind: str, name: str, value: Any) -> dict[str, float]:
+    """The metric of a sink's counter; of one that is split by kind, or is a word, one for each with a label."""
+    if isinstance(value, str):
+        return {f'log_{name}{{{name}="{value}"}}': 1}
+    if not isinstance(value, dict):
+        return {_METRICS.get(name, f"log_{name}"): value}
+    disk = name == "disk_errors" or (kind == "disk" and name == "errors")
+    metric, label = ("segment_errors_total", "errno") if disk else (f"{kind}_{name}_total", "code")
+    return {f'{metric}{{{label}="{code}"}}': count for code, count in value.items()}
 
 
 def finish(waits: Waits[T]) -> T:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from pairec_fast.app import App
-from pairec_fast.config import Config
+from pairec_fast.config import Config, DataSource
 from pairec_fast.core.ring import read_segments
 from pairec_fast.errors import ConfigError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
@@ -201,6 +202,22 @@ def test_what_was_refused_can_be_seen_in_the_log(world, capsys):
     reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(report["dropped"] for report in reports) == 2
     assert sum(report["records"] for report in reports) == taken
+
+
+def test_errors_of_the_disk_are_shown_by_their_name_and_words_as_labels(world):
+    with world.engine() as engine:
+        with no_disk(world):
+            assert engine.callback(LOGGED)
+            (log,) = engine.logs._logs.values()
+            assert not log.flush(0.3)
+            assert gauge(engine, 'segment_errors_total{errno="ENOENT"}') >= 1
+            assert gauge(engine, "log_oldest_unsynced_seconds") > 0.2 and gauge(engine, "ring_used_bytes") > 0
+        source = DataSource("log", "kafka")
+        states = {"state": "spill", "errors": {"_TIMED_OUT": 2}, "spill_records": 3, "disk_errors": {"EIO": 1}}
+        engine.logs._logs[source] = SimpleNamespace(counters=lambda: states, close=lambda timeout: True)
+        assert gauge(engine, 'log_state{state="spill"}') == 1 and gauge(engine, "log_in_spill") == 3
+        assert gauge(engine, 'kafka_errors_total{code="_TIMED_OUT"}') == 2
+        assert gauge(engine, 'segment_errors_total{errno="EIO"}') == 1
 
 
 # Durability

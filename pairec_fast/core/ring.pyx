@@ -22,7 +22,7 @@ import os
 from pairec_fast.errors import PairecError
 
 
-cdef bint push_to(CRing* ring, object record, bint last) except -1:
+cdef bint push_to(CRing* ring, object record, bint last=True) except -1:
     """One call without the GIL. `bytes` costs no buffer protocol. Only the `last` refusal of a record is counted."""
     cdef Py_buffer view
     cdef const void* data
@@ -130,7 +130,7 @@ cdef class Ring:
 
     def push(self, record) -> bool:
         """Copy `record` (bytes-like, contiguous) into the ring. False if it is refused: `counters` says why."""
-        return push_to(self._ring.get(), record, True)
+        return push_to(self._ring.get(), record)
 
     def pop(self, bytes_max=1 << 20) -> list:
         """The oldest records as `(position, payload)`, up to `bytes_max` bytes but at least one, and free their space.
@@ -266,7 +266,7 @@ cdef class Log:
         Raises:
             TypeError: not bytes-like.
         """
-        return push_to(self._ring.get(), record, True)
+        return push_to(self._ring.get(), record)
 
     def try_push(self, record) -> bool:
         """`push` for one who asks again: that the ring is full is not counted, and makes no gap."""
