@@ -20,15 +20,21 @@ unknown to its sender: the record may well be written later, and a repeat of it 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import threading
 import time
+import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from pairec_fast.callback import Sink, open_logs
-from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.callback import Sink, log_directories, open_logs
+from pairec_fast.config import CallBackConfig, Config, DataSource
 from pairec_fast.errors import RequestError
 from pairec_fast.metrics import Metrics
+from pairec_fast.sink.disk import Adopter
+
+log = logging.getLogger("pairec_fast")
 
 T = TypeVar("T")
 Waits = Generator[float, None, T]  # yields how many seconds to wait before it is asked again; its value is the outcome
@@ -81,7 +87,13 @@ class Logs:
         self._conf, self._metrics, self._pid = config.log_ring_conf, metrics, os.getpid()
         self._closed = False
         self._dropped_at = -float("inf")
-        self._logs: dict[Any, Sink] = open_logs(config)
+        self._logs: dict[DataSource, Sink] = open_logs(config)
+        self._adopted, self._stop = 0, threading.Event()
+        seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
+        adopters = [Adopter(*places, seconds) for places in log_directories(config).values()]
+        if adopters:
+            arguments = itself, self._stop, adopters, min(seconds / 4, 2.0)
+            threading.Thread(target=_adopt, args=arguments, name="pairec-adopt", daemon=True).start()
 
     def put(self, conf: CallBackConfig, source: str, scene: str, payload: bytes, items: int, kept: int) -> Waits[bool]:
         """Into the log of `conf`; False if it is refused, or its durability is unknown.
@@ -169,6 +181,7 @@ class Logs:
                 for metric, part in parts.items():
                     before = values.get(metric, 0)
                     values[metric] = max(before, part) if highest else before + part
+        values["adopted_records_total"] = self._adopted
         return values
 
     def problems(self) -> tuple[list[str], list[str]]:
@@ -188,8 +201,23 @@ class Logs:
 
     def close(self, timeout: float) -> None:
         self._closed = True
+        self._stop.set()
         for log in self._logs.values():
             log.close(timeout)
+
+
+def _adopt(itself: weakref.ref[Logs], stop: threading.Event, adopters: list[Adopter], pause: float) -> None:
+    """The thread that looks after dead workers' rings, until the logs are closed or nobody holds them."""
+    while not stop.wait(pause) and itself() is not None:
+        for adopter in adopters:
+            try:
+                records = adopter.look(time.monotonic())
+            except OSError as error:
+                log.error("a dead worker's ring cannot be written out yet: %s", error)
+                continue
+            logs = itself()
+            if records and logs is not None:
+                logs._adopted += records
 
 
 def _metrics(kind: str, name: str, value: Any) -> dict[str, float]:

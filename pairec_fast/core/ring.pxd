@@ -69,6 +69,7 @@ cdef extern from "ring.hpp" namespace "pairec" nogil:
     uint64_t c_record_bytes "pairec::record_bytes"(uint64_t)
     bool is_gap(const unsigned char*, size_t)
     uint64_t gap_dropped(const unsigned char*, size_t)
+    bool c_ring_has_owner "pairec::ring_has_owner"(const string&) except +raise_log_error
     cdef cppclass CRing "pairec::Ring":
         CPush push(const void*, size_t)
         CPush offer(const void*, size_t)

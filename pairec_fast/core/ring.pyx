@@ -413,6 +413,15 @@ def recover(directory, ring_path, *, sink="log", slot=0) -> dict:
     return {"state": state, **answer}
 
 
+def ring_has_owner(path) -> bool:
+    """Whether a living process owns the ring file. Says so of this moment, and takes no lock.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return c_ring_has_owner(encoded(path))
+
+
 cdef class _Records:
     cdef unique_ptr[DirectoryReader] _reader
     cdef bint _gaps
