@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import pytest
 
 from pairec_fast.app import App
+from pairec_fast.callback import invoked
 from pairec_fast.config import Config, DataSource
-from pairec_fast.core.ring import read_segments
-from pairec_fast.errors import ConfigError
+from pairec_fast.core.ring import read_segments, recover
+from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
 from pairec_fast.scene import KINDS
 from tests.test_callback import counts
@@ -218,6 +219,52 @@ def test_errors_of_the_disk_are_shown_by_their_name_and_words_as_labels(world):
         assert gauge(engine, 'log_state{state="spill"}') == 1 and gauge(engine, "log_in_spill") == 3
         assert gauge(engine, 'kafka_errors_total{code="_TIMED_OUT"}') == 2
         assert gauge(engine, 'segment_errors_total{errno="EIO"}') == 1
+
+
+def test_the_counting_law_holds_after_every_kind_of_traffic(world, tmp_path):
+    """Checked by `counts`; what is in the ring, by what a recovery of a copy of its file finds."""
+    small(world, BlockMilliseconds=1)
+    world.scene["default"] |= {"AutoInvokeCallBack": True, "AutoInvokeCallBackRate": 50}
+    world.callback |= {"ItemSize": 20, "ItemSizeRate": 30}
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    engine = world.engine()
+    app = App(engine)
+
+    def traffic(size: int = 10) -> None:
+        for number in range(20):
+            _, after = engine.feed(RecommendRequest(**FIRST | {"size": size, "request_id": f"a{number}"}))
+            after()
+            ask(app, CALLBACK, LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(30)]})
+        counts(engine)
+
+    with no_disk(world):
+        for _ in range(2):
+            traffic()
+            while engine.callback(LARGE):
+                pass
+            assert ask(app, CALLBACK, LOGGED | {"item_list": [{"item_id": "a", "x": "y" * 9000}]}).json["code"] == 400
+            with pytest.raises(RequestError):
+                engine.callback(CallbackRequest(**LOGGED | {"features": deep}))
+            ask(app, CALLBACK, "{")
+            ask(app, CALLBACK, LOGGED | {"scene_id": "other"})
+            totals = counts(engine, "log")
+        (ring,) = world.folder.glob("ring/*/*.ring")
+        shutil.copy(ring, tmp_path / "copy")
+        found = recover(tmp_path / "segments", tmp_path / "copy")["records"]
+        assert gauge(engine, "log_in_ring") == found == totals["accepted"] and totals["sampled_out"] > 10
+    _, after = engine.feed(RecommendRequest(**FIRST, debug=True, request_id="a0"))
+    traffic()
+    engine.close()
+    after()
+    metrics, totals = parsed(engine.metrics.text(engine.gauges())), counts(engine, "log")
+    assert metrics["pairec_log_in_ring"] == 0
+    assert metrics["pairec_log_delivered_total"] == totals["accepted"] == len(world.records())
+    dropped = {key.split('reason="')[1][:-2] for key in metrics if key.startswith("pairec_log_dropped_total")}
+    assert dropped == {"full", "too_large", "invalid", *(["closed"] if invoked("a0", 50) else [])}
+    sources = {key.split('"')[1] for key in metrics if key.startswith("pairec_log_offered_total")}
+    assert sources == {"explicit", "automatic"}
 
 
 # Durability
