@@ -140,7 +140,8 @@ def thinned(count: int, rate: int, request_id: str) -> list[int]:
 def rows(payload: bytes) -> Iterator[dict[str, Any]]:
     """The records of one callback as PAI-Rec logs them: the user's, then one an item (PAIREC 9.4).
 
-    Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
+    Behind PAI-Rec's columns, where the record has them: of the user `experiment_id` and `fingerprint`, of each item its
+    `position`. Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
 
     Raises:
         msgspec.DecodeError: `payload` is no record.
@@ -160,8 +161,9 @@ def rows(payload: bytes) -> Iterator[dict[str, Any]]:
         "user_features": go_json(numeric_form({**without_empty(record.features), "uid": record.uid})),
         "request_info": go_json(record.request_info),
         "module": "user",
+        **{name: text for name in ("experiment_id", "fingerprint") if (text := getattr(record, name))},
     }
-    for item in record.items:
+    for place, item in enumerate(record.items):
         properties = {key: value for key, value in item.items() if key != "item_id"}
         texts = {name: _text(properties.pop(name, "")) for name in MODEL_TEXTS}
         yield {
@@ -170,6 +172,7 @@ def rows(payload: bytes) -> Iterator[dict[str, Any]]:
             "item_id": item["item_id"],
             **texts,
             "item_features": go_json(properties),
+            **({"position": record.positions[place]} if place < len(record.positions) else {}),
         }
 
 

@@ -127,6 +127,17 @@ def test_the_record_of_the_documented_example():
     assert (user["module"], item["module"], item["raw_features"]) == ("user", "item", "")
 
 
+def test_what_a_replay_needs_stands_behind_the_columns_of_pairec_and_only_where_it_is_known():
+    known = Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}, {"item_id": "b"}], "e1", "f", [3, 0])
+    user, *items = rows(encode(known))
+    assert list(user) == [*USER, "experiment_id", "fingerprint"]
+    assert (user["experiment_id"], user["fingerprint"]) == ("e1", "f")
+    assert [list(item) for item in items] == [[*ITEM, "position"]] * 2
+    assert [item["position"] for item in items] == [3, 0]
+    without = list(rows(encode(Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}]))))
+    assert [list(row) for row in without] == [USER, ITEM]
+
+
 def test_model_texts_are_fields_of_their_own_and_everything_else_is_a_feature():
     item = {"item_id": "a", "raw_features": "x", "generate_features": 5, "z": 20.0, "a": "<b>", "n": None}
     _, row = written([item])
@@ -197,7 +208,8 @@ def test_an_explicit_callback_leaves_the_user_and_then_its_items_in_order(world)
         assert ask(App(engine), CALLBACK, request).json == {"code": 200, "msg": "success", "request_id": "r1"}
         assert counts(engine)["accepted"] == 5
     ((user, *items),) = world.records()
-    assert list(user) == USER and [list(item) for item in items] == [ITEM] * 5
+    assert list(user) == [*USER, "fingerprint"] and [list(item) for item in items] == [[*ITEM, "position"]] * 5
+    assert user["fingerprint"] and [item["position"] for item in items] == list(range(5))
     assert user["user_features"] == '{"age":7,"n":["1152921504606846976"],"uid":"u00042","x":1,"y":5}'
     assert user["request_info"] == '{"a":"\\u003c","b":1}'
     assert [item["item_id"] for item in items] == ids
@@ -420,7 +432,7 @@ def test_a_record_says_where_its_items_stood_and_what_they_scored(world):
 
 def test_a_record_from_before_positions_can_be_read(world):
     old = msgspec.msgpack.encode(["s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "", "f"])
-    assert [row["module"] for row in rows(old)] == ["user", "item"]
+    assert [list(row) for row in rows(old)] == [[*USER, "fingerprint"], ITEM]
     assert msgspec.msgpack.decode(old, type=Record).positions == []
 
 
