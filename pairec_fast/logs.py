@@ -39,7 +39,7 @@ log = logging.getLogger("pairec_fast")
 T = TypeVar("T")
 Waits = Generator[float, None, T]  # yields how many seconds to wait before it is asked again; its value is the outcome
 
-BLOCK_PAUSE, LEVEL_PAUSE = 0.0005, 0.001  # seconds
+PAUSE = 0.001  # seconds: uvloop's timers count whole milliseconds, and anything less would spin
 HEARTBEAT_SECONDS = 2.0  # a flush thread that has not moved for longer is stuck
 HOLE_SECONDS = 5.0  # a push that has not returned for longer holds up all behind it
 
@@ -131,8 +131,8 @@ class Logs:
             return True
         deadline = time.monotonic() + self._conf.block_milliseconds / 1000
         self._hurry(log)
-        while (left := deadline - time.monotonic()) > 0:
-            yield min(BLOCK_PAUSE, left)
+        while deadline - time.monotonic() > PAUSE / 2:
+            yield PAUSE
             if log.try_push(payload):
                 return True
         return log.push(payload)  # the last time, so that its refusal counts
@@ -145,7 +145,7 @@ class Logs:
             if time.monotonic() >= deadline:
                 self._metrics.count("log_unconfirmed_total", scene=scene)
                 return False
-            yield LEVEL_PAUSE
+            yield PAUSE
         return True
 
     def _hurry(self, log: Sink) -> None:
