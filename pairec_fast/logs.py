@@ -200,10 +200,14 @@ class Logs:
         return failing, degraded
 
     def close(self, timeout: float) -> None:
+        """Close all at once: `timeout` bounds the whole, however many there are and whichever hangs."""
         self._closed = True
         self._stop.set()
-        for log in self._logs.values():
-            log.close(timeout)
+        closing = [threading.Thread(target=log.close, args=(timeout,)) for log in self._logs.values()]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
 
 
 def _adopt(itself: weakref.ref[Logs], stop: threading.Event, adopters: list[Adopter], pause: float) -> None:
