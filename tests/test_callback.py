@@ -6,12 +6,14 @@ import json
 import math
 import time
 
+import msgspec
 import pytest
 
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
+from pairec_fast.core import read_segments
 from pairec_fast.errors import NotReadyError, RequestError
-from pairec_fast.messages import RecommendRequest
+from pairec_fast.messages import CallbackRequest, RecommendRequest
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
 
@@ -25,15 +27,29 @@ def written(items=(), **fields):
     return list(rows(encode(record)))
 
 
-def counts(engine) -> dict[str, float]:
-    """Items offered, sampled out, accepted and dropped so far."""
-    totals = dict.fromkeys(("offered", "sampled_out", "accepted", "dropped"), 0.0)
-    for key, value in parsed(engine.metrics.text()).items():
-        for name in totals:
-            if key.startswith(f"pairec_log_{name}_total"):
-                totals[name] += value
-    assert totals["offered"] == totals["sampled_out"] + totals["accepted"] + totals["dropped"]
-    return totals
+OUTCOMES = ("offered", "sampled_out", "accepted", "dropped")
+
+
+def counts(engine, prefix="log_items") -> dict[str, float]:
+    """Items, or with prefix `log` callbacks, offered, sampled out, accepted and dropped so far.
+
+    Every test that asks also checks the counting law, of items and of callbacks, and of the latter to their end.
+    """
+    metrics = parsed(engine.metrics.text(engine.gauges()))
+    totals = {
+        unit: {
+            name: sum(value for key, value in metrics.items() if key.startswith(f"pairec_{unit}_{name}_total"))
+            for name in OUTCOMES
+        }
+        for unit in ("log", "log_items")
+    }
+    for unit, of in totals.items():
+        assert of["offered"] == of["sampled_out"] + of["accepted"] + of["dropped"], (unit, of)
+    ends = ("delivered_total", "in_spill", "in_ring", "dead_letter_total")
+    assert totals["log"]["accepted"] == sum(metrics[f"pairec_log_{name}"] for name in ends)
+    reasons = {key.split('reason="')[1].split('"')[0] for key in metrics if key.startswith("pairec_log_dropped_total")}
+    assert reasons <= {"full", "too_large", "closed", "invalid"}
+    return totals[prefix]
 
 
 # Sampling
@@ -66,6 +82,19 @@ def test_samples_are_repeatable_and_uniform():
         assert hits / 40 == pytest.approx(rate, abs=4 * math.sqrt(rate * (100 - rate) / 4000))
 
 
+def test_what_is_kept_of_a_callback_does_not_depend_on_why_it_ran():
+    """One draw for both would start every sample of a low rate near the front."""
+    ran = [request for number in range(20_000) if invoked(request := f"request {number}", 10)]
+    starts = [thinned(100, 10, request)[0] for request in ran]
+    for place in range(10):
+        assert starts.count(place) == pytest.approx(len(ran) / 10, abs=5 * math.sqrt(len(ran) * 0.09))
+
+
+@pytest.mark.parametrize("request_id", ["", "r" * 100_000, "\ud800", "\0", "é" * 50], ids=ascii)
+def test_any_request_id_can_be_drawn_for(request_id):
+    assert 0 <= draw(request_id, "invoke") < 1 and len(thinned(10, 50, request_id)) == 5
+
+
 # Records
 
 
@@ -96,6 +125,17 @@ def test_the_record_of_the_documented_example():
     assert user["request_info"] == "{}" and item["item_features"] == "{}"
     assert list(user) == USER and list(item) == ITEM
     assert (user["module"], item["module"], item["raw_features"]) == ("user", "item", "")
+
+
+def test_what_a_replay_needs_stands_behind_the_columns_of_pairec_and_only_where_it_is_known():
+    known = Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}, {"item_id": "b"}], "e1", "f", [3, 0])
+    user, *items = rows(encode(known))
+    assert list(user) == [*USER, "experiment_id", "fingerprint"]
+    assert (user["experiment_id"], user["fingerprint"]) == ("e1", "f")
+    assert [list(item) for item in items] == [[*ITEM, "position"]] * 2
+    assert [item["position"] for item in items] == [3, 0]
+    without = list(rows(encode(Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}]))))
+    assert [list(row) for row in without] == [USER, ITEM]
 
 
 def test_model_texts_are_fields_of_their_own_and_everything_else_is_a_feature():
@@ -168,7 +208,8 @@ def test_an_explicit_callback_leaves_the_user_and_then_its_items_in_order(world)
         assert ask(App(engine), CALLBACK, request).json == {"code": 200, "msg": "success", "request_id": "r1"}
         assert counts(engine)["accepted"] == 5
     ((user, *items),) = world.records()
-    assert list(user) == USER and [list(item) for item in items] == [ITEM] * 5
+    assert list(user) == [*USER, "fingerprint"] and [list(item) for item in items] == [[*ITEM, "position"]] * 5
+    assert user["fingerprint"] and [item["position"] for item in items] == list(range(5))
     assert user["user_features"] == '{"age":7,"n":["1152921504606846976"],"uid":"u00042","x":1,"y":5}'
     assert user["request_info"] == '{"a":"\\u003c","b":1}'
     assert [item["item_id"] for item in items] == ids
@@ -258,6 +299,20 @@ def test_a_full_ring_refuses_and_what_was_accepted_is_there_once(world):
     assert [record[0]["request_id"] for record in world.records()] == acknowledged
 
 
+def test_a_callback_that_cannot_be_encoded_is_refused_and_counted_as_invalid(world):
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    with world.engine() as engine:
+        for part in ({"features": deep}, {"request_info": deep}, {"item_list": [{"item_id": "a", "x": deep}]}):
+            with pytest.raises(RequestError, match="exceeded max depth"):
+                engine.callback(CallbackRequest(**(LOGGED | part)))
+        assert counts(engine, "log") == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
+        labels = '{source="explicit",scene="home_feed",reason="invalid"}'
+        assert parsed(engine.metrics.text())["pairec_log_dropped_total" + labels] == 3
+    assert world.records() == []
+
+
 def test_a_callback_that_the_log_could_never_take_is_refused_for_good(world):
     world.conf["LogRingConf"]["RingBytes"] = 1 << 16
     with world.engine() as engine:
@@ -280,6 +335,14 @@ def test_a_closed_engine_logs_no_more_and_says_so(world):
     after()
     assert counts(engine) == {"offered": 4, "sampled_out": 0, "accepted": 1, "dropped": 3}
     assert len(world.records()) == 1
+
+
+def test_a_disk_sink_that_two_scenes_share_is_one_log(world):
+    world.conf["CallBackConfs"]["other"] = world.callback
+    with world.engine() as engine:
+        assert engine.callback(LOGGED) and engine.callback(LOGGED | {"scene_id": "other"})
+    assert [record[0]["scene"] for record in world.records()] == ["home_feed", "other"]
+    assert len(list((world.folder / "ring").glob("*/*.ring"))) == 1
 
 
 # The automatic callback
@@ -348,6 +411,29 @@ def test_an_automatic_callback_too_large_for_the_log_is_dropped_and_counted(worl
         assert len(engine.recommend(FIRST | {"features": {"x": "y" * 100_000}}).items) == 3
         assert counts(engine) == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
     assert world.records() == []
+
+
+def test_a_record_says_where_its_items_stood_and_what_they_scored(world):
+    """Of a thinned callback the places in the log are not those the user saw."""
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.callback |= {"ItemSize": 20, "ItemSizeRate": 25}
+    with world.engine() as engine:
+        answered = engine.recommend(FIRST | {"size": 40, "request_id": "r1"}).items
+        assert engine.callback(LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(30)]})
+        fingerprint = engine.snapshot.fingerprint
+    decode = msgspec.msgpack.Decoder(Record).decode
+    automatic, explicit = (decode(payload) for payload, _, _ in read_segments(world.log))
+    assert len(automatic.positions) == len(automatic.items) == 5 and automatic.positions == thinned(20, 25, "r1")
+    for place, item in zip(automatic.positions, automatic.items, strict=True):
+        assert (item["item_id"], item["score"]) == (answered[place].item_id, answered[place].score)
+    assert explicit.positions == list(range(20))
+    assert automatic.fingerprint == explicit.fingerprint == fingerprint and automatic.experiment_id == ""
+
+
+def test_a_record_from_before_positions_can_be_read(world):
+    old = msgspec.msgpack.encode(["s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "", "f"])
+    assert [list(row) for row in rows(old)] == [[*USER, "fingerprint"], ITEM]
+    assert msgspec.msgpack.decode(old, type=Record).positions == []
 
 
 def test_recall_with_enough_items_is_logged_and_one_with_fewer_is_not(world):

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from pairec_fast.core import Log, recover
+from pairec_fast.core.ring import ring_has_owner
 from pairec_fast.errors import PairecError
 
 SLOTS_MAX = 256  # rings of one directory
+RING_PAGE = 4096  # bytes, csrc/ring.hpp
 
 
 def ring_directory(segments: Path) -> Path:
@@ -26,23 +29,72 @@ def ring_directory(segments: Path) -> Path:
 
 
 def open_log(
-    segments: Path, rings: Path, *, ring_bytes: int, segment_bytes: int, segment_seconds: float, sync_seconds: float
+    segments: Path,
+    rings: Path | None,
+    *,
+    ring_bytes: int,
+    segment_bytes: int,
+    segment_seconds: float,
+    sync_seconds: float,
+    retain_bytes: int = 0,
+    retain_seconds: float = 0,
+    free_bytes_min: int | None = None,
 ) -> Log:
     """A log on the first ring that no living worker owns; what its last owner left is written out first.
+
+    Without `rings` it is in memory, and what was not flushed dies with the worker.
 
     Raises:
         PairecError: no ring is free.
         OSError: a file or directory cannot be made.
     """
     segments.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options: dict[str, Any] = {
+        "capacity": ring_bytes, "rotate_bytes": segment_bytes, "rotate_seconds": segment_seconds,
+        "sync_seconds": sync_seconds, "retain_bytes": retain_bytes, "retain_seconds": retain_seconds,
+        "free_bytes_min": free_bytes_min,
+    }  # fmt: skip
+    if rings is None:
+        return Log(segments, None, **options)
     rings.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(SLOTS_MAX):
         with contextlib.suppress(PairecError):  # a living worker's
-            return Log(
-                segments, rings / f"{slot}.ring", capacity=ring_bytes, slot=slot, rotate_bytes=segment_bytes,
-                rotate_seconds=segment_seconds, sync_seconds=sync_seconds,
-            )  # fmt: skip
+            return Log(segments, rings / f"{slot}.ring", slot=slot, **options)
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
+
+
+class Adopter:
+    """Writes out the rings of workers that died and were not followed by another.
+
+    A ring that holds something and has had no living owner for `seconds` is adopted: so long a worker that is started
+    anew has the time to take it itself. Any number of adopters may look at once; the ring's lock decides.
+    """
+
+    def __init__(self, segments: Path, rings: Path, seconds: float) -> None:
+        self.segments, self.rings, self.seconds = segments, rings, seconds
+        self._since: dict[Path, float] = {}  # when each was first seen without an owner
+
+    def look(self, now: float) -> int:
+        """Adopt what is due at `now`, a monotonic time. Answers how many records were written.
+
+        Raises:
+            OSError: of one ring; it keeps what it holds, and is tried again after as long a time.
+        """
+        orphans = {path: self._since.get(path, now) for path in self.rings.glob("*.ring") if _is_orphan(path)}
+        records, self._since = 0, orphans
+        for path, since in sorted(orphans.items()):
+            if now - since >= self.seconds:
+                self._since[path] = now
+                records += int(recover(self.segments, path, slot=int(path.stem))["records"])
+        return records
+
+
+def _is_orphan(path: Path) -> bool:
+    try:
+        # A ring that was closed, or written out, is its header page.
+        return path.stem.isdigit() and path.stat().st_size > RING_PAGE and not ring_has_owner(path)
+    except OSError:  # replaced meanwhile: by somebody who lives
+        return False
 
 
 def recover_all(segments: Path, rings: Path) -> int:
