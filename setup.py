@@ -28,6 +28,7 @@ CORE = {
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
     "expand": ["expand", "go_json"],
+    "repair": ["repair", "ring", "segment", "segment_directory", "file"],
     "ring": ["ring", "segment", "segment_directory", "flush", "recover", "file"],
 }
 

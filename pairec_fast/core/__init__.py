@@ -13,6 +13,7 @@ from pairec_fast.core.index import Filter, VectorIndex
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.recall import Neighbours, add, nearest
+from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
 
@@ -42,6 +43,7 @@ __all__ = [
     "nearest",
     "read_segments",
     "recover",
+    "repair_segments",
     "top_k",
     "verify_segments",
 ]
