@@ -63,19 +63,21 @@ class Rows:
 
     def __iter__(self) -> Iterator[tuple[list[bytes], int, int]]:
         bars = Bars()
-        for payload, ring_id, position in read_segments(self._directory, self._sink):
-            self.done += 1
-            if self._step and self.done % 1000 == 1:
-                bars(self._step, self.done, max(self.total, self.done))
-            try:
-                rows = expand(payload)
-            except ValueError as error:
-                self.damaged += 1
-                say(f"record {ring_id:016x}:{position}: {error}")
-                continue
-            yield rows, ring_id, position
-        bars.close()
-        self.finished = True
+        try:
+            for payload, ring_id, position in read_segments(self._directory, self._sink):
+                self.done += 1
+                if self._step and self.done % 1000 == 1:
+                    bars(self._step, self.done, max(self.total, self.done))
+                try:
+                    rows = expand(payload)
+                except ValueError as error:
+                    self.damaged += 1
+                    say(f"record {ring_id:016x}:{position}: {error}")
+                    continue
+                yield rows, ring_id, position
+            self.finished = True
+        finally:
+            bars.close()
 
 
 def _dump(options: argparse.Namespace) -> int:
