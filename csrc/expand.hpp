@@ -15,6 +15,7 @@
 
 namespace pairec {
 
+// A level takes some 320 bytes of the stack when it is written, so all of them fit a small thread's.
 inline constexpr int expand_depth_max = 1000;
 // Every row repeats the request's ids. Ids of half a megabyte beside ten thousand items would fill the memory.
 inline constexpr std::uint64_t expand_repeated_bytes_max = 1u << 28;
