@@ -27,6 +27,8 @@ CORE = {
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
+    "expand": ["expand", "go_json"],
+    "repair": ["repair", "ring", "segment", "segment_directory", "file"],
     "ring": ["ring", "segment", "segment_directory", "flush", "retain", "recover", "file"],
 }
 

@@ -123,6 +123,8 @@ SegmentReader::SegmentReader(const SegmentFile& file) : file_(file) {
     complain("file header is damaged");
   } else if (header.ring_id != file.ring_id || header.sequence != file.sequence) {
     complain("file header is of another segment than the name says");
+  } else {
+    time_ns_ = header.time_ns;
   }
   offset_ = whole_ = std::min<std::uint64_t>(size_, sizeof(header));
   if (size_ >= sizeof(header) + sizeof(footer_)) {
@@ -200,6 +202,7 @@ bool SegmentReader::load() {
   }
   BlockHeader header = {};
   keyed_ = read_block(offset_, header) && header.end - header.begin == header.raw_bytes;
+  block_ = keyed_ ? header : BlockHeader{};
   if (keyed_ && offset_ + sizeof(header) + header.stored_bytes <= end) {
     take(offset_ + sizeof(header), header.stored_bytes);
     begin_ = header.begin;

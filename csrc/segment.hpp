@@ -109,6 +109,10 @@ class SegmentReader {
   // Where the last whole block ends, and what stands before: what a repair keeps.
   std::uint64_t whole_bytes() const noexcept { return whole_; }
   const SegmentFooter& sum() const noexcept { return sum_; }
+  // The header of the block that the last record was in; all zero if that is damaged.
+  const BlockHeader& block() const noexcept { return block_; }
+  // When the file was made, 0 if its header is damaged.
+  std::int64_t time_ns() const noexcept { return time_ns_; }
 
  private:
   bool load();
@@ -124,6 +128,8 @@ class SegmentReader {
   std::uint64_t size_ = 0, offset_ = 0, whole_ = 0, records_ = 0;
   bool has_footer_ = false, ended_ = false;
   SegmentFooter footer_ = {}, sum_ = {};
+  BlockHeader block_ = {};
+  std::int64_t time_ns_ = 0;
   std::vector<std::string> errors_;
   // The piece of file being read: a block, or damaged bytes in which records are looked for.
   std::vector<unsigned char> chunk_;

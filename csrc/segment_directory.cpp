@@ -138,6 +138,12 @@ bool repair_segment(const std::string& directory, const SegmentFile& file) {
   if (!fd && errno == ENOENT) return true;
   if (!fd) throw FileError("cannot open segment " + file.path, errno);
   if (!lock_file(fd.get(), file.path)) return false;
+  const std::string closed = file.path.substr(0, file.path.rfind('.')) + ".seg";
+  if (::access(closed.c_str(), F_OK) == 0) {
+    // A repair was killed when it had put all that is readable of this file there, perhaps more than is left after a cut.
+    if (::unlink(file.path.c_str()) != 0 && errno != ENOENT) throw FileError("cannot remove " + file.path, errno);
+    return true;
+  }
   SegmentReader reader(file);
   for (Record record; reader.next(record);) continue;
   if (reader.sum().blocks == 0) {

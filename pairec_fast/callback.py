@@ -1,4 +1,4 @@
-"""The feature log: sample, encode, push. One callback is one record; rows are written out when it is read.
+"""The feature log: sample, encode, push. One callback is one record; `core.expand` makes rows of it when it is read.
 
 An explicit callback is cut to `ItemSize`; an automatic one is also thinned to `ItemSizeRate`. Everything random is
 drawn from a hash of the request id, so it can be repeated. *Source*: PAI-Rec, callback (PAIREC 9).
@@ -7,21 +7,16 @@ drawn from a hash of the request id, so it can be repeated. *Source*: PAI-Rec, c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from pairec_fast.config import Config, DataSource
-from pairec_fast.core.ring import is_gap_record
 from pairec_fast.errors import ConfigError, RequestError
-from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
 from pairec_fast.sink.disk import open_log, ring_directory
-
-# Item properties that are columns of their own in the item record.
-MODEL_TEXTS = ("raw_features", "generate_features", "context_features")
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -31,6 +26,8 @@ class Record(msgspec.Struct, array_like=True):
     that the callback sent, from 0; an automatic callback's items have the `score` they were ordered by. `fingerprint`
     is the snapshot they come from, `experiment_id` what the answer said. Nothing here orders at random, so there is no
     propensity: an order that is drawn must add it, behind the last field.
+
+    csrc/expand.cpp reads the fields by their places; what is added comes at the end, with a default.
     """
 
     scene: str
@@ -46,7 +43,6 @@ class Record(msgspec.Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 def encode(record: Record) -> bytes:
@@ -137,69 +133,9 @@ def thinned(count: int, rate: int, request_id: str) -> list[int]:
     return [min(count - 1, int(start + place * step)) for place in range(target)]
 
 
-def rows(payload: bytes) -> Iterator[dict[str, Any]]:
-    """The records of one callback as PAI-Rec logs them: the user's, then one an item (PAIREC 9.4).
-
-    Behind PAI-Rec's columns, where the record has them: of the user `experiment_id` and `fingerprint`, of each item its
-    `position`. Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
-
-    Raises:
-        msgspec.DecodeError: `payload` is no record.
-    """
-    if is_gap_record(payload):
-        yield {"module": "gap", **msgspec.msgpack.decode(payload)}
-        return
-    record = _decode(payload)
-    shared = {
-        "request_id": record.request_id,
-        "scene": record.scene,
-        "request_time": record.request_time,
-        "user_id": record.uid,
-    }
-    yield {
-        **shared,
-        "user_features": go_json(numeric_form({**without_empty(record.features), "uid": record.uid})),
-        "request_info": go_json(record.request_info),
-        "module": "user",
-        **{name: text for name in ("experiment_id", "fingerprint") if (text := getattr(record, name))},
-    }
-    for place, item in enumerate(record.items):
-        properties = {key: value for key, value in item.items() if key != "item_id"}
-        texts = {name: _text(properties.pop(name, "")) for name in MODEL_TEXTS}
-        yield {
-            **shared,
-            "module": "item",
-            "item_id": item["item_id"],
-            **texts,
-            "item_features": go_json(properties),
-            **({"position": record.positions[place]} if place < len(record.positions) else {}),
-        }
-
-
 def without_empty(features: dict[str, Any]) -> dict[str, Any]:
     """The features a user takes over from a request: all but empty texts."""
     return {name: value for name, value in features.items() if value != ""}
-
-
-def numeric_form(properties: dict[str, Any]) -> dict[str, Any]:
-    """User features as processors other than EasyRec see them: no `type`, and numeric text is a number (PAIREC 0.4)."""
-    return {
-        name: _number(value) if isinstance(value, str) else value
-        for name, value in properties.items()
-        if name != "type"
-    }
-
-
-_NONE = float("nan")
-
-
-def _number(text: str) -> str | float:
-    number = to_float(text, _NONE)
-    return text if number is _NONE else number
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 class Sink(Protocol):

@@ -7,18 +7,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from pairec_fast import log_cli
 from pairec_fast.errors import PairecError
+from pairec_fast.terminal import Bars, say
+
+_EXTRAS = {"granian": "serve", "uvloop": "serve", "confluent_kafka": "kafka"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pairec-fast", description="Recommendation serving in one process.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_demo, _train, _build, _items, _serve, _check, _log):
+    for add in (_demo, _train, _build, _items, _serve, _check, log_cli.add):
         add(verbs)
     options = parser.parse_args(arguments)
     if threading.current_thread() is threading.main_thread():
@@ -36,41 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         print(f"pairec-fast {options.verb}: {what}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        extra = "serve" if error.name in ("granian", "uvloop") else "learn"
+        extra = _EXTRAS.get(error.name or "", "learn")
         print(f"pairec-fast {options.verb}: needs {error.name}: pip install 'pairec_fast[{extra}]'", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 1
-
-
-class Bars:
-    """Progress of named steps: a bar each while stderr is a terminal, a line each otherwise."""
-
-    def __init__(self) -> None:
-        self._bar: object = None
-        self._step = ""
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if step != self._step:
-            self.close()
-            self._step = step
-            if not sys.stderr.isatty():
-                say(f"{step} ...")
-            self._bar = tqdm(total=total, desc=step, file=sys.stderr, disable=None, leave=True)
-        bar = self._bar
-        bar.total = total  # type: ignore[attr-defined]
-        bar.update(done - bar.n)  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()  # type: ignore[attr-defined]
-            self._bar, self._step = None, ""
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help: str) -> argparse.ArgumentParser:
@@ -235,57 +208,6 @@ def _run_check(options: argparse.Namespace) -> int:
         f"{live.count} items, {live.added} added or changed and {len(live.removed)} removed since it was built"
     )
     return 0
-
-
-def _log(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _verb(verbs, "log", "Read the feature log.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, help, run in (
-        ("dump", "Print every readable record, one JSON object a line; exit 1 if some are not.", _run_dump),
-        ("verify", "Check every segment; exit 1 if one is damaged.", _run_verify),
-    ):
-        action = actions.add_parser(name, help=help, description=help)
-        action.add_argument("directory", type=Path)
-        action.set_defaults(run=run)
-
-
-def _run_dump(options: argparse.Namespace) -> int:
-    from pairec_fast.callback import rows
-    from pairec_fast.core import read_segments, verify_segments
-
-    _existing(options.directory)
-    damaged = 0
-    for report in verify_segments(options.directory):
-        damaged += bool(report["errors"])
-        for error in report["errors"]:
-            say(f"{report['file']}: {error}")
-    write: Callable[[bytes], int] = sys.stdout.buffer.write
-    encode = msgspec.json.Encoder().encode
-    for payload, ring_id, position in read_segments(options.directory, gaps=True):
-        try:
-            lines = b"".join(encode(row) + b"\n" for row in rows(payload))
-        except (msgspec.DecodeError, KeyError, RecursionError) as error:
-            damaged += 1
-            say(f"record {ring_id:016x}:{position} is not a callback: {error}")
-            continue
-        write(lines)
-    sys.stdout.buffer.flush()
-    return 1 if damaged else 0
-
-
-def _run_verify(options: argparse.Namespace) -> int:
-    from pairec_fast.core import verify_segments
-
-    _existing(options.directory)
-    reports = verify_segments(options.directory)
-    for report in reports:
-        print(msgspec.json.encode(report).decode())
-    return 1 if any(report["errors"] for report in reports) else 0
-
-
-def _existing(directory: Path) -> None:
-    if not directory.is_dir():
-        raise PairecError(f"{directory}: no such directory")
 
 
 def _positive(text: str) -> int:

@@ -42,3 +42,22 @@ def app(shared_world, tmp_path_factory):
     }
     with world.engine() as engine:
         yield App(engine)
+
+
+@pytest.fixture
+def run(capsys):
+    """`pairec-fast ARGUMENTS` in this process: exit code, stdout, stderr."""
+
+    from pairec_fast.cli import main
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as exit:
+            code = exit.code
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, said.out, said.err
+
+    return run

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from pairec_fast.app import App
-from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
-from pairec_fast.core import read_segments
+from pairec_fast.callback import Record, draw, encode, invoked, thinned, with_texts
+from pairec_fast.core import expand, read_segments
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
 from tests.test_metrics import parsed
@@ -24,7 +24,7 @@ ITEM = [*HEAD, "module", "item_id", "raw_features", "generate_features", "contex
 
 def written(items=(), **fields):
     record = Record("s", "r", 7, fields.pop("uid", "u"), fields.pop("features", {}), {}, list(items))
-    return list(rows(encode(record)))
+    return [json.loads(row) for row in expand(encode(record))]
 
 
 OUTCOMES = ("offered", "sampled_out", "accepted", "dropped")
@@ -129,12 +129,12 @@ def test_the_record_of_the_documented_example():
 
 def test_what_a_replay_needs_stands_behind_the_columns_of_pairec_and_only_where_it_is_known():
     known = Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}, {"item_id": "b"}], "e1", "f", [3, 0])
-    user, *items = rows(encode(known))
+    user, *items = map(json.loads, expand(encode(known)))
     assert list(user) == [*USER, "experiment_id", "fingerprint"]
     assert (user["experiment_id"], user["fingerprint"]) == ("e1", "f")
     assert [list(item) for item in items] == [[*ITEM, "position"]] * 2
     assert [item["position"] for item in items] == [3, 0]
-    without = list(rows(encode(Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}]))))
+    without = [json.loads(row) for row in expand(encode(Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}])))]
     assert [list(row) for row in without] == [USER, ITEM]
 
 
@@ -432,7 +432,7 @@ def test_a_record_says_where_its_items_stood_and_what_they_scored(world):
 
 def test_a_record_from_before_positions_can_be_read(world):
     old = msgspec.msgpack.encode(["s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "", "f"])
-    assert [list(row) for row in rows(old)] == [[*USER, "fingerprint"], ITEM]
+    assert [list(json.loads(row)) for row in expand(old)] == [[*USER, "fingerprint"], ITEM]
     assert msgspec.msgpack.decode(old, type=Record).positions == []
 
 

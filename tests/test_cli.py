@@ -4,48 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-
-from pairec_fast.cli import main
-from tests.servers import command
-from tests.worlds import LOGGED, environment
-
-
-@pytest.fixture
-def run(capsys):
-    """`pairec-fast ARGUMENTS` in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main(list(map(str, arguments)))
-        except SystemExit as exit:
-            code = exit.code
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return run
-
-
-@pytest.fixture
-def logged(world):
-    """A world with 300 callbacks in its log."""
-    with world.engine() as engine:
-        for number in range(300):
-            assert engine.callback(LOGGED | {"request_id": f"r{number}"})
-    return world
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         [], ["nope"], ["serve"], ["check"], ["build", "x"], ["train", "x.csv"], ["log"], ["log", "nope"],
-        ["log", "dump"], ["serve", "--config", "x", "--workers", "0"], ["serve", "--config", "x", "--workers", "two"],
+        ["serve", "--config", "x", "--workers", "0"], ["serve", "--config", "x", "--workers", "two"],
         ["train", "x", "--label", "y", "--objective", "nope"], ["demo", "--items", "-1"], ["check", "a", "b"],
     ],
     ids=" ".join,
@@ -55,7 +23,7 @@ def test_a_wrong_call_is_exit_2_with_the_usage(run, arguments):
     assert (code, out) == (2, "") and err.startswith("usage: pairec-fast") and "error: " in err
 
 
-@pytest.mark.parametrize("verb", ["", "demo", "train", "build", "serve", "check", "log", "log dump", "log verify"])
+@pytest.mark.parametrize("verb", ["", "demo", "train", "build", "serve", "check", "log"])
 def test_help_is_exit_0(run, verb):
     code, out, err = run(*verb.split(), "--help")
     assert (code, err) == (0, "") and out.startswith(f"usage: pairec-fast {verb}".rstrip())
@@ -140,49 +108,6 @@ def test_check_finds_what_the_snapshot_lacks(run, world):
     assert (code, out) == (1, "") and "rankr" in err
     del world.conf["SnapshotConf"]
     assert "SnapshotConf" in run("check", world.write())[2]
-
-
-# log
-
-
-def test_log_dump_prints_a_json_object_a_line_and_verify_a_report_a_file(run, logged):
-    done = command("log", "dump", logged.log)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (done.returncode, done.stderr, len(rows)) == (0, "", 600)
-    assert [row["request_id"] for row in rows[::2]] == [f"r{number}" for number in range(300)]
-    code, out, err = run("log", "verify", logged.log)
-    (report,) = map(json.loads, out.splitlines())
-    assert (code, err, report["records"], report["errors"]) == (0, "", 300, [])
-
-
-def test_a_damaged_segment_is_reported_and_the_rest_still_read(run, logged):
-    (segment,) = logged.log.glob("*.seg")
-    data = bytearray(segment.read_bytes())
-    data[len(data) // 2] ^= 1
-    segment.write_bytes(data)
-    code, out, _ = run("log", "verify", logged.log)
-    assert code == 1 and json.loads(out)["errors"]
-    code, _, err = run("log", "dump", logged.log)
-    assert code == 1 and err.startswith(f"{segment}: damage in ")
-
-
-def test_an_empty_log_is_empty_and_a_missing_one_an_error(run, tmp_path):
-    for action in ("dump", "verify"):
-        assert command("log", action, tmp_path).stdout == ""
-        assert run("log", "verify", tmp_path) == (0, "", "")
-        code, out, err = run("log", action, tmp_path / "nope")
-        assert (code, out, err) == (1, "", f"pairec-fast log: {tmp_path / 'nope'}: no such directory\n")
-
-
-@pytest.mark.parametrize("action", ["dump", "verify"])
-def test_a_reader_that_has_seen_enough_is_no_error(logged, action):
-    read, write = os.pipe()
-    os.close(read)  # nobody reads: the first write fails, as it does some time after `| head`
-    line = [sys.executable, "-m", "pairec_fast", "log", action, str(logged.log)]
-    buffered = environment() | {"PYTHONUNBUFFERED": ""}  # so that `verify` writes as late as it can
-    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, env=buffered, timeout=60)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_demo_that_is_there_is_served_on_the_port_asked_for(shared_world, monkeypatch, run):

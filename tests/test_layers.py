@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 
 LAYERS = [
-    "errors",
+    "errors terminal",
     "limits messages metrics latency",
     "core",
     "manifest",
@@ -24,7 +24,8 @@ LAYERS = [
     "logs",
     "engine",
     "reload",
-    "app serve learn",
+    "app serve learn log_export log_resend",
+    "log_cli",
     "build",
     "cli",
     "__main__",
@@ -32,6 +33,7 @@ LAYERS = [
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 OFFLINE = {"lightgbm", "hnswlib", "implicit", "scipy", "pyarrow", "tqdm", "xgboost", "sklearn", "catboost", "treelite"}
 SERVER = {"granian", "uvloop", "uvicorn"}
+KAFKA = {"confluent_kafka"}
 
 
 def modules() -> list[Path]:
@@ -81,16 +83,18 @@ def test_module_imports_only_from_lower_layers(path):
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_third_party_imports_stay_in_their_rooms(path):
     tops = {name.split(".")[0] for name in imported(path)}
-    if room(path) not in ("learn", "build", "cli"):
+    if room(path) not in ("learn", "build", "cli", "terminal", "log_export"):
         assert not tops & OFFLINE
     if room(path) not in ("app", "serve", "cli"):
         assert not tops & SERVER
+    if room(path) not in ("log_resend", "sink"):
+        assert not tops & KAFKA
 
 
 def test_embedding_pulls_in_no_server_and_no_trainer():
     code = (
         "import sys, pairec_fast\n"
-        f"heavy = {sorted(OFFLINE | SERVER)!r}\n"
+        f"heavy = {sorted(OFFLINE | SERVER | KAFKA)!r}\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -3,6 +3,7 @@
 from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
 from pairec_fast.core.filter import drop_exposed, keep_allowed
 from pairec_fast.core.forest import Forest
@@ -12,6 +13,7 @@ from pairec_fast.core.index import Filter, VectorIndex
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.recall import Neighbours, add, nearest
+from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
 
@@ -35,11 +37,13 @@ __all__ = [
     "build_slots",
     "crc32c",
     "drop_exposed",
+    "expand",
     "in_order",
     "keep_allowed",
     "nearest",
     "read_segments",
     "recover",
+    "repair_segments",
     "top_k",
     "verify_segments",
 ]
