@@ -28,6 +28,7 @@ CORE = {
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
     "ring": ["ring", "segment", "segment_directory", "flush", "recover", "file"],
+    "segment": ["segment", "segment_directory", "ring", "file"],
 }
 
 # No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel

@@ -14,6 +14,7 @@ from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.recall import Neighbours, add, nearest
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
+from pairec_fast.core.segment import Segment, list_segments
 
 __all__ = [
     "Arena",
@@ -29,6 +30,7 @@ __all__ = [
     "Overlay",
     "RequestForest",
     "Ring",
+    "Segment",
     "VectorIndex",
     "add",
     "aggregate",
@@ -37,6 +39,7 @@ __all__ = [
     "drop_exposed",
     "in_order",
     "keep_allowed",
+    "list_segments",
     "nearest",
     "read_segments",
     "recover",
