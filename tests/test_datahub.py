@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from tests.datahubs import (
     wait_delivered,
     wait_for,
 )
+from tests.faults import datahub as faults
 from tests.faults.kill import in_child
 from tests.services.datahub import ACCESS_ID, ACCESS_KEY, PROJECT, DatahubServer
 
@@ -184,7 +186,7 @@ def test_of_a_batch_taken_in_part_only_the_rest_is_sent_again(server, tmp_path):
     assert len(found) == len(set(found)) == 150
 
 
-@pytest.mark.parametrize("failure", ["500", "drop", "NoSuchTopic", "SomethingNew"])
+@pytest.mark.parametrize("failure", ["500", "html", "drop", "NoSuchTopic", "SomethingNew"])
 def test_no_failure_loses_a_record_and_what_repeats_can_be_told(server, tmp_path, failure):
     with opened(tmp_path, target(server, *PUBLIC, *NAMES)) as log:
         server.fail(failure, 3)
@@ -346,6 +348,16 @@ def test_closing_delivers_what_can_be_delivered(server, tmp_path):
         push(log, map(record, range(1, 30)))
     assert sorted(request_numbers(server)) == list(range(30))
     assert list_segments(tmp_path / "spill") == []
+
+
+def test_a_log_that_nobody_holds_ends_its_thread(server, tmp_path):
+    before = set(threading.enumerate())
+    log = opened(tmp_path, target(server))
+    (thread,) = set(threading.enumerate()) - before - {server._thread}
+    del log
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_two_workers_share_a_spill_and_neither_delivers_the_others(server, tmp_path):
@@ -536,3 +548,14 @@ def test_backoff_grows_to_its_bound_and_throttling_is_even_at_first():
         waits.append((delivery._backoff(throttled), delivery._backoff(broken)))
     assert [wait for wait, _ in waits] == [2, 2, 2, 4, 8, 16, 30, 30]
     assert [round(wait, 1) for _, wait in waits] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6]
+
+
+def test_killed_under_load_every_acknowledged_record_arrives_in_order(tmp_path):
+    totals = faults.run(8, seed=11, folder=tmp_path)
+    assert totals["kills"] == 8 and totals["acknowledged"] > 100
+    assert not faults.failed(totals), totals
+
+
+def test_the_kill_loop_finds_a_segment_removed_too_early(tmp_path):
+    totals = faults.run(8, seed=11, folder=tmp_path, broken=True)
+    assert faults.failed(totals) and totals["lost"] > 0

@@ -1,13 +1,15 @@
 """Records to a DataHub topic, by way of the disk: a disk log, and a thread that delivers its segments behind it.
 
-What `push` promises is what a disk log promises. Delivery is at least once and in the order pushed; `ring_id`,
-`ring_position` and `ring_row`, attributes of each tuple and values of fields of these names, tell repeats.
+What `push` promises is what a disk log promises. Delivery is at least once; the rows of one user go to one shard, in
+the order pushed. `ring_id`, `ring_position` and `ring_row`, attributes of each tuple and values of fields of these
+names, tell repeats.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class DatahubLog:
         self._pushed_before = int(log.counters()["pushed"])
         self._topic = topic
         self._delivery = Delivery(log, directory, rings, slot, topic, rows, pace)
+        self._end = weakref.finalize(self, self._delivery.drain, 0.0)  # a log that nobody holds any more can go
         self.push = log.push
         self.flush = log.flush
 

@@ -58,6 +58,7 @@ class Delivery:
         self._topic, self._rows, self._pace = topic, rows, pace
         self._wake, self._draining, self._quit = threading.Event(), False, False
         self._rotated = self._adopted_at = float("-inf")
+        self._listed = -1  # how many segments had been closed when all were delivered
         self._dead: set[tuple[int, int]] = set()  # records under way of which a row was refused
         self.found = self._slot.count()  # records that waited when this log was opened
         self.delivered_position = 0
@@ -101,9 +102,12 @@ class Delivery:
             if now - self._rotated >= self._pace.gather_seconds or self._draining:
                 self._rotated = now
                 turned = self._log.rotate(self._pace.gather_seconds)
-        for segment in slot.segments():
-            if not self._deliver(slot, segment, waits=True):
-                return False
+        closed = self._log.counters()["segments_closed"]
+        if closed != self._listed:  # listing opens every file there is
+            for segment in slot.segments():
+                if not self._deliver(slot, segment, waits=True):
+                    return False
+            self._listed = closed
         if turned:  # pads and refused pushes lie between records, so the last record need not end at the tail
             self.delivered_position = max(self.delivered_position, mark)
         return True
@@ -113,7 +117,7 @@ class Delivery:
         now = time.monotonic()
         if now - self._adopted_at < self._pace.adopt_seconds:
             return
-        self._adopted_at = now
+        self._adopted_at, self._listed = now, -1  # and look for segments of ours that nobody counted
         slots = {segment.slot for segment in list_segments(self._directory, SINK)}
         slots |= {int(path.stem) for path in self._rings.glob("*.ring") if path.stem.isdecimal()}
         for number in sorted(slots - {self._slot.number}):

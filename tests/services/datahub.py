@@ -188,7 +188,7 @@ class DatahubServer:
 
     def fail(self, how: str, times: int = 1) -> None:
         """The next writes are refused with this code; "drop" takes them and breaks the connection without an answer;
-        "partly CODE" takes every second record and refuses the others; "500" answers a page that is no JSON."""
+        "partly CODE" refuses the records of every second shard and takes the others; "html" answers what a proxy does."""
         with self.lock:
             self._failures += [how] * times
 
@@ -269,7 +269,12 @@ class _Handler(BaseHTTPRequestHandler):
             with self.world.lock:
                 self.world.seen_errors[refusal.code] += 1
             status = refusal.status
-            answer = json.dumps({"ErrorCode": refusal.code, "ErrorMessage": refusal.message, "RequestId": "r"}).encode()
+            page = b"<html>Bad Gateway</html>"
+            answer = (
+                page
+                if refusal.code == "html"
+                else json.dumps({"ErrorCode": refusal.code, "ErrorMessage": refusal.message, "RequestId": "r"}).encode()
+            )
         if answer is None:  # break the connection
             self.close_connection = True
             return
@@ -375,8 +380,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _put(self, project: str, name: str, shard: str | None, body: bytes, given: Any, pb: bool) -> bytes | None:
         time.sleep(self.world.delay_seconds)
         failure = self.world.next_failure()
-        if failure == "500":
-            raise Refusal(500, "InternalServerError", "something broke")
+        if failure in ("500", "html"):
+            raise Refusal(502, "html" if failure == "html" else "InternalServerError", "something broke")
         if failure and failure != "drop" and not failure.startswith("partly "):
             status = {"LimitExceeded": 430, "Unauthorized": 401, "NoSuchTopic": 404}.get(failure, 400)
             raise Refusal(status, failure, f"told to fail with {failure}")
@@ -394,7 +399,7 @@ class _Handler(BaseHTTPRequestHandler):
             failed = []
             for at, entry in enumerate(entries):
                 place = entry["shard"] or shard or ""
-                if failure.startswith("partly ") and at % 2:
+                if failure.startswith("partly ") and int(place) % 2:
                     failed.append((at, failure.removeprefix("partly "), "told to fail"))
                 elif topic.shards.get(place) != "ACTIVE":
                     failed.append((at, "InvalidShardOperation", f"shard {place} is not active"))
