@@ -27,6 +27,7 @@ CORE = {
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
+    "expand": ["expand", "go_json"],
     "ring": ["ring", "segment", "segment_directory", "flush", "recover", "file"],
     "segment": ["segment", "segment_directory", "ring", "file"],
 }

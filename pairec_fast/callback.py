@@ -1,4 +1,4 @@
-"""The feature log: sample, encode, push. One callback is one record; rows are written out when it is read.
+"""The feature log: sample, encode, push. One callback is one record; `core.expand` makes rows of it when it is read.
 
 An explicit callback is cut to `ItemSize`; an automatic one is also thinned to `ItemSizeRate`. Everything random is
 drawn from a hash of the request id, so it can be repeated. *Source*: PAI-Rec, callback (PAIREC 9).
@@ -7,7 +7,7 @@ drawn from a hash of the request id, so it can be repeated. *Source*: PAI-Rec, c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,19 +15,18 @@ import msgspec
 
 from pairec_fast.config import Config, DataSource
 from pairec_fast.errors import ConfigError, RequestError
-from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
 from pairec_fast.sink import datahub
 from pairec_fast.sink.disk import open_log, ring_directory
 from pairec_fast.sink.topic import Target
 from pairec_fast.sink.tuples import Column
 
-# Item properties that are columns of their own in the item record.
-MODEL_TEXTS = ("raw_features", "generate_features", "context_features")
-
 
 class Record(msgspec.Struct, array_like=True):
-    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text."""
+    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text.
+
+    csrc/expand.cpp reads the first seven fields by their places; what is added comes at the end, with a default.
+    """
 
     scene: str
     request_id: str
@@ -41,7 +40,6 @@ class Record(msgspec.Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 def encode(record: Record) -> bytes:
@@ -132,61 +130,9 @@ def thinned(count: int, rate: int, request_id: str) -> list[int]:
     return [min(count - 1, int(start + place * step)) for place in range(target)]
 
 
-def rows(payload: bytes) -> Iterator[dict[str, Any]]:
-    """The records of one callback as PAI-Rec logs them: the user's, then one an item (PAIREC 9.4).
-
-    Raises:
-        msgspec.DecodeError: `payload` is no record.
-    """
-    record = _decode(payload)
-    shared = {
-        "request_id": record.request_id,
-        "scene": record.scene,
-        "request_time": record.request_time,
-        "user_id": record.uid,
-    }
-    yield {
-        **shared,
-        "user_features": go_json(numeric_form({**without_empty(record.features), "uid": record.uid})),
-        "request_info": go_json(record.request_info),
-        "module": "user",
-    }
-    for item in record.items:
-        properties = {key: value for key, value in item.items() if key != "item_id"}
-        texts = {name: _text(properties.pop(name, "")) for name in MODEL_TEXTS}
-        yield {
-            **shared,
-            "module": "item",
-            "item_id": item["item_id"],
-            **texts,
-            "item_features": go_json(properties),
-        }
-
-
 def without_empty(features: dict[str, Any]) -> dict[str, Any]:
     """The features a user takes over from a request: all but empty texts."""
     return {name: value for name, value in features.items() if value != ""}
-
-
-def numeric_form(properties: dict[str, Any]) -> dict[str, Any]:
-    """User features as processors other than EasyRec see them: no `type`, and numeric text is a number (PAIREC 0.4)."""
-    return {
-        name: _number(value) if isinstance(value, str) else value
-        for name, value in properties.items()
-        if name != "type"
-    }
-
-
-_NONE = float("nan")
-
-
-def _number(text: str) -> str | float:
-    number = to_float(text, _NONE)
-    return text if number is _NONE else number
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 class Sink(Protocol):
@@ -247,7 +193,7 @@ def _open_datahub(config: Config, name: str) -> Sink:
         columns,
     )
     return datahub.open_log(
-        *datahub_directories(config, name), target, rows, ring_bytes=ring.ring_bytes, segment_bytes=ring.segment_bytes,
+        *datahub_directories(config, name), target, ring_bytes=ring.ring_bytes, segment_bytes=ring.segment_bytes,
         segment_seconds=ring.segment_seconds, sync_seconds=ring.sync_milliseconds / 1000,
     )  # fmt: skip
 

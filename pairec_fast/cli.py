@@ -250,8 +250,7 @@ def _log(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run_dump(options: argparse.Namespace) -> int:
-    from pairec_fast.callback import rows
-    from pairec_fast.core import read_segments, verify_segments
+    from pairec_fast.core import expand, read_segments, verify_segments
 
     _existing(options.directory)
     damaged = 0
@@ -260,15 +259,14 @@ def _run_dump(options: argparse.Namespace) -> int:
         for error in report["errors"]:
             say(f"{report['file']}: {error}")
     write: Callable[[bytes], int] = sys.stdout.buffer.write
-    encode = msgspec.json.Encoder().encode
     for payload, ring_id, position in read_segments(options.directory):
         try:
-            lines = b"".join(encode(row) + b"\n" for row in rows(payload))
-        except (msgspec.DecodeError, KeyError, RecursionError) as error:
+            rows = expand(payload)
+        except ValueError as error:
             damaged += 1
-            say(f"record {ring_id:016x}:{position} is not a callback: {error}")
+            say(f"record {ring_id:016x}:{position}: {error}")
             continue
-        write(lines)
+        write(b"\n".join(rows) + b"\n")
     sys.stdout.buffer.flush()
     return 1 if damaged else 0
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from pairec_fast.callback import Record, encode, rows
+from pairec_fast.callback import Record, encode
+from pairec_fast.core import expand
 from pairec_fast.sink.datahub import DatahubLog, open_log
 from pairec_fast.sink.delivery import Pace
 from pairec_fast.sink.topic import Target
@@ -39,7 +41,11 @@ def opened(folder: Path, to: Target, pace: Pace = QUICK, **changes: Any) -> Data
     options: dict[str, Any] = dict(
         ring_bytes=1 << 20, segment_bytes=1 << 24, segment_seconds=60, sync_seconds=0.01, pace=pace
     )
-    return open_log(folder / "spill", folder / "rings", to, rows, **(options | changes))
+    return open_log(folder / "spill", folder / "rings", to, **(options | changes))
+
+
+def rows(payload: bytes) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(row) for row in expand(payload)]
 
 
 def record(number: int, items: int = 2, **features: Any) -> bytes:

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from pairec_fast.app import App
-from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
+from pairec_fast.callback import Record, draw, encode, invoked, thinned, with_texts
+from pairec_fast.core import expand
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import RecommendRequest
 from tests.test_metrics import parsed
@@ -22,7 +23,7 @@ ITEM = [*HEAD, "module", "item_id", "raw_features", "generate_features", "contex
 
 def written(items=(), **fields):
     record = Record("s", "r", 7, fields.pop("uid", "u"), fields.pop("features", {}), {}, list(items))
-    return list(rows(encode(record)))
+    return [json.loads(row) for row in expand(encode(record))]
 
 
 def counts(engine) -> dict[str, float]:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from pairec_fast.callback import Record, encode, rows
+from pairec_fast.callback import Record, encode
 from pairec_fast.core import list_segments
 from pairec_fast.errors import ConfigError
 from pairec_fast.sink.delivery import Delivery
@@ -29,6 +29,7 @@ from tests.datahubs import (
     read_back,
     record,
     request_numbers,
+    rows,
     target,
     wait_delivered,
     wait_for,
@@ -251,7 +252,7 @@ def test_poison_goes_to_the_dead_letters_with_its_reason_and_the_rest_goes_on(se
     by_code = {entry["code"]: entry for entry in dead}
     assert len(dead) == 3
     assert by_code["Unfit"]["reason"] == "item_id: 'i0' is no integer (smallint)"
-    assert by_code["Unfit"]["data"] == list(rows(payloads[10]))[1]
+    assert by_code["Unfit"]["data"] == rows(payloads[10])[1]
     assert "refuses" in by_code["InvalidParameter"]["reason"]
     assert (tmp_path / "spill" / "dead-0.jsonl").stat().st_mode & 0o777 == 0o600
 

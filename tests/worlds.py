@@ -15,8 +15,7 @@ import msgspec
 from pairec_fast import Engine
 from pairec_fast.app import App
 from pairec_fast.build import build
-from pairec_fast.callback import rows
-from pairec_fast.core import read_segments
+from pairec_fast.core import expand, read_segments
 from pairec_fast.learn.demo import Demo
 from pairec_fast.manifest import FORMAT, Manifest, TableInfo, fingerprint
 
@@ -63,7 +62,7 @@ class World:
 
     def records(self) -> list[list[dict[str, Any]]]:
         """What `log dump` shows, callback by callback. Close the engine first."""
-        return [list(rows(payload)) for payload, _, _ in read_segments(self.log)]
+        return [[json.loads(row) for row in expand(payload)] for payload, _, _ in read_segments(self.log)]
 
 
 class Answer(msgspec.Struct):

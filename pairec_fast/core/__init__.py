@@ -3,6 +3,7 @@
 from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
 from pairec_fast.core.filter import drop_exposed, keep_allowed
 from pairec_fast.core.forest import Forest
@@ -37,6 +38,7 @@ __all__ = [
     "build_slots",
     "crc32c",
     "drop_exposed",
+    "expand",
     "in_order",
     "keep_allowed",
     "list_segments",

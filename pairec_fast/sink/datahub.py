@@ -15,7 +15,7 @@ from typing import Any
 
 from pairec_fast.core import Log
 from pairec_fast.errors import PairecError
-from pairec_fast.sink.delivery import Delivery, Pace, Rows
+from pairec_fast.sink.delivery import Delivery, Pace
 from pairec_fast.sink.disk import SLOTS_MAX
 from pairec_fast.sink.spill import SINK
 from pairec_fast.sink.topic import Target, Topic, require_client
@@ -24,12 +24,12 @@ from pairec_fast.sink.topic import Target, Topic, require_client
 class DatahubLog:
     """What `open_log` opens. `push` is the disk log's own: nothing of DataHub lies on its path."""
 
-    def __init__(self, log: Log, directory: Path, rings: Path, slot: int, topic: Topic, rows: Rows, pace: Pace) -> None:
+    def __init__(self, log: Log, directory: Path, rings: Path, slot: int, topic: Topic, pace: Pace) -> None:
         self._log = log
         self._recovered = dict(log.recovered)
         self._pushed_before = int(log.counters()["pushed"])
         self._topic = topic
-        self._delivery = Delivery(log, directory, rings, slot, topic, rows, pace)
+        self._delivery = Delivery(log, directory, rings, slot, topic, pace)
         self._end = weakref.finalize(self, self._delivery.drain, 0.0)  # a log that nobody holds any more can go
         self.push = log.push
         self.flush = log.flush
@@ -114,12 +114,12 @@ class DatahubLog:
 
 
 def open_log(
-    directory: Path, rings: Path, target: Target, rows: Rows, *, ring_bytes: int, segment_bytes: int,
+    directory: Path, rings: Path, target: Target, *, ring_bytes: int, segment_bytes: int,
     segment_seconds: float, sync_seconds: float, pace: Pace | None = None,
 ) -> DatahubLog:  # fmt: skip
     """A log on the first ring that no living worker owns. Asks nothing of the network; a server may be down.
 
-    `directory` holds the spill; `rows` expands a record into what becomes tuples.
+    `directory` holds the spill.
 
     Raises:
         ConfigError: the client is not installed.
@@ -135,5 +135,5 @@ def open_log(
                 directory, rings / f"{slot}.ring", capacity=ring_bytes, slot=slot, sink=SINK,
                 rotate_bytes=segment_bytes, rotate_seconds=segment_seconds, sync_seconds=sync_seconds,
             )  # fmt: skip
-            return DatahubLog(log, directory, rings, slot, Topic(target), rows, pace or Pace())
+            return DatahubLog(log, directory, rings, slot, Topic(target), pace or Pace())
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")

@@ -12,18 +12,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.core import Log, Segment, list_segments, recover
+import msgspec
+
+from pairec_fast.core import Log, Segment, expand, list_segments, recover
 from pairec_fast.sink.spill import SINK, Slot, Waiting
 from pairec_fast.sink.topic import Failure, Row, Topic, Trouble
 from pairec_fast.sink.tuples import Unfit
 
 _say = logging.getLogger("pairec_fast.sink")
 
-Rows = Callable[[bytes], Iterable[dict[str, Any]]]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Pace(NamedTuple):
@@ -53,9 +54,9 @@ class Entry(NamedTuple):
 class Delivery:
     """Delivers the segments of one slot, and of slots whose owner has died. Counts as it goes."""
 
-    def __init__(self, log: Log, directory: Path, rings: Path, slot: int, topic: Topic, rows: Rows, pace: Pace) -> None:
+    def __init__(self, log: Log, directory: Path, rings: Path, slot: int, topic: Topic, pace: Pace) -> None:
         self._log, self._directory, self._rings, self._slot = log, directory, rings, Slot(directory, slot)
-        self._topic, self._rows, self._pace = topic, rows, pace
+        self._topic, self._pace = topic, pace
         self._wake, self._draining, self._quit = threading.Event(), False, False
         self._rotated = self._adopted_at = float("-inf")
         self._listed = -1  # how many segments had been closed when all were delivered
@@ -168,9 +169,9 @@ class Delivery:
 
     def _entries(self, record: Waiting) -> list[Entry]:
         try:
-            rows = list(self._rows(record.payload))
-        except Exception as error:
-            return [Entry(record, 0, True, None, f"{type(error).__name__}: {error}")]
+            rows = list(map(_decode, expand(record.payload)))
+        except ValueError as error:
+            return [Entry(record, 0, True, None, str(error))]
         last = len(rows) - 1
         return [Entry(record, at, at == last, row) for at, row in enumerate(rows) if at >= record.first_row]
 

@@ -188,7 +188,7 @@ class DatahubServer:
 
     def fail(self, how: str, times: int = 1) -> None:
         """The next writes are refused with this code; "drop" takes them and breaks the connection without an answer;
-        "partly CODE" refuses the records of every second shard and takes the others; "html" answers what a proxy does."""
+        "partly CODE" refuses the records of every second shard and takes the others; "html" answers as a proxy."""
         with self.lock:
             self._failures += [how] * times
 

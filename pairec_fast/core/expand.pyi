@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def expand(payload: Buffer) -> list[bytes]: ...

@@ -1,0 +1,86 @@
+"""The slow twin of `core.expand`: the rows of a record in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from pairec_fast.expression.convert import to_float
+from pairec_fast.messages import go_json
+
+TEXTS = ("raw_features", "generate_features", "context_features")
+DEPTH_MAX = 1000
+
+
+class Record(msgspec.Struct, array_like=True):
+    """The fields of `callback.Record` that rows are made of."""
+
+    scene: str
+    request_id: str
+    request_time: int
+    uid: str
+    features: dict[str, Any]
+    request_info: dict[str, Any]
+    items: list[dict[str, Any]]
+
+
+_decode = msgspec.msgpack.Decoder(Record).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def expand(payload: bytes) -> list[bytes]:
+    """Raises ValueError for what is no record."""
+    try:
+        return [_encode(row) for row in rows(payload)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def rows(payload: bytes) -> Iterator[dict[str, Any]]:
+    record = _decode(payload)
+    shared = {
+        "request_id": record.request_id,
+        "scene": record.scene,
+        "request_time": record.request_time,
+        "user_id": record.uid,
+    }
+    given = {name: value for name, value in record.features.items() if value != ""} | {"uid": record.uid}
+    features = {
+        name: to_float(value, value) if isinstance(value, str) else value
+        for name, value in given.items()
+        if name != "type"
+    }
+    yield {
+        **shared,
+        "user_features": text(features),
+        "request_info": text(record.request_info),
+        "module": "user",
+    }
+    for item in record.items:
+        properties = {key: value for key, value in item.items() if key != "item_id"}
+        texts = {name: properties.pop(name, "") for name in TEXTS}
+        if not isinstance(item["item_id"], str):
+            raise TypeError("item_id")
+        yield {
+            **shared,
+            "module": "item",
+            "item_id": item["item_id"],
+            **{name: value if isinstance(value, str) else "" for name, value in texts.items()},
+            "item_features": text(properties),
+        }
+
+
+def text(value: Any) -> str:
+    return go_json(value) if is_json(value) else ""
+
+
+def is_json(value: Any, depth: int = DEPTH_MAX) -> bool:
+    """Whether JSON has all of it; of NaN and infinities `go_json` takes care."""
+    if isinstance(value, dict):
+        inner = all(isinstance(key, str) and is_json(part, depth - 1) for key, part in value.items())
+        return depth > 0 and inner
+    if isinstance(value, list):
+        return depth > 0 and all(is_json(part, depth - 1) for part in value)
+    return value is None or isinstance(value, bool | int | float | str)
