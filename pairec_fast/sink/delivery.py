@@ -83,13 +83,14 @@ class Delivery:
 
     def _run(self) -> None:
         while not self._quit:
+            last = self._draining  # read first: what was pushed before `drain` was called gets its round
             try:
                 if self._slot.lock() and self._round(self._slot) and not self._draining:
                     self._adopt()
             except Exception as error:  # a disk that fails, or a defect: it must not end the delivery
                 self._note(Trouble("retry", type(error).__name__, str(error)))
                 self._pause(self._backoff())
-            if self._draining:
+            if last:
                 break
             self._wake.wait(self._pace.poll_seconds)
         self._slot.unlock()
