@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -16,8 +17,8 @@ from pairec_fast.callback import Record, encode
 from pairec_fast.core import list_segments
 from pairec_fast.errors import ConfigError
 from pairec_fast.sink.delivery import Delivery
-from pairec_fast.sink.topic import Topic, Trouble
-from pairec_fast.sink.tuples import PUBLIC, Column, Tuples
+from pairec_fast.sink.topic import Encoded, Row, Topic, Trouble
+from pairec_fast.sink.tuples import PUBLIC, TYPES, Column, Tuples
 from tests.datahubs import (
     NAMES,
     QUICK,
@@ -94,6 +95,25 @@ def test_rows_read_back_by_the_official_client_equal_the_expanded_rows_typed(ser
     assert len(back) == len(found) and found == expected
     assert {entry.attributes["ring_position"] for entry in back} == {str(position) for position, _ in expected}
     assert all(entry.get_value("absent") is None for entry in back)
+
+
+def test_a_row_is_encoded_as_the_official_record_is(server):
+    """The sink leaves the client's record class aside, for its time; its bytes must stay the same."""
+    from datahub.models import FieldType, RecordSchema, TupleRecord
+
+    values = {
+        "string": ["", "ä\0", "x"], "tinyint": [-128], "smallint": [0], "integer": [7], "bigint": [2**63 - 1],
+        "double": [0.1, 1e300, -0.0, 5e-324], "float": [0.5, 0.10000000149011612], "timestamp": [1],
+        "boolean": [True, False], "decimal": [Decimal("1.10"), Decimal("1E+5")],
+    }  # fmt: skip
+    assert set(values) == set(TYPES)
+    for kind, given in values.items():
+        schema = RecordSchema.from_lists(["a", "b"], [FieldType(kind), FieldType("string")])
+        for value in [*given, None]:
+            record = TupleRecord(schema=schema, values=[value, None])
+            record.shard_id, record.attributes = "3", {"ring_row": "1"}
+            ours = Encoded(Row([value, None], "u", {"ring_row": "1"}), "3", (0,) if kind == "boolean" else ())
+            assert ours.to_pb_record_entry() == record.to_pb_record_entry()
 
 
 def test_the_topic_is_made_on_demand_with_types_six_shards_and_three_days(server, tmp_path):

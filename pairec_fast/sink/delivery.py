@@ -8,6 +8,7 @@ good goes to the dead letters, and the rest goes on.
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import threading
 import time
@@ -36,8 +37,8 @@ class Pace(NamedTuple):
     backoff_seconds: float = 0.2  # doubled up to the next one
     backoff_seconds_max: float = 30.0
     adopt_seconds: float = 10.0
-    batch_rows: int = 256
-    batch_bytes: int = 512 << 10
+    batch_rows: int = 100
+    batch_bytes: int = 256 << 10
     row_bytes_max: int = 4_000_000  # DataHub takes 4 MB a request
 
 
@@ -146,25 +147,23 @@ class Delivery:
         """All of a segment, then the segment is removed. False if it was given up before."""
         batch: list[Entry] = []
         size = count = 0
-        try:
-            for record in slot.records(segment):
-                count += 1
-                for entry in self._entries(record):
-                    bytes_ = sum(len(value) if isinstance(value, str) else 8 for value in (entry.data or {}).values())
-                    if batch and (len(batch) >= self._pace.batch_rows or size + bytes_ > self._pace.batch_bytes):
-                        if not self._send(slot, batch, waits):
-                            return False
-                        slot.save(segment, entry.record.position, entry.row)
-                        batch, size = [], 0
-                    batch.append(entry)
-                    size += bytes_
-                time.sleep(0)  # requests are served on other threads of this interpreter
-        except FileNotFoundError:  # removed by hand
-            pass
+        for record in slot.records(segment):
+            count += 1
+            for entry in self._entries(record):
+                bytes_ = sum(len(value) if isinstance(value, str) else 8 for value in (entry.data or {}).values())
+                if batch and (len(batch) >= self._pace.batch_rows or size + bytes_ > self._pace.batch_bytes):
+                    if not self._send(slot, batch, waits):
+                        return False
+                    slot.save(segment, entry.record.position, entry.row)
+                    batch, size = [], 0
+                batch.append(entry)
+                size += bytes_
+            time.sleep(0)  # requests are served on other threads of this interpreter
         if batch and not self._send(slot, batch, waits):
             return False
         if slot is self._slot and segment.ring_id != self._log.ring_id:
-            self.found += count - segment.record_count()  # some may have been delivered before, or be damaged
+            with contextlib.suppress(FileNotFoundError):
+                self.found += count - segment.record_count()  # some may have been delivered before, or be damaged
         slot.remove(segment)
         return True
 

@@ -87,17 +87,20 @@ class Slot:
         return total
 
     def records(self, segment: Segment) -> Iterator[Waiting]:
-        """What of a segment has not been delivered yet.
+        """What of a segment has not been delivered yet; nothing if somebody has removed it.
 
         Raises:
-            OSError: it is gone or cannot be read.
+            OSError: it cannot be read. That is not damage.
         """
         cursor = self._cursor()
         resumed = (
             cursor if cursor and (cursor.ring_id, cursor.sequence) == (segment.ring_id, segment.sequence) else None
         )
-        reader = segment.read()
         self._damaged = False
+        try:
+            reader = segment.read()
+        except FileNotFoundError:
+            return
         begin = None
         for payload, position, end in reader:
             if begin is None:
