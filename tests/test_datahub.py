@@ -11,6 +11,7 @@ import threading
 import time
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pairec_fast.callback import Record, encode
@@ -168,7 +169,7 @@ def test_a_closed_shard_is_left_for_the_active_ones(server, tmp_path):
             topic.shards[shard] = "CLOSED"
         push(log, map(record, range(20, 60)))
         wait_delivered(log)
-        assert log.counters()["sink_errors"] == {"InvalidShardOperation": 1}
+        assert log.counters()["errors"] == {"InvalidShardOperation": 1}
     assert sorted(request_numbers(server)) == list(range(60))
 
 
@@ -190,7 +191,7 @@ def test_throttled_batches_are_tried_three_times_evenly_then_backed_off_and_arri
         wait_delivered(log)
         took = time.monotonic() - began
         counts = log.counters()
-        assert counts["sink_errors"] == {"LimitExceeded": 5} and counts["failing_seconds"] == 0 and log.trouble == ""
+        assert counts["errors"] == {"LimitExceeded": 5} and counts["failing_seconds"] == 0 and log.trouble == ""
         assert_law(log, 100)
     assert took >= 0.1 * 3 + 0.2 + 0.3  # 0.1 s after each of the first three, then doubled up to the most
     for user, numbers in by_user(request_numbers(server)).items():
@@ -213,7 +214,7 @@ def test_no_failure_loses_a_record_and_what_repeats_can_be_told(server, tmp_path
         server.fail(failure, 3)
         push(log, map(record, range(50)))
         wait_delivered(log)
-        assert sum(log.counters()["sink_errors"].values()) == 3
+        assert sum(log.counters()["errors"].values()) == 3
         assert_law(log, 50)
     distinct = {(row["ring_position"], row["ring_row"]) for row in server.rows("log")}
     assert len(distinct) == 150
@@ -277,6 +278,34 @@ def test_poison_goes_to_the_dead_letters_with_its_reason_and_the_rest_goes_on(se
     assert (tmp_path / "spill" / "dead-0.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_gap_arrives_as_a_row_and_is_no_record(server, tmp_path):
+    columns = (Column("module", "string"), Column("dropped", "bigint"), Column("reason", "string"))
+    gap = {"gap_from": 0, "gap_to": 96, "dropped": 3, "reason": "full"}
+    server.stop()
+    log = opened(tmp_path, target(server, *columns))
+    push(log, [record(1, items=0), msgspec.msgpack.encode(gap)])
+    log.close()
+    server.start()
+    with opened(tmp_path, target(server, *columns)) as log:
+        wait_for(lambda: log.counters()["gaps"] == 1)
+        counts = log.counters()
+        assert (counts["delivered"], counts["dead_letter"], counts["in_spill"]) == (1, 0, 0)
+    found = [(row["module"], row["dropped"], row["reason"]) for row in server.rows("log")]
+    assert sorted(found, key=str) == [("gap", "3", "full"), ("user", None, None)]
+
+
+def test_who_waits_for_the_delivery_hurries_it(server, tmp_path):
+    with opened(tmp_path, target(server), QUICK._replace(gather_seconds=60.0, hurry_seconds=0.05)) as log:
+        push(log, [record(0)])
+        wait_delivered(log)
+        for number in range(1, 6):
+            push(log, [record(number)])
+            began = time.monotonic()
+            assert log.flush()
+            wait_delivered(log)
+            assert time.monotonic() - began < 10
+
+
 def test_a_row_beyond_what_a_request_takes_is_a_dead_letter_and_a_large_one_arrives(server, tmp_path):
     import random
 
@@ -302,7 +331,7 @@ def test_wrong_credentials_are_said_and_counted_never_printed_and_records_are_ke
     key = "a-wrong-secret-key"
     log = opened(tmp_path, target(server, key=key))
     push(log, map(record, range(10)))
-    wait_for(lambda: log.counters()["sink_errors"].get("Unauthorized", 0) >= 2)
+    wait_for(lambda: log.counters()["errors"].get("Unauthorized", 0) >= 2)
     assert log.trouble == "Unauthorized: The request signature of *** does not match"
     assert log.counters()["failing_seconds"] > 0
     wait_for(lambda: log.counters()["in_spill"] == 10)
@@ -322,7 +351,7 @@ def test_a_project_that_is_missing_is_waited_for_and_no_row_is_blamed(server, tm
     project = server.projects.pop(PROJECT)
     with opened(tmp_path, target(server)) as log:
         push(log, [record(1)])
-        wait_for(lambda: log.counters()["sink_errors"].get("NoSuchProject"))
+        wait_for(lambda: log.counters()["errors"].get("NoSuchProject"))
         server.projects[PROJECT] = project
         wait_delivered(log)
         assert log.counters()["dead_letter"] == 0
@@ -483,7 +512,7 @@ def test_a_disk_that_fails_does_not_end_the_delivery(server, tmp_path, monkeypat
         push(log, map(record, range(10)))
         wait_delivered(log)
         wait_for(lambda: list_segments(tmp_path / "spill") == [])
-        assert log.counters()["sink_errors"] == {"OSError": 1}
+        assert log.counters()["errors"] == {"OSError": 1}
     assert sorted(request_numbers(server)) == list(range(10))
 
 

@@ -32,7 +32,6 @@ class DatahubLog:
         self._delivery = Delivery(log, directory, rings, slot, topic, pace)
         self._end = weakref.finalize(self, self._delivery.drain, 0.0)  # a log that nobody holds any more can go
         self.push = log.push
-        self.flush = log.flush
 
     @property
     def recovered(self) -> dict[str, Any]:
@@ -68,6 +67,12 @@ class DatahubLog:
         """Why nothing is delivered at the moment; "" while all is well."""
         return self._delivery.trouble
 
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all pushed before is on the disk; False after `timeout` seconds. Delivery is hurried, not awaited:
+        that is when `delivered` has reached what `tail` is now."""
+        self._delivery.hurry()
+        return self._log.flush(timeout)
+
     def close(self, timeout: float = 10.0) -> bool:
         """Refuse further pushes, bring all to the disk, deliver what can be delivered at once. Idempotent.
 
@@ -88,16 +93,17 @@ class DatahubLog:
     def counters(self) -> dict[str, Any]:
         """Those of the disk log, and of the delivery, since this log was opened.
 
-        Records are callbacks: `found` waited at the opening, `adopted` were dead workers', and with `pushed` counted
-        from the opening, `pushed + found + adopted = delivered + dead_letter + in_spill + in_ring`, to within what
-        happens while it is read. A record counts as dead letter if one of its rows was refused; `delivered_rows` and
-        `dead_letter_rows` (by code) count rows. `sink_errors` counts failed requests by code, `failing_seconds` is for
-        how long nothing has been delivered though something waits (0.0: all is well).
+        Records are callbacks: `accepted` were pushed, `found` waited at the opening, `adopted` were dead workers', and
+        `accepted + found + adopted = delivered + dead_letter + in_spill + in_ring`, to within what happens while it is
+        read. A record counts as dead letter if one of its rows was refused; `delivered_rows` and `dead_letter_rows` (by
+        code) count rows. `errors` counts failed requests by code, `disk_errors` the disk log's by errno;
+        `failing_seconds` is for how long nothing has been delivered though something waits (0.0: all is well).
         """
         delivery, counts = self._delivery, self._log.counters()
         pushed = counts["pushed"] - self._pushed_before
         own = delivery.records + delivery.dead_records - delivery.adopted
         return counts | {
+            "accepted": pushed,
             "found": delivery.found,
             "adopted": delivery.adopted,
             "delivered": delivery.records,
@@ -108,7 +114,9 @@ class DatahubLog:
             "dead_letter_rows": dict(delivery.dead_rows),
             "batches": delivery.batches,
             "damaged_segments": delivery.damaged_segments,
-            "sink_errors": dict(delivery.errors),
+            "gaps": delivery.gaps,
+            "disk_errors": counts["errors"],
+            "errors": dict(delivery.errors),
             "failing_seconds": time.monotonic() - delivery.failing_since if delivery.failing_since else 0.0,
         }
 

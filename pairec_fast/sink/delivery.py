@@ -14,24 +14,22 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from pairec_fast.core import Log, Segment, expand, list_segments, recover
-from pairec_fast.sink.spill import SINK, Slot, Waiting
+from pairec_fast.core import Log, Segment, list_segments, recover
+from pairec_fast.sink.entries import Entry, entries_of
+from pairec_fast.sink.spill import SINK, Slot
 from pairec_fast.sink.topic import Failure, Row, Topic, Trouble
 from pairec_fast.sink.tuples import Unfit
 
 _say = logging.getLogger("pairec_fast.sink")
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Pace(NamedTuple):
     """How often and how much. A batch is small because the client holds the interpreter's lock while it encodes one."""
 
     gather_seconds: float = 1.0  # a segment is closed so often, if there is something in it
+    hurry_seconds: float = 0.2  # the same, while somebody waits for the delivery
     poll_seconds: float = 0.1
     throttle_seconds: float = 2.0  # between the first three tries of a throttled batch, as in PAI-Rec
     backoff_seconds: float = 0.2  # doubled up to the next one
@@ -42,29 +40,20 @@ class Pace(NamedTuple):
     row_bytes_max: int = 4_000_000  # DataHub takes 4 MB a request
 
 
-class Entry(NamedTuple):
-    """A row on its way. `row` counts the rows of its record; `data` is None if the record has none."""
-
-    record: Waiting
-    row: int
-    is_last: bool
-    data: dict[str, Any] | None
-    reason: str = ""  # why there is no data
-
-
 class Delivery:
     """Delivers the segments of one slot, and of slots whose owner has died. Counts as it goes."""
 
     def __init__(self, log: Log, directory: Path, rings: Path, slot: int, topic: Topic, pace: Pace) -> None:
         self._log, self._directory, self._rings, self._slot = log, directory, rings, Slot(directory, slot)
         self._topic, self._pace = topic, pace
-        self._wake, self._draining, self._quit = threading.Event(), False, False
+        self._wake, self._ending = threading.Event(), threading.Event()
+        self._draining = self._quit = self._hurried = False
         self._rotated = self._adopted_at = float("-inf")
         self._listed = -1  # how many segments had been closed when all were delivered
         self._dead: set[tuple[int, int]] = set()  # records under way of which a row was refused
         self.found = self._slot.count()  # records that waited when this log was opened
         self.delivered_position = 0
-        self.records = self.rows = self.dead_records = self.batches = self.adopted = 0
+        self.records = self.rows = self.dead_records = self.batches = self.adopted = self.gaps = 0
         self.dead_rows, self.errors = Counter[str](), Counter[str]()
         self.trouble, self.failing_since, self._tries = "", 0.0, 0
         self._thread = threading.Thread(target=self._run, name="pairec-datahub", daemon=True)
@@ -74,9 +63,15 @@ class Delivery:
     def damaged_segments(self) -> int:
         return self._slot.damaged_segments
 
+    def hurry(self) -> None:
+        """Somebody waits for what was pushed: close its segment sooner than it would be."""
+        self._hurried = True
+        self._wake.set()
+
     def drain(self, timeout: float) -> bool:
         """Deliver what there is, then end; the first trouble or the timeout ends it at once. True if all arrived."""
         self._draining = True
+        self._ending.set()
         self._wake.set()
         self._thread.join(timeout)
         self._quit = True
@@ -93,7 +88,8 @@ class Delivery:
                 self._pause(self._backoff())
             if last:
                 break
-            self._wake.wait(self._pace.poll_seconds)
+            if self._wake.wait(self._pace.poll_seconds):
+                self._wake.clear()
         self._slot.unlock()
         self._topic.close()
 
@@ -102,8 +98,9 @@ class Delivery:
         mark, turned = self._log.tail, False
         if mark > self.delivered_position:
             now = time.monotonic()
-            if now - self._rotated >= self._pace.gather_seconds or self._draining:
-                self._rotated = now
+            rest = self._pace.hurry_seconds if self._hurried else self._pace.gather_seconds
+            if now - self._rotated >= rest or self._draining:
+                self._rotated, self._hurried = now, False
                 turned = self._log.rotate(self._pace.gather_seconds)
         closed = self._log.counters()["segments_closed"]
         if closed != self._listed:  # listing opens every file there is
@@ -148,8 +145,9 @@ class Delivery:
         batch: list[Entry] = []
         size = count = 0
         for record in slot.records(segment):
-            count += 1
-            for entry in self._entries(record):
+            entries = entries_of(record)
+            count += not any(entry.is_gap for entry in entries)
+            for entry in entries:
                 bytes_ = sum(len(value) if isinstance(value, str) else 8 for value in (entry.data or {}).values())
                 if batch and (len(batch) >= self._pace.batch_rows or size + bytes_ > self._pace.batch_bytes):
                     if not self._send(slot, batch, waits):
@@ -166,14 +164,6 @@ class Delivery:
                 self.found += count - segment.record_count()  # some may have been delivered before, or be damaged
         slot.remove(segment)
         return True
-
-    def _entries(self, record: Waiting) -> list[Entry]:
-        try:
-            rows = list(map(_decode, expand(record.payload)))
-        except ValueError as error:
-            return [Entry(record, 0, True, None, str(error))]
-        last = len(rows) - 1
-        return [Entry(record, at, at == last, row) for at, row in enumerate(rows) if at >= record.first_row]
 
     def _send(self, slot: Slot, batch: list[Entry], waits: bool) -> bool:
         """A batch, until each row is taken or refused for good. False if it was given up before."""
@@ -285,13 +275,17 @@ class Delivery:
         self._dead.add((record.ring_id, record.position))
 
     def _acknowledge(self, slot: Slot, batch: list[Entry]) -> None:
-        for record, _, is_last, *_ in batch:
-            if not is_last:
+        for entry in batch:
+            if not entry.is_last:
                 continue
+            record = entry.record
             slot.acknowledge(record)
             name = (record.ring_id, record.position)
-            self.dead_records += name in self._dead
-            self.records += name not in self._dead
+            if entry.is_gap:
+                self.gaps += 1
+            else:
+                self.dead_records += name in self._dead
+                self.records += name not in self._dead
             self._dead.discard(name)
             if record.ring_id == self._log.ring_id:
                 self.delivered_position = max(self.delivered_position, record.end)
@@ -322,5 +316,5 @@ class Delivery:
 
     def _pause(self, seconds: float) -> bool:
         """Wait. False when it is time to end."""
-        self._wake.wait(seconds)
+        self._ending.wait(seconds)
         return not (self._draining or self._quit)
