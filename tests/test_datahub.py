@@ -496,6 +496,22 @@ def test_a_damaged_segment_delivers_what_is_whole_and_is_set_aside(server, tmp_p
     assert set(request_numbers(server)) < set(range(50))
 
 
+def test_a_segment_that_was_left_without_its_footer_is_delivered_and_removed(server, tmp_path):
+    server.stop()
+    log = opened(tmp_path, target(server))
+    push(log, map(record, range(10)))
+    log.close()
+    (segment,) = list_segments(tmp_path / "spill")
+    os.truncate(segment.file, os.path.getsize(segment.file) - 64)
+    assert segment.record_count() == 0
+    server.start()
+    with opened(tmp_path, target(server)) as log:
+        wait_for(lambda: list_segments(tmp_path / "spill") == [])
+        assert log.counters()["delivered"] == 10 and log.counters()["damaged_segments"] == 0
+        assert_law(log, 0)
+    assert not list((tmp_path / "spill").glob("*.corrupt"))
+
+
 def test_a_disk_that_fails_does_not_end_the_delivery(server, tmp_path, monkeypatch):
     from pairec_fast.sink.spill import Slot
 
@@ -513,6 +529,7 @@ def test_a_disk_that_fails_does_not_end_the_delivery(server, tmp_path, monkeypat
         wait_delivered(log)
         wait_for(lambda: list_segments(tmp_path / "spill") == [])
         assert log.counters()["errors"] == {"OSError": 1}
+        wait_for(lambda: log.trouble == "")
     assert sorted(request_numbers(server)) == list(range(10))
 
 

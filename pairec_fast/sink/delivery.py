@@ -78,12 +78,18 @@ class Delivery:
         return not self._thread.is_alive() and self.delivered_position >= self._log.tail
 
     def _run(self) -> None:
+        broken = False
         while not self._quit:
             last = self._draining  # read first: what was pushed before `drain` was called gets its round
             try:
-                if self._slot.lock() and self._round(self._slot) and not self._draining:
-                    self._adopt()
+                if self._slot.lock() and self._round(self._slot):
+                    if broken:
+                        self._well()
+                    broken = False
+                    if not self._draining:
+                        self._adopt()
             except Exception as error:  # a disk that fails, or a defect: it must not end the delivery
+                broken = True
                 self._note(Trouble("retry", type(error).__name__, str(error)))
                 self._pause(self._backoff())
             if last:
@@ -103,7 +109,7 @@ class Delivery:
                 self._rotated, self._hurried = now, False
                 turned = self._log.rotate(self._pace.gather_seconds)
         closed = self._log.counters()["segments_closed"]
-        if closed != self._listed:  # listing opens every file there is
+        if turned or closed != self._listed:  # listing opens every file there is
             for segment in slot.segments():
                 if not self._deliver(slot, segment, waits=True):
                     return False
@@ -125,11 +131,9 @@ class Delivery:
             if not slot.lock():
                 continue
             try:
-                if (
-                    recover(self._directory, self._rings / f"{number}.ring", sink=SINK, slot=number)["state"]
-                    == "locked"
-                ):
-                    continue
+                ring = self._rings / f"{number}.ring"
+                if recover(self._directory, ring, sink=SINK, slot=number)["state"] == "locked":
+                    continue  # its owner lives, and takes the slot in a moment
                 for segment in slot.segments():
                     before = self.records + self.dead_records
                     whole = self._deliver(slot, segment, waits=False)
