@@ -6,7 +6,9 @@ import gc
 import json
 import logging
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from decimal import Decimal
@@ -581,28 +583,28 @@ def test_a_topic_of_blobs_is_refused_and_said(server):
         Topic(target(server)).connect()
 
 
-def test_certificates_are_verified(server):
-    """The client itself sends with `verify=False`."""
-    topic = Topic(target(server)._replace(endpoint="https://127.0.0.1:1"))
-    session = topic._new_client()._datahub_impl._rest_client._session
-    sent = {}
-
-    class Base(Exception):
-        pass
-
-    def send(self, request, *arguments, **options):
-        sent.update(options)
-        raise Base
-
-    from requests.adapters import HTTPAdapter
-
-    original, HTTPAdapter.send = HTTPAdapter.send, send
-    try:
-        with pytest.raises(Base):
-            session.get_adapter("https://127.0.0.1:1").send(None, verify=False)
-    finally:
-        HTTPAdapter.send = original
-    assert sent["verify"] is not False
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed; it makes the certificate")
+def test_a_server_whose_certificate_nobody_signed_gets_nothing(tmp_path, monkeypatch):
+    """The official client talks to it."""
+    file = tmp_path / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=loopback",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", tmp_path / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    file.write_bytes(file.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    with DatahubServer(file) as server:
+        server.client().get_project(PROJECT)
+        requests = server.requests.total()
+        with pytest.raises(Trouble, match="CERTIFICATE_VERIFY_FAILED") as refused:
+            Topic(target(server)).connect()
+        assert refused.value.kind == "retry" and server.requests.total() == requests
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
+        with opened(tmp_path, target(server)) as log:
+            push(log, [record(1)])
+            wait_delivered(log)
+        assert request_numbers(server) == [1]
 
 
 def test_backoff_grows_to_its_bound_and_throttling_is_even_at_first():

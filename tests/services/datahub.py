@@ -17,12 +17,14 @@ import contextlib
 import hashlib
 import hmac
 import json
+import ssl
 import struct
 import threading
 import time
 import zlib
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from pairec_fast.core.checksum import crc32c
@@ -141,7 +143,9 @@ class Topic:
 class DatahubServer:
     """Listens on a port of its own as soon as it is entered. `stop` and `start` keep port and data: an outage."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
+        """`certificate`, a file with key and certificate, makes it speak TLS."""
+        self._certificate = certificate
         self.projects: dict[str, dict[str, Topic]] = {PROJECT: {}}
         self.lock = threading.RLock()
         self.requests = Counter[str]()
@@ -154,12 +158,16 @@ class DatahubServer:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._certificate else 'http'}://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         handler = type("Handler", (_Handler,), {"world": self})
         self._server = _Listener(("127.0.0.1", self._port), handler)
         self._port = self._server.server_address[1]
+        if self._certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
