@@ -18,7 +18,7 @@ from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import go_json
 from pairec_fast.sink import datahub
 from pairec_fast.sink.disk import open_log, ring_directory
-from pairec_fast.sink.topic import Target
+from pairec_fast.sink.topic import Target, require_client
 from pairec_fast.sink.tuples import Column
 
 
@@ -218,6 +218,8 @@ def data_sources(config: Config) -> list[DataSource]:
                 f'CallBackConfs.{scene}.DataSource.Type: "{conf.data_source.type}" is not available in this version; '
                 f"use {kinds}"
             )
+        if conf.data_source.type == "datahub":
+            require_client()
     return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
 
 

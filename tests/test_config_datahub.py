@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
-from pairec_fast.callback import log_directories
+from pairec_fast.callback import data_sources, datahub_directories
+from pairec_fast.errors import ConfigError
 from tests.configs import MINIMAL, errors_of, parse
 
 GOOD = {
@@ -44,11 +47,21 @@ def test_what_pairec_takes_is_taken_and_keys_come_from_the_environment():
 
 def test_records_wait_where_pairec_kept_them_unless_said_otherwise(tmp_path):
     config = parse(**MINIMAL, **USED, DatahubConfs={"log": GOOD})
-    ((spill, _),) = log_directories(config).values()
+    spill, _ = datahub_directories(config, "log")
     assert spill == config.directory / "tmp/shop/callback_log/log"
     config = parse(**MINIMAL, **USED, DatahubConfs={"log": GOOD | {"Directory": str(tmp_path)}})
-    ((spill, _),) = log_directories(config).values()
+    spill, _ = datahub_directories(config, "log")
     assert spill == tmp_path
+
+
+def test_without_the_client_the_start_is_refused_with_what_to_install(monkeypatch):
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    config = parse(**MINIMAL, **USED, DatahubConfs={"log": GOOD})
+    monkeypatch.setattr("importlib.metadata.version", version)
+    with pytest.raises(ConfigError, match=r"pip install 'pairec_fast\[datahub\]'"):
+        data_sources(config)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ import pytest
 
 from pairec_fast.callback import Record, encode
 from pairec_fast.core import list_segments
-from pairec_fast.errors import ConfigError
 from pairec_fast.sink.delivery import Delivery
 from pairec_fast.sink.topic import Encoded, Row, Topic, Trouble
 from pairec_fast.sink.tuples import PUBLIC, TYPES, Column, Tuples
@@ -569,12 +568,6 @@ def test_a_forked_child_neither_pushes_nor_holds_the_slot(server, tmp_path):
     _, status = os.waitpid(pid, 0)
     assert status == 0
     assert sorted(request_numbers(server)) == [2, 3]
-
-
-def test_without_the_client_the_start_is_refused_with_what_to_install(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'pairec_fast\[datahub\]'"):
-        opened(tmp_path, target(server))
 
 
 def test_a_topic_of_blobs_is_refused_and_said(server):

@@ -7,7 +7,7 @@ The client is optional (`pip install 'pairec_fast[datahub]'`) and is touched now
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib.metadata
 import logging
 import os
 import re
@@ -94,11 +94,13 @@ def require_client() -> None:
     Raises:
         ConfigError: it is not installed.
     """
-    if importlib.util.find_spec("datahub") is None:
+    try:
+        importlib.metadata.version("pydatahub")  # by its package: another one has a module of that name too
+    except importlib.metadata.PackageNotFoundError:
         raise ConfigError(
             'DataSource.Type "datahub" needs the package pydatahub, which is not installed; '
             "pip install 'pairec_fast[datahub]'"
-        )
+        ) from None
 
 
 class Topic:

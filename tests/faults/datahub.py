@@ -3,7 +3,7 @@
     python -m tests.faults.datahub --times 100 [--seed 7] [--break remove-first]
 
 A child pushes callbacks; after `push` has answered True it writes the number into memory shared with the parent, which
-kills it at a random time. The server throttles, breaks and forgets to answer at random. At the end a last process
+kills it at a random time. The server throttles, breaks, is away or forgets to answer at random. At the end a process
 delivers what is left. Every record that was acknowledged must have arrived, per user in the order pushed, and a kill
 may have repeated one batch at most. `--break remove-first` removes each segment before its delivery instead of after
 it: the loop must then find records lost.
@@ -74,8 +74,14 @@ def run(times: int, seed: int, folder: Path, broken: bool = False) -> Counter[st
                     remove_first()
                 push_for_ever(folder, server, told, life)
 
+            down = rng.random() < 0.2
+            if down:
+                server.stop()
             kill_after(in_child(live), rng.choice((rng.uniform(0.0, 0.1), rng.uniform(0.1, 0.5))))
+            if down:
+                server.start()
             totals["kills"] += 1
+            totals["outages"] += down
             if sys.stderr.isatty():
                 print(f"\r{life + 1}/{times}", end="", file=sys.stderr)
         deliver_rest(folder, server)
