@@ -77,11 +77,12 @@ def wait_delivered(log: DatahubLog, seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def assert_law(log: DatahubLog, pushed: int) -> None:
-    """The counting law, once nothing moves."""
+def assert_law(log: DatahubLog, pushed: int, waiting: int = 0) -> None:
+    """The counting law, once nothing moves: of all that was pushed, `waiting` wait and the rest has its end."""
     counts = log.counters()
-    arrived = counts["delivered"] + counts["dead_letter"] + counts["in_spill"] + counts["in_ring"]
-    assert pushed + counts["found"] + counts["adopted"] == arrived, counts
+    assert (counts["accepted"], counts["in_spill"], counts["in_ring"]) == (pushed, waiting, 0), counts
+    ended = counts["delivered"] + counts["dead_letter"]
+    assert pushed + counts["found"] + counts["adopted"] == ended + waiting, counts
 
 
 def read_back(server: DatahubServer, topic: str = "log") -> list[Any]:

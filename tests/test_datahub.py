@@ -247,8 +247,8 @@ def test_an_outage_of_three_seconds_under_load_loses_nothing_and_keeps_the_order
         assert log.synced == log.tail > log.delivered
         server.start()
         wait_delivered(log)
+        wait_for(lambda: list_segments(tmp_path / "spill") == [])  # a moment behind the last acknowledgement
         assert_law(log, 1000)
-        assert list_segments(tmp_path / "spill") == []
     for user, numbers in by_user(request_numbers(server)).items():
         assert sorted(set(numbers)) == list(range(user, 1000, 7))
         assert numbers == sorted(numbers)
@@ -288,9 +288,9 @@ def test_a_gap_arrives_as_a_row_and_is_no_record(server, tmp_path):
     log.close()
     server.start()
     with opened(tmp_path, target(server, *columns)) as log:
-        wait_for(lambda: log.counters()["gaps"] == 1)
-        counts = log.counters()
-        assert (counts["delivered"], counts["dead_letter"], counts["in_spill"]) == (1, 0, 0)
+        wait_for(lambda: list_segments(tmp_path / "spill") == [])
+        assert (log.counters()["delivered"], log.counters()["gaps"]) == (1, 1)
+        assert_law(log, 0)
     found = [(row["module"], row["dropped"], row["reason"]) for row in server.rows("log")]
     assert sorted(found, key=str) == [("gap", "3", "full"), ("user", None, None)]
 
@@ -304,7 +304,7 @@ def test_who_waits_for_the_delivery_hurries_it(server, tmp_path):
             began = time.monotonic()
             assert log.flush()
             wait_delivered(log)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 20
 
 
 def test_a_row_beyond_what_a_request_takes_is_a_dead_letter_and_a_large_one_arrives(server, tmp_path):
@@ -336,7 +336,7 @@ def test_wrong_credentials_are_said_and_counted_never_printed_and_records_are_ke
     assert log.trouble == "Unauthorized: The request signature of *** does not match"
     assert log.counters()["failing_seconds"] > 0
     wait_for(lambda: log.counters()["in_spill"] == 10)
-    assert_law(log, 10)
+    assert_law(log, 10, waiting=10)
     assert log.close()
     printed = caplog.text + log.trouble + repr(log.counters()) + repr(target(server, key=key))
     assert "Unauthorized" in caplog.text and key not in printed and ACCESS_KEY not in printed
@@ -588,7 +588,8 @@ def test_a_server_whose_certificate_nobody_signed_gets_nothing(tmp_path, monkeyp
     file.write_bytes(file.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     with DatahubServer(file) as server:
-        server.client().get_project(PROJECT)
+        with pytest.warns(match="Unverified HTTPS request"):
+            server.client().get_project(PROJECT)
         requests = server.requests.total()
         with pytest.raises(Trouble, match="CERTIFICATE_VERIFY_FAILED") as refused:
             Topic(target(server)).connect()
