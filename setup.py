@@ -30,6 +30,7 @@ CORE = {
     "expand": ["expand", "go_json"],
     "repair": ["repair", "ring", "segment", "segment_directory", "file"],
     "ring": ["ring", "segment", "segment_directory", "flush", "retain", "recover", "file"],
+    "segment": ["segment", "segment_directory", "ring", "file"],
 }
 
 # No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel

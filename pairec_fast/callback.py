@@ -16,7 +16,10 @@ import msgspec
 from pairec_fast.config import Config, DataSource
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import go_json
+from pairec_fast.sink import datahub
 from pairec_fast.sink.disk import open_log, ring_directory
+from pairec_fast.sink.topic import Target, require_client
+from pairec_fast.sink.tuples import Column
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -181,9 +184,36 @@ def _open_disk(config: Config, name: str) -> Sink:
     )  # fmt: skip
 
 
+def datahub_directories(config: Config, name: str) -> tuple[Path, Path]:
+    """Where records wait for DataHub, and where the rings lie."""
+    conf, ring = config.datahub_confs[name], config.log_ring_conf.directory
+    spill = config.path(conf.directory or f"tmp/{conf.project_name}/{conf.topic_name}/{name}")
+    return spill, config.path(ring) / "datahub" / name if ring else ring_directory(spill)
+
+
+def _open_datahub(config: Config, name: str) -> Sink:
+    conf, ring = config.datahub_confs[name], config.log_ring_conf
+    columns = tuple(Column(entry.field, entry.type) for entry in conf.schemas)
+    target = Target(
+        conf.access_id,
+        conf.access_key,
+        conf.endpoint,
+        conf.project_name,
+        conf.topic_name,
+        conf.compressor_type,
+        columns,
+    )
+    return datahub.open_log(
+        *datahub_directories(config, name), target, ring_bytes=ring.ring_bytes, segment_bytes=ring.segment_bytes,
+        segment_seconds=ring.segment_seconds, sync_seconds=ring.sync_milliseconds / 1000,
+        free_bytes_min=ring.free_bytes_min,
+    )  # fmt: skip
+
+
 # DataSource.Type -> what opens the sink of that name.
 OPENERS: dict[str, Callable[[Config, str], Sink]] = {
     "disk": _open_disk,
+    "datahub": _open_datahub,
 }
 
 
@@ -200,17 +230,22 @@ def data_sources(config: Config) -> list[DataSource]:
                 f'CallBackConfs.{scene}.DataSource.Type: "{conf.data_source.type}" is not available in this version; '
                 f"use {kinds}"
             )
+        if conf.data_source.type == "datahub":
+            require_client()
     return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
 
 
 def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
-    """Of each disk sink that a scene uses: where its segments and its rings lie.
+    """Of each sink that a scene uses and that writes segments: where these and its rings lie.
 
     Raises:
         ConfigError: a sink of a kind that is not available here.
     """
+    directories = {"disk": disk_directories, "datahub": datahub_directories}
     return {
-        source.name: disk_directories(config, source.name) for source in data_sources(config) if source.type == "disk"
+        f"{source.type}/{source.name}": directories[source.type](config, source.name)
+        for source in data_sources(config)
+        if source.type in directories
     }
 
 

@@ -6,11 +6,18 @@ Source: the Go structs of `alibaba/pairec` v2, package `recconf`.
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from pairec_fast.errors import ConfigError
 from pairec_fast.limits import LimitConf
+from pairec_fast.sink.topic import COMPRESSORS
+from pairec_fast.sink.tuples import TYPES
 
 Object = dict[str, Any]
 Percent = Annotated[int, Meta(ge=0, le=100)]
@@ -220,6 +227,65 @@ class DiskConf(Struct, frozen=True, rename="pascal"):
     directory: Filled
 
 
+_ENDPOINT = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+
+
+class DatahubField(Struct, frozen=True, rename="pascal"):
+    """A field of a topic: `type` is one of DataHub's, in small letters."""
+
+    field: Filled
+    type: str
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise ConfigError(f"Type: {unknown(self.type, TYPES)}")
+
+
+class DatahubConf(Struct, frozen=True, rename="pascal"):
+    """A topic of DataHub. No `schemas`: the public set of PAI-Rec's log. `directory` is ours: where records wait for
+    delivery, `tmp/PROJECT/TOPIC/NAME` unless given."""
+
+    access_id: Filled
+    access_key: Filled
+    endpoint: str
+    project_name: str
+    topic_name: str
+    compressor_type: str = ""
+    schemas: tuple[DatahubField, ...] = ()
+    directory: str = ""
+
+    def __post_init__(self) -> None:
+        if "@" in self.endpoint:
+            raise ConfigError("Endpoint: expected an address alone; keys belong in AccessId and AccessKey")
+        if not _ENDPOINT.fullmatch(self.endpoint):
+            raise ConfigError(f'Endpoint: expected "http://HOST" or "https://HOST", got "{self.endpoint:.200}"')
+        for key, name, least, most in (
+            ("ProjectName", self.project_name, 3, 32),
+            ("TopicName", self.topic_name, 1, 128),
+        ):
+            if not (_NAME.fullmatch(name) and least <= len(name) <= most):
+                rule = f"{least} to {most} letters, digits and underscores, a letter first"
+                raise ConfigError(f'{key}: expected {rule}, got "{name:.200}"')
+        if self.compressor_type.lower() not in COMPRESSORS:
+            raise ConfigError(f"CompressorType: {unknown(self.compressor_type, COMPRESSORS)}")
+        repeated = [name for name, count in Counter(entry.field for entry in self.schemas).items() if count > 1]
+        if repeated:
+            raise ConfigError(f'Schemas: "{repeated[0]}" is given more than once')
+
+    def __repr__(self) -> str:
+        """Without the keys."""
+        return f"DatahubConf({self.endpoint!r}, {self.project_name!r}, {self.topic_name!r})"
+
+
+def unknown(word: str, words: Iterable[str]) -> str:
+    """Says that `word` is none of `words`, and which is near."""
+    known = [known for known in words if known]
+    near = difflib.get_close_matches(word.casefold(), known, n=1)
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    return f'unknown "{word:.100}"{hint}; known are {", ".join(known)}'
+
+
 _UNUSED: dict[str, Any] = {
     **_all("RunMode Region", str),
     **_all("LogConf ABTestConf ExperimentConf", Object),
@@ -254,7 +320,7 @@ class Sections(Struct, frozen=True, rename="pascal"):
     feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
     call_back_confs: dict[str, CallBackConfig] = field(default_factory=dict)
     kafka_confs: dict[str, Object] = field(default_factory=dict)
-    datahub_confs: dict[str, Object] = field(default_factory=dict)
+    datahub_confs: dict[str, DatahubConf] = field(default_factory=dict)
     disk_confs: dict[str, DiskConf] = field(default_factory=dict)
     user_define_confs: Any = None
     prometheus_config: PrometheusConfig = PrometheusConfig()

@@ -16,6 +16,7 @@ from pairec_fast.core.recall import Neighbours, add, nearest
 from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
+from pairec_fast.core.segment import Segment, list_segments
 
 __all__ = [
     "Arena",
@@ -31,6 +32,7 @@ __all__ = [
     "Overlay",
     "RequestForest",
     "Ring",
+    "Segment",
     "VectorIndex",
     "add",
     "aggregate",
@@ -40,6 +42,7 @@ __all__ = [
     "expand",
     "in_order",
     "keep_allowed",
+    "list_segments",
     "nearest",
     "read_segments",
     "recover",
