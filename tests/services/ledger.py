@@ -18,7 +18,9 @@ from tests.services.kafka import Message
 
 IDENTITY = ("ring_id", "position", "row")  # the headers by which a reader removes repeats
 KEYS = 7  # users of each thread
-FILLER = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=1 << 14))
+FILLER = "".join(
+    random.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=1 << 17)
+)  # what a compressor leaves as it is
 
 # What must be 0 in the totals of `check`, with faults or without.
 FAULTS = (
@@ -28,16 +30,15 @@ FAULTS = (
 
 
 def record(thread: int, number: int, bytes_about: int = 400, items: int = 2) -> bytes:
-    """One callback of `items` items; the same arguments give the same bytes."""
+    """One callback of `items` items and at most 64 KiB; the same arguments give the same bytes."""
     at = (thread * 7919 + number * 31) % (len(FILLER) // 2)
-    filler = (FILLER[at:] + FILLER[:at]) * (1 + bytes_about // len(FILLER))
     return encode(
         Record(
             scene="home_feed",
             request_id=f"{thread}-{number}-{bytes_about}-{items}",
             request_time=1_700_000_000 + number,
             uid=f"u{thread}-{number % KEYS}",
-            features={"age": number % 90, "filler": filler[:bytes_about]},
+            features={"age": number % 90, "filler": FILLER[at : at + bytes_about]},
             request_info={"size": items},
             items=[{"item_id": f"i{number % 1000}-{place}", "score": place / 8} for place in range(items)],
         )
