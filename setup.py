@@ -27,7 +27,7 @@ CORE = {
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
-    "ring": ["ring", "segment", "segment_directory", "flush", "retain", "recover", "file"],
+    "ring": ["ring", "segment", "segment_directory", "flush", "retain", "thread", "recover", "file"],
 }
 
 # No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel
