@@ -10,6 +10,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FOREST = ["forest_ranks", "forest_bin", "forest_columns", "forest_walk", "forest_label", "forest_score"]
+LOG = ["ring", "segment", "segment_directory", "recover", "thread", "file"]
 CORE = {
     "simd": [],
     "checksum": [],
@@ -27,7 +28,8 @@ CORE = {
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
-    "ring": ["ring", "segment", "segment_directory", "flush", "recover", "file"],
+    "ring": [*LOG, "flush", "retain"],
+    "kafka": [*LOG, "kafka", "deliver", "deliver_rows", "backlog", "series", "expand", "go_json"],
 }
 
 # No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel

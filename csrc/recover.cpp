@@ -40,6 +40,7 @@ class Image {
 
 struct Found {
   std::uint64_t begin, end;
+  bool gap;
 };
 
 // Every record at or after `head` whose key and checksum hold, in order. Looks at each place a header can be, so it
@@ -57,7 +58,8 @@ std::vector<Found> find_records(const Image& image, std::uint64_t capacity, std:
     if (ours && state == record_committed && header.size <= capacity / 8 - sizeof(header) &&
         header.size <= capacity - offset - sizeof(header) &&
         record_crc(data + offset + sizeof(header), header.size, position) == header.crc) {
-      found.push_back({position, position + record_bytes(header.size)});
+      const bool gap = is_gap(data + offset + sizeof(header), header.size);
+      found.push_back({position, position + record_bytes(header.size), gap});
       offset += record_bytes(header.size);
       continue;
     }
@@ -76,12 +78,11 @@ Seen read_written(const std::string& directory, const std::string& sink, std::ui
   for (const auto& file : list_segments(directory, sink)) {
     if (file.ring_id != ring_id) continue;
     sequence = std::max(sequence, file.sequence + 1);
-    SegmentFooter footer = {};
     // No footer means a failed write or fdatasync: what it has beyond head is not known to be on disk, and is written
-    // again. Readers drop the repeats.
-    if (!file.closed || !read_footer(file, footer) || footer.end <= head) continue;
-    SegmentReader reader(file);
-    for (Record record; reader.next(record);)
+    // again; readers drop the repeats. A segment that vanishes meanwhile was delivered by another worker: its records are written again, not lost.
+    const auto reader = file.closed ? open_segment(file) : nullptr;
+    if (reader == nullptr || !reader->has_footer() || reader->footer().end <= head) continue;
+    for (Record record; reader->next(record);)
       seen.add(ring_id, record.position, record.position + record_bytes(record.size));
   }
   return seen;
@@ -93,48 +94,41 @@ void write_missing(const std::string& directory, const std::string& sink, const 
   std::unique_ptr<SegmentWriter> writer;
   for (std::size_t index = 0; index < found.size();) {
     if (seen.contains(identity.ring_id, found[index].begin)) {
-      ++recovery.repeated;
-      ++index;
+      recovery.repeated += !found[index++].gap;
       continue;
     }
     const std::uint64_t begin = found[index].begin, offset = begin & (identity.capacity - 1);
     std::uint64_t end = found[index].end;
-    std::uint32_t records = 1;
+    std::uint32_t records = 1, gaps = found[index].gap;
     // A block is one piece of ring: no gap, no repeat, not across the end.
     for (++index; index < found.size() && found[index].begin == end && offset + (end - begin) < identity.capacity &&
                   found[index].end - begin <= block_bytes_max && !seen.contains(identity.ring_id, end);
-         ++index, ++records)
+         ++index, ++records) {
       end = found[index].end;
+      gaps += found[index].gap;
+    }
     if (writer == nullptr)
       writer = std::make_unique<SegmentWriter>(directory, sink, slot, identity.ring_id, identity.created_ns, sequence);
     const int code = writer->append(image.data() + offset, begin, end, records, identity.created_ns, wall_ns());
     if (code != 0) throw FileError("cannot write the records recovered from the ring to " + directory, code);
-    recovery.records += records;
+    recovery.records += records - gaps;
   }
   if (writer == nullptr) return;
   if (const int code = writer->finish(); code != 0)
     throw FileError("cannot close the recovered segment in " + directory, code);
 }
 
+// Of the slot or the ring; of all, where the rings have no files and nobody else will ever come for them.
 void repair_left_open(const std::string& directory, const std::string& sink, std::uint32_t slot, std::uint64_t ring_id,
-                      Recovery& recovery) {
+                      bool all, Recovery& recovery) {
   for (const auto& file : list_segments(directory, sink)) {
-    if (file.closed || (file.slot != slot && file.ring_id != ring_id)) continue;
+    if (file.closed || (!all && file.slot != slot && file.ring_id != ring_id)) continue;
     if (repair_segment(directory, file)) {
       ++recovery.repaired;
-    } else {
+    } else if (!all) {
       recovery.errors.push_back(file.path + " is being written by a live process: another ring has this slot");
     }
   }
-}
-
-void copy_counters(const RingCounters& from, RingCounters* to) {
-  if (to == nullptr) return;
-  to->pushed = from.pushed.load();
-  to->pushed_bytes = from.pushed_bytes.load();
-  to->dropped_full = from.dropped_full.load();
-  to->dropped_too_large = from.dropped_too_large.load();
-  to->dropped_closed = from.dropped_closed.load();
 }
 
 }  // namespace
@@ -150,7 +144,7 @@ Recovery recover_ring(const std::string& directory, const std::string& sink, con
   read_at(lock.get(), &identity, sizeof(identity), 0, path);
   recovery.found = bytes >= ring_page && ring_identity_valid(identity);
   if (!recovery.found) {
-    repair_left_open(directory, sink, slot, 0, recovery);
+    repair_left_open(directory, sink, slot, 0, false, recovery);
     if (bytes == 0) return recovery;
     // A second name first: without a file at `path`, another process could lock a new one behind our back.
     const std::string aside = path + ".corrupt";
@@ -162,10 +156,10 @@ Recovery recover_ring(const std::string& directory, const std::string& sink, con
     return recovery;
   }
   recovery.slot = identity.slot;
-  repair_left_open(directory, sink, slot, identity.ring_id, recovery);
+  repair_left_open(directory, sink, slot, identity.ring_id, false, recovery);
   const Image image(lock.get(), path, bytes, identity.capacity);
   const RingPage& page = image.page();
-  copy_counters(page.counters, counters);
+  if (counters != nullptr) copy_counters(page.counters, *counters);
   const std::uint64_t tail = page.tail.load() & ~std::uint64_t{15};
   std::uint64_t head = page.head.load();
   if (head == tail && page.clean.load() == ring_clean_word(identity, tail)) {
@@ -205,6 +199,14 @@ std::unique_ptr<Ring> open_ring(const std::string& directory, const std::string&
   recovery = recover_ring(directory, sink, path, lock, slot, &counters);
   if (recovery.found && ::ftruncate(lock.get(), ring_page) != 0) throw FileError("cannot shrink ring " + path, errno);
   return std::make_unique<Ring>(path, capacity, slot, std::move(lock), recovery.found ? &counters : nullptr);
+}
+
+std::unique_ptr<Ring> open_memory_ring(const std::string& directory, const std::string& sink, std::uint64_t capacity,
+                                       std::uint32_t slot, Recovery& recovery) {
+  recovery = {};
+  recovery.slot = slot;
+  repair_left_open(directory, sink, slot, 0, true, recovery);
+  return std::make_unique<Ring>(capacity, slot);
 }
 
 Recovery adopt_ring(const std::string& directory, const std::string& sink, const std::string& path,

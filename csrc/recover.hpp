@@ -14,7 +14,7 @@ struct Recovery {
   bool clean = false;           // it was closed properly: nothing to do
   bool quarantined = false;     // it had no valid identity, and is kept as `.corrupt`, in place of an earlier one
   std::uint32_t slot = 0;
-  std::uint64_t records = 0;    // written to a closed segment now
+  std::uint64_t records = 0;    // written to a closed segment now; of these counts none includes gaps
   std::uint64_t repeated = 0;   // found in the ring and already in a segment
   std::uint64_t unfinished = 0; // reserved by a push that never returned
   std::uint64_t damaged = 0;    // committed, with a payload that fails its checksum
@@ -31,6 +31,11 @@ Recovery recover_ring(const std::string& directory, const std::string& sink, con
 // Recovers what is at `path`, then begins a new generation there. Throws LockedError, FileError, std::invalid_argument.
 std::unique_ptr<Ring> open_ring(const std::string& directory, const std::string& sink, const std::string& path,
                                 std::uint64_t capacity, std::uint32_t slot, Recovery& recovery);
+
+// Closes the segments that dead processes left open, then begins a ring without a file. Throws FileError,
+// std::invalid_argument.
+std::unique_ptr<Ring> open_memory_ring(const std::string& directory, const std::string& sink, std::uint64_t capacity,
+                                       std::uint32_t slot, Recovery& recovery);
 
 // Recovers what is at `path` and leaves the ring clean, without opening it. Throws LockedError, FileError.
 Recovery adopt_ring(const std::string& directory, const std::string& sink, const std::string& path, std::uint32_t slot);

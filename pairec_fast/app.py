@@ -21,6 +21,7 @@ import msgspec
 
 from pairec_fast.engine import Engine
 from pairec_fast.errors import NotReadyError, RequestError
+from pairec_fast.logs import Waits, awaited, finish
 from pairec_fast.messages import CallbackRequest, RecommendRequest, answer, decode, error_answer
 
 JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
@@ -28,6 +29,7 @@ METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 Scope = dict[str, Any]
 After = Callable[[], None]
 Answer = tuple[int, bytes, bytes, After | None]
+Begun = Answer | Waits[Answer]  # an answer, or what is to be waited for until there is one
 OVERLOADED: Answer = (503, JSON, answer(503, "overloaded", ""), None)
 PROBES = {"/ping", "/livez", "/readyz", "/metrics"}
 
@@ -49,7 +51,7 @@ class App:
         self._make = make
         self.engine: Engine | None = make if isinstance(make, Engine) else None
         self._in_flight = 0
-        self._routes: dict[str, Callable[[Engine, bytes], Answer]] = {
+        self._routes: dict[str, Callable[[Engine, bytes], Begun]] = {
             "/api/rec/feed": _feed,
             "/api/recommend": _recommend,
             "/api/recall": _recall,
@@ -65,7 +67,15 @@ class App:
             await self._lifespan(receive, send)
 
     def handle(self, path: str, body: bytes) -> Answer:
-        """(status, content type, body, what to do when the answer has left) for a request to `path`."""
+        """(status, content type, body, what to do when the answer has left) for a request to `path`.
+
+        What an explicit callback waits for, it waits for in this thread.
+        """
+        begun = self._begin(path, body)
+        return begun if isinstance(begun, tuple) else finish(begun)
+
+    def _begin(self, path: str, body: bytes) -> Begun:
+        """The answer, or the first wait of an explicit callback."""
         if path == "/ping":
             return 200, TEXT, b"success", None
         if path == "/livez":
@@ -95,11 +105,13 @@ class App:
         else:
             self._in_flight += admitted
             try:
-                reply = self.handle(path, await _body(scope, receive, engine.limits.body_bytes_max))
+                begun = self._begin(path, await _body(scope, receive, engine.limits.body_bytes_max))
             except RequestError as error:
-                reply = 200, JSON, error_answer(error), None
+                begun = 200, JSON, error_answer(error), None
             finally:
                 self._in_flight -= admitted
+            # Whoever waits for the log does no work, and must not keep recommendations out.
+            reply = begun if isinstance(begun, tuple) else await awaited(begun)
         if engine is not None:
             known = path in self._routes or path in PROBES
             engine.metrics.count("requests_total", path=path if known else "other", code=str(reply[0]))
@@ -156,9 +168,27 @@ def _recall(engine: Engine, body: bytes) -> Answer:
     return 200, JSON, _encode(_without(reply, items) | {"errors": []}), after
 
 
-def _callback(engine: Engine, body: bytes) -> Answer:
+def _callback(engine: Engine, body: bytes) -> Begun:
     request = decode(body, CallbackRequest)
-    if engine.callback(request):
+    waits = engine.callback_waits(request)
+    try:
+        pause = next(waits)
+    except StopIteration as done:
+        return _logged(done.value, request)
+    return _waiting(pause, waits, request)
+
+
+def _waiting(pause: float, waits: Waits[bool], request: CallbackRequest) -> Waits[Answer]:
+    yield pause
+    try:
+        return _logged((yield from waits), request)
+    except Exception:
+        log.exception("/api/callback failed while it waited")
+        return 500, TEXT, b"server error", None
+
+
+def _logged(logged: bool, request: CallbackRequest) -> Answer:
+    if logged:
         return 200, JSON, answer(200, "success", request.request_id), None
     return 503, JSON, answer(503, "overloaded", request.request_id), None
 
@@ -170,7 +200,10 @@ def _metrics(engine: Engine, body: bytes) -> Answer:
 def _readyz(engine: Engine, body: bytes) -> Answer:
     if engine.closed:
         raise NotReadyError
-    return 200, TEXT, b"ready", None
+    failing, degraded = engine.logs.problems()
+    if failing:
+        return 503, TEXT, ("not ready: " + "; ".join(failing + degraded)).encode(), None
+    return 200, TEXT, ("degraded: " + "; ".join(degraded)).encode() if degraded else b"ready", None
 
 
 def _bare(body: bytes) -> RecommendRequest:

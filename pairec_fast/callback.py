@@ -7,14 +7,14 @@ drawn from a hash of the request id, so it can be repeated. *Source*: PAI-Rec, c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from pairec_fast.config import Config
-from pairec_fast.core import Log
+from pairec_fast.config import Config, DataSource
+from pairec_fast.core.ring import is_gap_record
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
@@ -133,9 +133,14 @@ def thinned(count: int, rate: int, request_id: str) -> list[int]:
 def rows(payload: bytes) -> Iterator[dict[str, Any]]:
     """The records of one callback as PAI-Rec logs them: the user's, then one an item (PAIREC 9.4).
 
+    Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
+
     Raises:
         msgspec.DecodeError: `payload` is no record.
     """
+    if is_gap_record(payload):
+        yield {"module": "gap", **msgspec.msgpack.decode(payload)}
+        return
     record = _decode(payload)
     shared = {
         "request_id": record.request_id,
@@ -187,39 +192,92 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+class Sink(Protocol):
+    """A log that is open, whatever is at its far end.
+
+    `try_push` is `push` for one who will ask again: that the log is full is not counted as a drop.
+    Positions count bytes pushed. All before `synced` is on disk, or acknowledged; all before `delivered` has arrived.
+    """
+
+    @property
+    def recovered(self) -> dict[str, Any]: ...
+    @property
+    def record_bytes_max(self) -> int: ...
+    @property
+    def tail(self) -> int: ...
+    @property
+    def synced(self) -> int: ...
+    @property
+    def delivered(self) -> int: ...
+    def push(self, record: bytes, /) -> bool: ...
+    def try_push(self, record: bytes, /) -> bool: ...
+    def flush(self, timeout: float = ...) -> bool: ...
+    def close(self, timeout: float = ...) -> bool: ...
+    def counters(self) -> dict[str, Any]: ...
+
+
+def disk_directories(config: Config, name: str) -> tuple[Path, Path]:
+    """Where the segments and the rings of a disk sink lie."""
+    segments = config.path(config.disk_confs[name].directory)
+    ring = config.log_ring_conf.directory
+    # Several sinks may share one configured folder, so each gets its own in it.
+    return segments, config.path(ring) / name if ring else ring_directory(segments)
+
+
+def _open_disk(config: Config, name: str) -> Sink:
+    conf = config.log_ring_conf
+    segments, rings = disk_directories(config, name)
+    return open_log(
+        segments, None if conf.durability == "memory" else rings, ring_bytes=conf.ring_bytes,
+        segment_bytes=conf.segment_bytes, segment_seconds=conf.segment_seconds,
+        sync_seconds=conf.sync_milliseconds / 1000, retain_bytes=conf.retention_bytes,
+        retain_seconds=conf.retention_seconds, free_bytes_min=conf.free_bytes_min,
+    )  # fmt: skip
+
+
+# DataSource.Type -> what opens the sink of that name.
+OPENERS: dict[str, Callable[[Config, str], Sink]] = {
+    "disk": _open_disk,
+}
+
+
+def data_sources(config: Config) -> list[DataSource]:
+    """The sinks that scenes use, each once.
+
+    Raises:
+        ConfigError: one of a kind that is not available here.
+    """
+    for scene, conf in config.call_back_confs.items():
+        if conf.data_source.type not in OPENERS:
+            kinds = ", ".join(f'"{kind}"' for kind in OPENERS)
+            raise ConfigError(
+                f'CallBackConfs.{scene}.DataSource.Type: "{conf.data_source.type}" is not available in this version; '
+                f"use {kinds}"
+            )
+    return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
+
+
 def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
     """Of each disk sink that a scene uses: where its segments and its rings lie.
 
     Raises:
         ConfigError: a sink of a kind that is not available here.
     """
-    places: dict[str, tuple[Path, Path]] = {}
-    for scene, conf in config.call_back_confs.items():
-        source = conf.data_source
-        if source.type != "disk":
-            raise ConfigError(
-                f'CallBackConfs.{scene}.DataSource.Type: "{source.type}" is not available in this version; use "disk"'
-            )
-        segments = config.path(config.disk_confs[source.name].directory)
-        ring = config.log_ring_conf.directory
-        # Several sinks may share one configured folder, so each gets its own in it.
-        places[source.name] = segments, config.path(ring) / source.name if ring else ring_directory(segments)
-    return places
+    return {
+        source.name: disk_directories(config, source.name) for source in data_sources(config) if source.type == "disk"
+    }
 
 
-def open_logs(config: Config) -> dict[str, Log]:
-    """The log of each disk sink in use, by the sink's name.
+def open_logs(config: Config) -> dict[DataSource, Sink]:
+    """The log of each sink in use.
 
     Raises:
         ConfigError, PairecError, OSError: one cannot be opened; the others are closed again.
     """
-    conf, logs = config.log_ring_conf, dict[str, Log]()
+    logs = dict[DataSource, Sink]()
     try:
-        for name, (segments, rings) in log_directories(config).items():
-            logs[name] = open_log(
-                segments, rings, ring_bytes=conf.ring_bytes, segment_bytes=conf.segment_bytes,
-                segment_seconds=conf.segment_seconds, sync_seconds=conf.sync_milliseconds / 1000,
-            )  # fmt: skip
+        for source in data_sources(config):
+            logs[source] = OPENERS[source.type](config, source.name)
     except BaseException:
         for log in logs.values():
             log.close()

@@ -261,7 +261,7 @@ def _run_dump(options: argparse.Namespace) -> int:
             say(f"{report['file']}: {error}")
     write: Callable[[bytes], int] = sys.stdout.buffer.write
     encode = msgspec.json.Encoder().encode
-    for payload, ring_id, position in read_segments(options.directory):
+    for payload, ring_id, position in read_segments(options.directory, gaps=True):
         try:
             lines = b"".join(encode(row) + b"\n" for row in rows(payload))
         except (msgspec.DecodeError, KeyError, RecursionError) as error:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.callback import Record, encode, invoked, open_logs, thinned, with_texts, without_empty
+from pairec_fast.callback import Record, encode, invoked, thinned, with_texts, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
+from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
@@ -68,7 +69,7 @@ class Engine:
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
         self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
-        self._logs = open_logs(config)
+        self.logs = Logs(config, self.metrics)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
 
@@ -113,8 +114,7 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
         self.closed = True
-        for log in set(self._logs.values()):
-            log.close(timeout)
+        self.logs.close(timeout)
 
     def __enter__(self) -> Engine:
         return self
@@ -202,12 +202,23 @@ class Engine:
         return Reply(code, msg, request_id, len(items), "", items), after
 
     def callback(self, request: CallbackRequest | dict[str, Any]) -> bool:
-        """Log a callback: `/api/callback`. True unless the log is full; a scene without `CallBackConfs` logs nothing.
+        """Log a callback: `/api/callback`. A scene without `CallBackConfs` logs nothing.
+
+        False if the log is full, or if the configured durability was not reached in time: then it may be written yet.
+        Waits in this thread, as long as `LogRingConf` says.
 
         Raises:
             RequestError: a field that cannot be used, or too large for the log.
             NotReadyError: closed.
         """
+        return finish(self.callback_waits(request))
+
+    async def callback_async(self, request: CallbackRequest | dict[str, Any]) -> bool:
+        """As `callback`, but what waits is the coroutine."""
+        return await awaited(self.callback_waits(request))
+
+    def callback_waits(self, request: CallbackRequest | dict[str, Any]) -> Waits[bool]:
+        """As `callback`, for who waits in a way of its own."""
         request = request_of(request, CallbackRequest)
         for field in ("uid", "request_id", "scene_id"):
             if not getattr(request, field):
@@ -224,31 +235,31 @@ class Engine:
         conf = self.config.call_back_confs.get(request.scene_id)
         if conf is None:
             return True
+        offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
+        try:
+            payload = encode(self._record(request, ids[:kept]))
+        except RequestError:
+            self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
+            raise
+        return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
+
+    def _record(self, request: CallbackRequest, ids: list[str]) -> Record:
         bound = self._bound
         snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
         items = [
             loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
-            for id, entry in zip(ids, request.item_list[: conf.item_size or None], strict=False)
+            for id, entry in zip(ids, request.item_list, strict=False)
         ]
         features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
         features = loaded(features, users, snapshot.users.ids.find(request.uid))
-        self.metrics.count("log_offered_total", len(request.item_list), source="explicit")
-        self.metrics.count("log_sampled_out_total", len(request.item_list) - len(items), source="explicit")
-        record = Record(
+        return Record(
             request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
             fingerprint=snapshot.fingerprint,
         )  # fmt: skip
-        return self._log(conf, record)
 
     def gauges(self) -> dict[str, float]:
         """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
-        values: dict[str, float] = {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges()}
-        for log in set(self._logs.values()):
-            for name, value in log.counters().items():
-                if isinstance(value, dict):  # errors by name
-                    value = sum(value.values())
-                values[f"log_{name}"] = values.get(f"log_{name}", 0) + value
-        return values
+        return {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges(), **self.logs.gauges()}
 
     def _walk(self, scene: Scene, query: Query) -> tuple[Arena, list[int]]:
         """The line, from left to right. Returns the arena and when each stage ended, nanoseconds."""
@@ -335,13 +346,11 @@ class Engine:
         automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
         if conf is None or not items or not (automatic or request.debug):
             return _nothing
-        self.metrics.count("log_offered_total", len(items), source="automatic")
         if automatic and not invoked(request_id, rate):
-            self.metrics.count("log_sampled_out_total", len(items), source="automatic")
+            self.logs.count("automatic", scene.name, len(items), 0, "sampled_out")
             return _nothing
         count = min(len(items), conf.item_size or len(items))
         kept = thinned(count, conf.item_size_rate, request_id)
-        self.metrics.count("log_sampled_out_total", len(items) - len(kept), source="automatic")
         slots = [int(arena.order[place]) for place in kept]
         rows = [int(arena.row[slot]) for slot in slots]
         algo_scores = [scene.writer.algo_scores(arena, slot) if scored else {} for slot in slots]
@@ -357,27 +366,20 @@ class Engine:
                 scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
                 fingerprint=scene.snapshot.fingerprint,
             )  # fmt: skip
-            with contextlib.suppress(RequestError):  # counted as dropped; the recommendation itself is sound
-                self._log(conf, record)
+            self._keep(conf, record, len(items))
 
         return after
 
-    def _log(self, conf: CallBackConfig, record: Record) -> bool:
-        """Whether the log took it.
-
-        Raises:
-            RequestError: it never will.
-        """
-        accepted, log = False, self._logs[conf.data_source.name]
+    def _keep(self, conf: CallBackConfig, record: Record, offered: int) -> None:
+        """Log what an automatic callback left. The recommendation is sound: what cannot be logged is only counted."""
+        kept = len(record.items)
         try:
             payload = encode(record)
-            if len(payload) > log.record_bytes_max:
-                raise RequestError(f"callback of {len(payload)} bytes; the log takes {log.record_bytes_max}")
-            accepted = log.push(payload)
-        finally:  # what was offered is accepted or dropped, whatever happens
-            name = "log_accepted_total" if accepted else "log_dropped_total"
-            self.metrics.count(name, len(record.items), scene=record.scene)
-        return accepted
+        except RequestError:
+            self.logs.count("automatic", record.scene, offered, kept, "dropped", "invalid")
+            return
+        with contextlib.suppress(RequestError):  # too large, and counted
+            finish(self.logs.put(conf, "automatic", record.scene, payload, offered, kept))
 
 
 def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int], query: Query) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 # Seconds. Two buckets an octave where answers are expected, from 50 us; Prometheus' defaults start where we end.
 BUCKETS = tuple(round(50e-6 * 2 ** (step / 2), 7) for step in range(30))
@@ -38,12 +38,19 @@ class Metrics:
         with self._lock:
             self._counters[key] = self._counters.get(key, 0) + amount
 
+    def count_all(self, counts: Iterable[tuple[str, float, Labels]]) -> None:
+        """Several counters at one moment: what is read in between shows all of them or none."""
+        with self._lock:
+            for name, amount, labels in counts:
+                key = (name, labels)
+                self._counters[key] = self._counters.get(key, 0) + amount
+
     def histogram(self, name: str, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, so that a request need not look it up."""
         return self._histograms.setdefault((name, tuple(labels.items())), Histogram())
 
     def text(self, gauges: Mapping[str, float] | None = None) -> str:
-        """Prometheus' text format. `gauges` are values read at this moment."""
+        """Prometheus' text format. `gauges` are values read at this moment; a name may carry its labels in braces."""
         lines: list[str] = []
         with self._lock:
             counters = dict(self._counters)
@@ -59,8 +66,12 @@ class Metrics:
             for (other, labels), histogram in self._histograms.items():
                 if other == name:
                     lines += self._histogram(name, labels, histogram)
-        for name, value in (gauges or {}).items():
-            lines += [f"# TYPE {self.prefix}_{name} gauge", f"{self.prefix}_{name} {value:.17g}"]
+        last = ""
+        for name, value in sorted((gauges or {}).items()):
+            if (bare := name.partition("{")[0]) != last:
+                lines.append(f"# TYPE {self.prefix}_{bare} {'counter' if bare.endswith('_total') else 'gauge'}")
+                last = bare
+            lines.append(f"{self.prefix}_{name} {value:.17g}")
         return "\n".join(lines) + "\n"
 
     def _histogram(self, name: str, labels: Labels, histogram: Histogram) -> list[str]:

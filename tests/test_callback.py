@@ -11,7 +11,7 @@ import pytest
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
 from pairec_fast.errors import NotReadyError, RequestError
-from pairec_fast.messages import RecommendRequest
+from pairec_fast.messages import CallbackRequest, RecommendRequest
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
 
@@ -25,15 +25,29 @@ def written(items=(), **fields):
     return list(rows(encode(record)))
 
 
-def counts(engine) -> dict[str, float]:
-    """Items offered, sampled out, accepted and dropped so far."""
-    totals = dict.fromkeys(("offered", "sampled_out", "accepted", "dropped"), 0.0)
-    for key, value in parsed(engine.metrics.text()).items():
-        for name in totals:
-            if key.startswith(f"pairec_log_{name}_total"):
-                totals[name] += value
-    assert totals["offered"] == totals["sampled_out"] + totals["accepted"] + totals["dropped"]
-    return totals
+OUTCOMES = ("offered", "sampled_out", "accepted", "dropped")
+
+
+def counts(engine, prefix="log_items") -> dict[str, float]:
+    """Items, or with prefix `log` callbacks, offered, sampled out, accepted and dropped so far.
+
+    Every test that asks also checks the counting law, of items and of callbacks, and of the latter to their end.
+    """
+    metrics = parsed(engine.metrics.text(engine.gauges()))
+    totals = {
+        unit: {
+            name: sum(value for key, value in metrics.items() if key.startswith(f"pairec_{unit}_{name}_total"))
+            for name in OUTCOMES
+        }
+        for unit in ("log", "log_items")
+    }
+    for unit, of in totals.items():
+        assert of["offered"] == of["sampled_out"] + of["accepted"] + of["dropped"], (unit, of)
+    ends = ("delivered_total", "in_spill", "in_ring", "dead_letter_total")
+    assert totals["log"]["accepted"] == sum(metrics[f"pairec_log_{name}"] for name in ends)
+    reasons = {key.split('reason="')[1].split('"')[0] for key in metrics if key.startswith("pairec_log_dropped_total")}
+    assert reasons <= {"full", "too_large", "closed", "invalid"}
+    return totals[prefix]
 
 
 # Sampling
@@ -64,6 +78,19 @@ def test_samples_are_repeatable_and_uniform():
     for rate in (1, 10, 99):
         hits = sum(invoked(f"request {number}", rate) for number in range(4000))
         assert hits / 40 == pytest.approx(rate, abs=4 * math.sqrt(rate * (100 - rate) / 4000))
+
+
+def test_what_is_kept_of_a_callback_does_not_depend_on_why_it_ran():
+    """One draw for both would start every sample of a low rate near the front."""
+    ran = [request for number in range(20_000) if invoked(request := f"request {number}", 10)]
+    starts = [thinned(100, 10, request)[0] for request in ran]
+    for place in range(10):
+        assert starts.count(place) == pytest.approx(len(ran) / 10, abs=5 * math.sqrt(len(ran) * 0.09))
+
+
+@pytest.mark.parametrize("request_id", ["", "r" * 100_000, "\ud800", "\0", "é" * 50], ids=ascii)
+def test_any_request_id_can_be_drawn_for(request_id):
+    assert 0 <= draw(request_id, "invoke") < 1 and len(thinned(10, 50, request_id)) == 5
 
 
 # Records
@@ -258,6 +285,20 @@ def test_a_full_ring_refuses_and_what_was_accepted_is_there_once(world):
     assert [record[0]["request_id"] for record in world.records()] == acknowledged
 
 
+def test_a_callback_that_cannot_be_encoded_is_refused_and_counted_as_invalid(world):
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    with world.engine() as engine:
+        for part in ({"features": deep}, {"request_info": deep}, {"item_list": [{"item_id": "a", "x": deep}]}):
+            with pytest.raises(RequestError, match="exceeded max depth"):
+                engine.callback(CallbackRequest(**(LOGGED | part)))
+        assert counts(engine, "log") == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
+        labels = '{source="explicit",scene="home_feed",reason="invalid"}'
+        assert parsed(engine.metrics.text())["pairec_log_dropped_total" + labels] == 3
+    assert world.records() == []
+
+
 def test_a_callback_that_the_log_could_never_take_is_refused_for_good(world):
     world.conf["LogRingConf"]["RingBytes"] = 1 << 16
     with world.engine() as engine:
@@ -280,6 +321,14 @@ def test_a_closed_engine_logs_no_more_and_says_so(world):
     after()
     assert counts(engine) == {"offered": 4, "sampled_out": 0, "accepted": 1, "dropped": 3}
     assert len(world.records()) == 1
+
+
+def test_a_disk_sink_that_two_scenes_share_is_one_log(world):
+    world.conf["CallBackConfs"]["other"] = world.callback
+    with world.engine() as engine:
+        assert engine.callback(LOGGED) and engine.callback(LOGGED | {"scene_id": "other"})
+    assert [record[0]["scene"] for record in world.records()] == ["home_feed", "other"]
+    assert len(list((world.folder / "ring").glob("*/*.ring"))) == 1
 
 
 # The automatic callback

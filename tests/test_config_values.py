@@ -87,6 +87,18 @@ WRONG = r"""
     LogRingConf.RingBytes: expected a power of two, got 1000
 {"LogRingConf": {"SegmentBytes": -1}}
     LogRingConf.SegmentBytes: expected an integer >= 1, got -1
+{"LogRingConf": {"Durability": "fsync"}}
+    LogRingConf.Durability: expected one of "memory", "process", "synced", "delivered", got text "fsync"
+{"LogRingConf": {"ExplicitPolicy": "drop_oldest"}}
+    LogRingConf.ExplicitPolicy: expected one of "block", "drop_newest", got text "drop_oldest"
+{"LogRingConf": {"BlockMilliseconds": -1}}
+    LogRingConf.BlockMilliseconds: expected a number >= 0.0, got -1.0
+{"LogRingConf": {"BlockMilliseconds": 60000}}
+    LogRingConf.BlockMilliseconds: expected a number <= 1000.0, got 60000.0
+{"LogRingConf": {"RetentionBytes": 1000000}}
+    LogRingConf.RetentionBytes: 1000000 is less than SegmentBytes, 134217728: segments would go as soon as closed
+{"LogRingConf": {"FreeBytesMin": -1}}
+    LogRingConf.FreeBytesMin: expected an integer >= 0, got -1
 {"LogRingConf": []}
     LogRingConf: expected an object, got a list of 0
 {"DiskConfs": {"d": {}}}

@@ -21,6 +21,7 @@ LAYERS = [
     "store recall filter features rerank reply experiment sink",
     "score config",
     "scene callback",
+    "logs",
     "engine",
     "reload",
     "app serve learn",

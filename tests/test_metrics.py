@@ -53,6 +53,37 @@ def test_counters_by_name_and_labels():
     }
 
 
+def test_values_read_at_the_moment_may_carry_labels_and_are_typed_by_their_name():
+    text = Metrics().text({'e_total{errno="EIO"}': 1, "age_seconds": 2, 'e_total{errno="ENOSPC"}': 3})
+    assert parsed(text) == {
+        "pairec_age_seconds": 2,
+        'pairec_e_total{errno="EIO"}': 1,
+        'pairec_e_total{errno="ENOSPC"}': 3,
+    }
+    types = [line for line in text.splitlines() if line.startswith("# TYPE")]
+    assert types == ["# TYPE pairec_age_seconds gauge", "# TYPE pairec_e_total counter"]
+
+
+def test_several_counters_change_at_one_moment():
+    """Whoever reads them sees their sum unchanged: the law by which they are checked."""
+    metrics, stop = Metrics(), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            metrics.count_all([("offered_total", 1, ()), ("accepted_total", 1, ())])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=work)
+    thread.start()
+    for _ in range(300):
+        samples = parsed(metrics.text())
+        assert samples.get("pairec_offered_total") == samples.get("pairec_accepted_total")
+    stop.set()
+    thread.join()
+    sys.setswitchinterval(interval)
+
+
 def test_counters_do_not_lose_digits():
     metrics = Metrics()
     metrics.count("n_total", 123_456_789_012)

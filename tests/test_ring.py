@@ -175,6 +175,17 @@ def test_segments_turn_over_by_size_and_by_age_and_on_request(ring_path, segment
     assert len(payloads(segments)) == 501
 
 
+def test_positions_say_what_was_pushed_and_how_far_it_is_safe(ring_path, segments):
+    with Log(segments, ring_path, capacity=1 << 20, sync_seconds=1e6) as log:
+        assert log.tail == log.synced == log.delivered == 0
+        assert log.push(bytes(100)) and log.tail == 128  # header and padding included
+        time.sleep(0.1)
+        assert log.synced == log.delivered == 0, "written perhaps, but no fdatasync was due"
+        assert log.push(b"") and log.tail == 144
+        assert log.flush() and log.synced == log.delivered == log.tail
+        assert [position for _, _, position in read_segments(segments)] == [0, 128]
+
+
 def test_no_record_makes_no_file_and_files_are_private(ring_path, segments):
     with Log(segments, ring_path, capacity=SMALL) as log:
         assert log.flush() and log.rotate()
@@ -276,7 +287,7 @@ def test_wrong_arguments_are_named(tmp_path, ring_path, segments):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the soak with")
 def test_thread_sanitizer_finds_nothing_in_a_soak(tmp_path):
-    names = ["file", "ring", "segment", "segment_directory", "recover", "flush"]
+    names = ["file", "ring", "segment", "segment_directory", "recover", "retain", "thread", "flush"]
     unit = tmp_path / "soak.cpp"  # one unit: the standard headers are most of the work
     sources = [*(ROOT / "csrc" / f"{name}.cpp" for name in names), ROOT / "tests" / "native" / "ring_soak.cpp"]
     unit.write_text("".join(f'#include "{source}"\n' for source in sources))

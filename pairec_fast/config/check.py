@@ -48,6 +48,11 @@ def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
+    _durabilities_agree(sections, report)
+    kept, one = (getattr(sections.log_ring_conf, name, None) for name in ("retention_bytes", "segment_bytes"))
+    if isinstance(kept, int) and isinstance(one, int) and 0 < kept < one:
+        told = f"{kept} is less than SegmentBytes, {one}: segments would go as soon as closed"
+        report.error(("LogRingConf", "RetentionBytes"), told)
     for section, places in defined.items():
         keys, within = _USES[section]
         used: set[str] = set()
@@ -146,6 +151,15 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report)
         if name not in known:
             hint = report.did_you_mean(name, known)
             report.error((*path, "Name"), f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
+
+
+def _durabilities_agree(sections: Sections, report: Report) -> None:
+    if getattr(sections.log_ring_conf, "durability", None) != "memory":
+        return
+    for scene, conf in _items(sections.call_back_confs):
+        if getattr(conf, "durability", "") == "process":
+            told = 'LogRingConf.Durability is "memory", and rings without files do not outlive their process'
+            report.error(("CallBackConfs", scene, "Durability"), told)
 
 
 def _items(value: Any) -> Iterable[tuple[str, Any]]:

@@ -6,7 +6,7 @@ Source: the Go structs of `alibaba/pairec` v2, package `recconf`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -146,7 +146,10 @@ class DataSource(Struct, frozen=True, rename="pascal"):
 
 
 class CallBackConfig(Struct, frozen=True, rename="pascal"):
-    """What is logged of a scene, and where to. Rates are percent; sizes of 0 keep everything."""
+    """What is logged of a scene, and where to. Rates are percent; sizes of 0 keep everything.
+
+    durability: ours; what explicit callbacks of this scene wait for, instead of `LogRingConf.Durability`.
+    """
 
     data_source: DataSource = DataSource()
     rank_conf: Object = field(default_factory=dict)
@@ -155,6 +158,7 @@ class CallBackConfig(Struct, frozen=True, rename="pascal"):
     item_size: Count = 0
     item_size_rate: Percent = 0
     use_user_features: bool = False
+    durability: Literal["", "process", "synced", "delivered"] = ""
 
 
 class PrometheusConfig(Struct, frozen=True, rename="pascal"):
@@ -180,13 +184,32 @@ class SnapshotConf(Struct, frozen=True, rename="pascal"):
 
 
 class LogRingConf(Struct, frozen=True, rename="pascal"):
-    """Ours: the ring that callbacks are written to and the segments it is flushed to."""
+    """Ours: the ring that callbacks are written to and the segments it is flushed to.
+
+    explicit_policy: what an explicit callback does when the ring is full: `block` asks again for block_milliseconds
+        before it is answered 503, `drop_newest` does not. Of an automatic one the newest is always dropped.
+    durability: the promise of an accepted callback, see `pairec_fast.logs`. durability_milliseconds: how long an
+        explicit callback waits for it.
+    retention_bytes, retention_seconds: closed segments of a sink are removed beyond this size together or this age, the
+        oldest first; 0 keeps them.
+    free_bytes_min: with less free space on a sink's disk nothing is written, and records wait in the ring; null is
+        1 GiB or, of a smaller disk, 5 % of it; 0 is no mark.
+    dropped_seconds: for so long after a callback was dropped the worker is not ready; 0 is never.
+    """
 
     directory: str = ""
     ring_bytes: Positive = 64 << 20
     segment_bytes: Positive = 128 << 20
     segment_seconds: Positive = 60
     sync_milliseconds: Positive = 50
+    explicit_policy: Literal["block", "drop_newest"] = "block"
+    block_milliseconds: Annotated[float, Meta(ge=0, le=1000)] = 2.0
+    durability: Literal["memory", "process", "synced", "delivered"] = "process"
+    durability_milliseconds: Positive = 2000
+    retention_bytes: Count = 0
+    retention_seconds: Count = 0
+    free_bytes_min: Count | None = None
+    dropped_seconds: Annotated[float, Meta(ge=0)] = 10.0
 
 
 class DiskConf(Struct, frozen=True, rename="pascal"):

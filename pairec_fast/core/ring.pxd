@@ -60,15 +60,18 @@ cdef extern from "ring.hpp" namespace "pairec" nogil:
     cdef enum class CPush "pairec::Push":
         ok, full, too_large, closed
     cdef cppclass RingCounters:
-        atomic_u64 pushed, pushed_bytes, dropped_full, dropped_too_large, dropped_closed
+        atomic_u64 pushed, pushed_bytes, dropped_full, dropped_too_large, dropped_closed, high_water_bytes
     cdef struct Run:
         const unsigned char* data
         uint64_t begin, end
     cdef struct RecordHeader:
         uint32_t size
     uint64_t c_record_bytes "pairec::record_bytes"(uint64_t)
+    bool is_gap(const unsigned char*, size_t)
+    uint64_t gap_dropped(const unsigned char*, size_t)
     cdef cppclass CRing "pairec::Ring":
         CPush push(const void*, size_t)
+        CPush offer(const void*, size_t)
         void close()
         Run peek(uint64_t, uint64_t)
         void release(uint64_t)
@@ -111,10 +114,12 @@ cdef extern from "flush.hpp" namespace "pairec" nogil:
         string directory, sink
         uint32_t slot
         uint64_t rotate_bytes
-        int64_t rotate_ns, sync_ns
+        int64_t rotate_ns, sync_ns, retain_ns
+        uint64_t retain_bytes, free_bytes_min
     cdef cppclass FlushCounters:
-        atomic_u64 records, bytes, segments
-        atomic_i64 oldest_ns
+        atomic_u64 records, bytes, segments, removed, removed_bytes
+        atomic_u64 free_bytes, low_water, low_water_times, syncs, sync_sum_ns, sync_most_ns
+        atomic_i64 oldest_ns, hole_ns, heartbeat_ns
         ErrorCounts errors
     cdef cppclass Flusher:
         Flusher(CRing&, FlushOptions) except +raise_log_error
@@ -132,7 +137,19 @@ cdef extern from "recover.hpp" namespace "pairec" nogil:
     Recovery adopt_ring(const string&, const string&, const string&, uint32_t) except +raise_log_error
     unique_ptr[CRing] open_ring(const string&, const string&, const string&, uint64_t, uint32_t,
                                 Recovery&) except +raise_log_error
+    unique_ptr[CRing] open_memory_ring(const string&, const string&, uint64_t, uint32_t,
+                                       Recovery&) except +raise_log_error
     unique_ptr[CRing] open_empty_ring(const string&, uint64_t, uint32_t) except +raise_log_error
+
+
+# What the modules of other sinks share.
+cdef bint push_to(CRing* ring, object record) except -1
+cdef string encoded(object path) except *
+cdef int64_t nanoseconds(str name, double seconds) except -1
+cdef uint32_t checked_slot(object slot) except? 0xFFFFFFFF
+cdef uint64_t checked_capacity(object capacity) except 0
+cdef dict ring_counters(CRing* ring)
+cdef dict recovery_dict(const Recovery& recovery)
 
 
 cdef class Ring:
@@ -145,5 +162,6 @@ cdef class Log:
     cdef unique_ptr[CRing] _ring
     cdef unique_ptr[Flusher] _flusher
     cdef readonly dict recovered
+    cdef uint64_t _before
     cdef bint _closed, _drained
     cdef int _check_owned(self, str verb) except -1

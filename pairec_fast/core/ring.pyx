@@ -4,6 +4,7 @@
 answers when the record lies committed in the mapping: it survives the death of the process (SIGKILL included) and is
 brought into a segment by the next `Log` or `recover` on the same ring. Power loss may take what was not yet flushed:
 normally the last `sync_seconds`, more while the disk is slow or refuses (`counters()["oldest_unsynced_seconds"]`).
+What is refused leaves a gap: a record among the others that says how many are missing there.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -21,8 +22,8 @@ import os
 from pairec_fast.errors import PairecError
 
 
-cdef bint push_to(CRing* ring, object record) except -1:
-    """One call without the GIL. `bytes` costs no buffer protocol."""
+cdef bint push_to(CRing* ring, object record, bint last) except -1:
+    """One call without the GIL. `bytes` costs no buffer protocol. Only the `last` refusal of a record is counted."""
     cdef Py_buffer view
     cdef const void* data
     cdef size_t size
@@ -31,11 +32,11 @@ cdef bint push_to(CRing* ring, object record) except -1:
         data = PyBytes_AS_STRING(record)
         size = PyBytes_GET_SIZE(record)
         with nogil:
-            status = ring.push(data, size)
+            status = ring.push(data, size) if last else ring.offer(data, size)
         return status == CPush.ok
     PyObject_GetBuffer(record, &view, PyBUF_SIMPLE)
     with nogil:
-        status = ring.push(view.buf, view.len)
+        status = ring.push(view.buf, view.len) if last else ring.offer(view.buf, view.len)
     PyBuffer_Release(&view)
     return status == CPush.ok
 
@@ -65,6 +66,11 @@ cdef uint64_t checked_capacity(object capacity) except 0:
     return capacity
 
 
+cdef double age(int64_t since):
+    """Seconds since a monotonic time, of which 0 means never."""
+    return max(0, monotonic_ns() - since) / 1e9 if since else 0.0
+
+
 cdef dict ring_counters(CRing* ring):
     cdef const RingCounters* c = &ring.counters()
     return {
@@ -74,6 +80,7 @@ cdef dict ring_counters(CRing* ring):
         "dropped_too_large": c.dropped_too_large.load(),
         "dropped_closed": c.dropped_closed.load(),
         "used_bytes": ring.tail() - ring.head(),
+        "high_water_bytes": c.high_water_bytes.load(),
     }
 
 
@@ -123,7 +130,7 @@ cdef class Ring:
 
     def push(self, record) -> bool:
         """Copy `record` (bytes-like, contiguous) into the ring. False if it is refused: `counters` says why."""
-        return push_to(self._ring.get(), record)
+        return push_to(self._ring.get(), record, True)
 
     def pop(self, bytes_max=1 << 20) -> list:
         """The oldest records as `(position, payload)`, up to `bytes_max` bytes but at least one, and free their space.
@@ -147,7 +154,7 @@ cdef class Ring:
         return records
 
     def counters(self) -> dict:
-        """`pushed`, `pushed_bytes`, `dropped_full`, `dropped_too_large`, `dropped_closed`, `used_bytes`."""
+        """`pushed`, `pushed_bytes`, `dropped_full`, `_too_large` and `_closed`, `used_bytes`, `high_water_bytes`."""
         return ring_counters(self._ring.get())
 
     @property
@@ -177,12 +184,17 @@ cdef class Log:
 
     Args:
         directory: where segments go; made with mode 0700 if missing.
-        ring_path: the ring's file, one per process; on tmpfs for even push times. Its directory must exist.
+        ring_path: the ring's file, one per process; on tmpfs for even push times. Its directory must exist. None: the
+            ring lies in memory of this process alone, and what was not flushed dies with it.
         capacity: bytes of the ring, a power of two from 64 KiB to 8 GiB. A record may have capacity / 8 - 16 bytes.
-        slot: number of this worker; no two live logs of one directory and sink may share it.
+        slot: number of this worker; no two live logs of one directory and sink with files may share it.
         sink: first part of segment names, letters, digits and underscores.
         rotate_bytes, rotate_seconds: a segment is closed at this size or age, whichever comes first.
         sync_seconds: a written block waits at most so long for its fdatasync to begin; polling adds up to 10 ms.
+        retain_bytes, retain_seconds: closed segments of this directory and sink, of whichever log, are removed beyond
+            this size together or this age of their last write, the oldest first; 0 keeps them.
+        free_bytes_min: with less free space nothing is written until there is more or the log is closed; records wait
+            in the ring. 0 is no mark, None 1 GiB or, of a smaller disk, 5 % of it.
 
     A forked child cannot use it: every push there is refused.
 
@@ -193,10 +205,11 @@ cdef class Log:
     """
 
     def __cinit__(self, directory, ring_path, *, capacity=64 << 20, slot=0, sink="log", rotate_bytes=128 << 20,
-                  rotate_seconds=60.0, sync_seconds=0.05):
+                  rotate_seconds=60.0, sync_seconds=0.05, retain_bytes=0, retain_seconds=0.0, free_bytes_min=0):
         cdef FlushOptions options
         cdef Recovery recovery
-        cdef string path = encoded(ring_path)
+        cdef bint in_memory = ring_path is None
+        cdef string path = b"" if in_memory else encoded(ring_path)
         cdef uint64_t size = checked_capacity(capacity)
         if not 4096 <= rotate_bytes <= 1 << 40:
             raise ValueError(f"rotate_bytes must be 4096 to {1 << 40}, got {rotate_bytes}")
@@ -206,10 +219,21 @@ cdef class Log:
         options.rotate_bytes = rotate_bytes
         options.rotate_ns = nanoseconds("rotate_seconds", rotate_seconds)
         options.sync_ns = nanoseconds("sync_seconds", sync_seconds)
+        if not 0 <= retain_bytes < 1 << 63:
+            raise ValueError(f"retain_bytes must be 0 to {(1 << 63) - 1}, got {retain_bytes}")
+        options.retain_bytes = retain_bytes
+        options.retain_ns = nanoseconds("retain_seconds", retain_seconds)
+        if free_bytes_min is not None and not 0 <= free_bytes_min < 1 << 63:
+            raise ValueError(f"free_bytes_min must be 0 to {(1 << 63) - 1}, or None, got {free_bytes_min}")
+        options.free_bytes_min = <uint64_t> -1 if free_bytes_min is None else free_bytes_min
         check_sink(options.sink)
         with nogil:
             make_directory(options.directory)
-            self._ring = open_ring(options.directory, options.sink, path, size, options.slot, recovery)
+            if in_memory:
+                self._ring = open_memory_ring(options.directory, options.sink, size, options.slot, recovery)
+            else:
+                self._ring = open_ring(options.directory, options.sink, path, size, options.slot, recovery)
+            self._before = self._ring.get().counters().pushed.load()
             self._flusher = unique_ptr[Flusher](new Flusher(dereference(self._ring), options))
         self.recovered = recovery_dict(recovery)
 
@@ -235,13 +259,18 @@ cdef class Log:
     def push(self, record) -> bool:
         """Copy `record` (bytes-like, contiguous) into the ring; never waits.
 
-        True: it survives the death of this process. False: refused and counted, as `dropped_full`, `dropped_too_large`
-        or `dropped_closed` (also in a forked child).
+        True: it survives the death of this process, if the ring has a file. False: refused and counted, as
+        `dropped_full`, `dropped_too_large` or `dropped_closed` (also in a forked child). Refusals of the first two
+        kinds leave a gap among the records, which says how many there were and between which positions.
 
         Raises:
             TypeError: not bytes-like.
         """
-        return push_to(self._ring.get(), record)
+        return push_to(self._ring.get(), record, True)
+
+    def try_push(self, record) -> bool:
+        """`push` for one who asks again: that the ring is full is not counted, and makes no gap."""
+        return push_to(self._ring.get(), record, False)
 
     def flush(self, double timeout=10.0) -> bool:
         """Wait until all pushed before is in a segment and fdatasync has answered 0. False after `timeout` seconds."""
@@ -282,15 +311,25 @@ cdef class Log:
     def counters(self) -> dict:
         """A snapshot of what happened. Costs microseconds; reads no file.
 
-        `pushed`, `pushed_bytes` and the `dropped_` counts go on from the previous owner of the ring; the rest is this
-        log's: `flushed_records`, `flushed_bytes` (payload, on disk as far as fdatasync can tell), `segments_closed`,
+        `pushed`, `pushed_bytes`, the `dropped_` counts and `high_water_bytes` go on from the previous owner of the ring;
+        the rest is this log's: `accepted` = `delivered` + `in_ring` + `in_spill` + `dead_letter`, in records; the last
+        two are 0, as the disk refuses nothing for good. `flushed_records` (the same as `delivered`) and `flushed_bytes`
+        (payload) are on disk as far as fdatasync can tell. `segments_closed`,
         `errors` (errno name -> count), `used_bytes` of the ring, `recovered_records`, and `oldest_unsynced_seconds`,
         the age of the oldest record not yet on disk (0.0 if none; up to 10 ms too small, more behind a slow disk call).
+        `heartbeat_seconds` since the flush thread last looked around, `hole_age_seconds` of the push that has not
+        returned and holds up what is behind it (0.0 if none). `fdatasync_count`, `fdatasync_seconds_sum` and `_max`.
+        `segments_removed` and `removed_bytes` by retention. With a mark: `free_bytes` of the disk, `low_water` 1 while
+        there are fewer than `free_bytes_min`, `low_water_times` that this began.
         """
         cdef const FlushCounters* c = &self._flusher.get().counters()
         cdef int64_t oldest = c.oldest_ns.load()
         counts = ring_counters(self._ring.get())
-        counts["flushed_records"] = c.records.load()
+        # In this order: what is pushed or delivered meanwhile must not make a count negative.
+        counts["delivered"] = counts["flushed_records"] = c.records.load()
+        counts["accepted"] = self._ring.get().counters().pushed.load() - self._before
+        counts["in_ring"] = counts["accepted"] - counts["delivered"]
+        counts["in_spill"] = counts["dead_letter"] = 0
         counts["flushed_bytes"] = c.bytes.load()
         counts["segments_closed"] = c.segments.load()
         counts["errors"] = {
@@ -298,7 +337,17 @@ cdef class Log:
             for code in range(c.errors.size()) if c.errors[code].load()
         }
         counts["recovered_records"] = self.recovered["records"]
-        counts["oldest_unsynced_seconds"] = (monotonic_ns() - oldest) / 1e9 if oldest else 0.0
+        counts["oldest_unsynced_seconds"] = age(oldest)
+        counts["hole_age_seconds"] = age(c.hole_ns.load())
+        counts["heartbeat_seconds"] = 0.0 if self._closed else age(c.heartbeat_ns.load())
+        counts["fdatasync_count"] = c.syncs.load()
+        counts["fdatasync_seconds_sum"] = c.sync_sum_ns.load() / 1e9
+        counts["fdatasync_seconds_max"] = c.sync_most_ns.load() / 1e9
+        counts["segments_removed"] = c.removed.load()
+        counts["removed_bytes"] = c.removed_bytes.load()
+        counts["free_bytes"] = c.free_bytes.load()
+        counts["low_water"] = c.low_water.load()
+        counts["low_water_times"] = c.low_water_times.load()
         return counts
 
     @property
@@ -310,6 +359,21 @@ cdef class Log:
     def record_bytes_max(self) -> int:
         """The largest payload that is accepted."""
         return self._ring.get().record_bytes_max() - 16
+
+    @property
+    def tail(self) -> int:
+        """Position: the end of all that has been pushed. What `push` has just taken ends at or before it."""
+        return self._ring.get().tail()
+
+    @property
+    def synced(self) -> int:
+        """Position: fdatasync has answered 0 for all before it. Never falls."""
+        return self._ring.get().head()
+
+    @property
+    def delivered(self) -> int:
+        """Position: the far end of the sink has all before it. The disk is its own far end: the same as `synced`."""
+        return self._ring.get().head()
 
     cdef int _check_owned(self, str verb) except -1:
         if not self._ring.get().owned():
@@ -351,8 +415,10 @@ def recover(directory, ring_path, *, sink="log", slot=0) -> dict:
 
 cdef class _Records:
     cdef unique_ptr[DirectoryReader] _reader
+    cdef bint _gaps
 
-    def __cinit__(self, directory, sink):
+    def __cinit__(self, directory, sink, gaps):
+        self._gaps = gaps
         cdef string place = encoded(directory), name = sink.encode()
         with nogil:
             self._reader = unique_ptr[DirectoryReader](new DirectoryReader(place, name))
@@ -365,22 +431,32 @@ cdef class _Records:
         cdef bool more
         with nogil:
             more = self._reader.get().next(record)
+            while more and not self._gaps and is_gap(record.data, record.size):
+                more = self._reader.get().next(record)
         if not more:
             raise StopIteration
         return PyBytes_FromStringAndSize(<const char*> record.data, record.size), record.ring_id, record.position
 
 
-def read_segments(directory, sink="log"):
+def read_segments(directory, sink="log", *, gaps=False):
     """Iterate over the records of all segments as `(payload, ring_id, position)`, each record once.
 
     Order: rings by creation, then segments by sequence, then as pushed. Closed and open segments, damaged ones as far
     as their checksums hold (`verify_segments` tells what is missing). Only records that passed their checksum appear.
+    With `gaps` also those that the log itself left where it refused some: `is_gap_record` tells them from the others.
 
     Raises:
         ValueError: `sink`.
         OSError: a file cannot be read. That is not damage: it is raised, not skipped.
     """
-    return _Records(directory, sink)
+    return _Records(directory, sink, gaps)
+
+
+def is_gap_record(payload) -> bool:
+    """Whether a payload that `read_segments` yields with `gaps` is a gap: the msgpack map `gap_from`, `gap_to`,
+    `dropped`, `reason`."""
+    cdef bytes data = bytes(payload)
+    return is_gap(<const unsigned char*> PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
 def verify_segments(directory, sink="log") -> list:
@@ -388,7 +464,8 @@ def verify_segments(directory, sink="log") -> list:
 
     Returns:
         One dict per file, in reading order: `file`, `closed` (named `.seg`), `records` readable, `blocks`, `bytes` of
-        the file, `torn_bytes` after the last whole block of an open one, `errors` (texts; empty when all is well).
+        the file, `torn_bytes` after the last whole block of an open one, `dropped` records that its gaps tell of,
+        `errors` (texts; empty when all is well).
 
     Raises:
         ValueError: `sink`.
@@ -398,21 +475,26 @@ def verify_segments(directory, sink="log") -> list:
     cdef unique_ptr[SegmentReader] reader
     cdef Record record
     cdef SegmentFile file
+    cdef uint64_t gaps, dropped
     reports = []
     for file in list_segments(place, name):
         reader = open_segment(file)
         if not reader:
             continue
+        gaps = dropped = 0
         with nogil:
             while reader.get().next(record):
-                pass
+                if is_gap(record.data, record.size):
+                    gaps += 1
+                    dropped += gap_dropped(record.data, record.size)
         reports.append({
             "file": os.fsdecode(<bytes> file.path),
             "closed": file.closed,
-            "records": reader.get().records(),
+            "records": reader.get().records() - gaps,
             "blocks": reader.get().sum().blocks,
             "bytes": reader.get().bytes(),
             "torn_bytes": reader.get().torn_bytes(),
+            "dropped": dropped,
             "errors": texts(reader.get().errors()),
         })
     return reports

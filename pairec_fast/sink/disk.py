@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from pairec_fast.core import Log, recover
 from pairec_fast.errors import PairecError
@@ -26,22 +27,37 @@ def ring_directory(segments: Path) -> Path:
 
 
 def open_log(
-    segments: Path, rings: Path, *, ring_bytes: int, segment_bytes: int, segment_seconds: float, sync_seconds: float
+    segments: Path,
+    rings: Path | None,
+    *,
+    ring_bytes: int,
+    segment_bytes: int,
+    segment_seconds: float,
+    sync_seconds: float,
+    retain_bytes: int = 0,
+    retain_seconds: float = 0,
+    free_bytes_min: int | None = None,
 ) -> Log:
     """A log on the first ring that no living worker owns; what its last owner left is written out first.
+
+    Without `rings` it is in memory, and what was not flushed dies with the worker.
 
     Raises:
         PairecError: no ring is free.
         OSError: a file or directory cannot be made.
     """
     segments.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options: dict[str, Any] = {
+        "capacity": ring_bytes, "rotate_bytes": segment_bytes, "rotate_seconds": segment_seconds,
+        "sync_seconds": sync_seconds, "retain_bytes": retain_bytes, "retain_seconds": retain_seconds,
+        "free_bytes_min": free_bytes_min,
+    }  # fmt: skip
+    if rings is None:
+        return Log(segments, None, **options)
     rings.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(SLOTS_MAX):
         with contextlib.suppress(PairecError):  # a living worker's
-            return Log(
-                segments, rings / f"{slot}.ring", capacity=ring_bytes, slot=slot, rotate_bytes=segment_bytes,
-                rotate_seconds=segment_seconds, sync_seconds=sync_seconds,
-            )  # fmt: skip
+            return Log(segments, rings / f"{slot}.ring", slot=slot, **options)
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
 
 

@@ -49,6 +49,7 @@ int main(int, char** arguments) {
   for (Record record; reader.next(record);) {
     std::uint32_t head[2];
     std::memcpy(head, record.data, sizeof(head));
+    if (is_gap(record.data, record.size)) continue;
     if (record.size != 8 + head[1] % 240 || next[head[0]]++ != head[1]) return 3;
   }
   for (std::uint32_t producer = 0; producer < producers; ++producer)

@@ -1,0 +1,218 @@
+"""The logs of one engine: who waits for them and how long, what was counted, whether they keep up.
+
+Durability levels (`LogRingConf.Durability`). The answer to an explicit callback is sent after ..., and the promise is:
+
+memory     a copy in process memory: "Accepted records are lost if the worker dies."
+process    the commit in shared memory: "Accepted records survive the death of the worker, SIGKILL and out-of-memory
+           kill included, and are written by the next worker to start." Not promised: power loss, kernel crash, or
+           removal of the container's shared memory may lose records not yet flushed: normally the last 50 ms, more when
+           the disk is slow; see `log_oldest_unsynced_seconds`.
+synced     a group fdatasync: "Accepted records are on the disk as far as fdatasync can tell." Not promised: disk loss;
+           a device that lies about flush.
+delivered  the far end's answer; of Kafka, acks=all: "Accepted records were acknowledged by all in-sync replicas.
+           Delivery is at least once; each record carries (ring_id, position) to remove repeats." Not promised: brokers
+           that ack before fsync; exactly-once. Of the disk it is the same as `synced`.
+
+A callback that reached the ring but not its level within `DurabilityMilliseconds` is answered 503, and the outcome is
+unknown to its sender: the record may well be written later, and a repeat of it too. Automatic callbacks never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+from pairec_fast.callback import Sink, open_logs
+from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.errors import RequestError
+from pairec_fast.metrics import Metrics
+
+T = TypeVar("T")
+Waits = Generator[float, None, T]  # yields how many seconds to wait before it is asked again; its value is the outcome
+
+BLOCK_PAUSE, LEVEL_PAUSE = 0.0005, 0.001  # seconds
+HEARTBEAT_SECONDS = 2.0  # a flush thread that has not moved for longer is stuck
+HOLE_SECONDS = 5.0  # a push that has not returned for longer holds up all behind it
+
+# What a log counts -> its metric. What is not named here is `log_` and its name.
+_METRICS = {
+    "delivered": "log_delivered_total",
+    "dead_letter": "log_dead_letter_total",
+    "used_bytes": "ring_used_bytes",
+    "high_water_bytes": "ring_high_water_bytes",
+    "hole_age_seconds": "ring_hole_age_seconds",
+    "pushed": "ring_pushed_total",
+    "pushed_bytes": "ring_pushed_bytes_total",
+    "dropped_full": 'ring_dropped_total{reason="full"}',
+    "dropped_too_large": 'ring_dropped_total{reason="too_large"}',
+    "dropped_closed": 'ring_dropped_total{reason="closed"}',
+    "recovered_records": "recovered_records_total",
+    "heartbeat_seconds": "flusher_heartbeat_seconds",
+    "fdatasync_count": "fdatasync_seconds_count",
+    "fdatasync_seconds_sum": "fdatasync_seconds_sum",
+    "fdatasync_seconds_max": "fdatasync_seconds_max",
+    "flushed_bytes": "segment_bytes_total",
+    "segments_closed": "segments_closed_total",
+    "segments_removed": "segments_removed_total",
+    "removed_bytes": "segments_removed_bytes_total",
+    "free_bytes": "segment_free_bytes",
+    "low_water": "segment_low_water",
+    "low_water_times": "segment_low_water_total",
+}
+_SAME = {"accepted", "flushed_records"}  # is log_accepted_total, is log_delivered_total
+
+
+class Logs:
+    """`put` is called on any thread. It counts each callback once, as what became of it."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        """Open the log of each sink in use.
+
+        Raises:
+            ConfigError, PairecError, OSError: one cannot be opened; nothing is left open.
+        """
+        self._conf, self._metrics, self._pid = config.log_ring_conf, metrics, os.getpid()
+        self._closed = False
+        self._dropped_at = -float("inf")
+        self._logs: dict[Any, Sink] = open_logs(config)
+
+    def put(self, conf: CallBackConfig, source: str, scene: str, payload: bytes, items: int, kept: int) -> Waits[bool]:
+        """Into the log of `conf`; False if it is refused, or its durability is unknown.
+
+        A callback of `source` "explicit" may wait, for space and for its durability level; an "automatic" one never
+        does. It had `items`, of which `kept` are in `payload`.
+
+        Raises:
+            RequestError: it never fits.
+        """
+        log = self._logs[conf.data_source]
+        if len(payload) > log.record_bytes_max:
+            log.push(payload)  # refused, but it leaves a gap
+            self.count(source, scene, items, kept, "dropped", "too_large")
+            raise RequestError(f"callback of {len(payload)} bytes; the log takes {log.record_bytes_max}")
+        explicit = source == "explicit"
+        if explicit and self._conf.explicit_policy == "block":
+            accepted = yield from self._blocking(log, payload)
+        else:
+            accepted = log.push(payload)
+        if not accepted:
+            open_here = not self._closed and os.getpid() == self._pid
+            if open_here:
+                self._dropped_at = time.monotonic()
+            self.count(source, scene, items, kept, "dropped", "full" if open_here else "closed")
+            return False
+        self.count(source, scene, items, kept, "accepted")
+        level = conf.durability or self._conf.durability
+        if explicit and level in ("synced", "delivered"):
+            return (yield from self._safe(log, level, scene))
+        return True
+
+    def _blocking(self, log: Sink, payload: bytes) -> Waits[bool]:
+        if log.try_push(payload):
+            return True
+        deadline = time.monotonic() + self._conf.block_milliseconds / 1000
+        self._hurry(log)
+        while (left := deadline - time.monotonic()) > 0:
+            yield min(BLOCK_PAUSE, left)
+            if log.try_push(payload):
+                return True
+        return log.push(payload)  # the last time, so that its refusal counts
+
+    def _safe(self, log: Sink, level: str, scene: str) -> Waits[bool]:
+        target = log.tail  # at or behind the end of what was pushed just now
+        deadline = time.monotonic() + self._conf.durability_milliseconds / 1000
+        self._hurry(log)
+        while (log.synced if level == "synced" else log.delivered) < target:
+            if time.monotonic() >= deadline:
+                self._metrics.count("log_unconfirmed_total", scene=scene)
+                return False
+            yield LEVEL_PAUSE
+        return True
+
+    def _hurry(self, log: Sink) -> None:
+        """Ask for what was pushed to be made safe at once; what comes while that lasts shares the next turn."""
+        if not self._closed:
+            log.flush(0)
+
+    def count(self, source: str, scene: str, items: int, kept: int, outcome: str, reason: str = "") -> None:
+        """Count one callback, offered and at its end: "accepted", "sampled_out", or "dropped" for a reason.
+
+        offered = sampled_out + accepted + dropped{full, too_large, closed, invalid}, in callbacks, and the same of
+        their items under `log_items_`; at one moment, so that the law holds whenever it is read.
+        """
+        labels = ("source", source), ("scene", scene)
+        ended = (*labels, ("reason", reason)) if reason else labels
+        left = 0 if outcome == "sampled_out" else kept
+        self._metrics.count_all([
+            ("log_offered_total", 1, labels), (f"log_{outcome}_total", 1, ended),
+            ("log_items_offered_total", items, labels), ("log_items_sampled_out_total", items - left, labels),
+        ])  # fmt: skip
+        if left:
+            self._metrics.count_all([(f"log_items_{outcome}_total", left, ended)])
+
+    def gauges(self) -> dict[str, float]:
+        """The logs' own figures: summed over the logs, of ages the highest."""
+        values: dict[str, float] = {}
+        for log in self._logs.values():
+            for name, value in log.counters().items():
+                if name in _SAME:
+                    continue
+                parts = (
+                    _labelled(name, value) if isinstance(value, dict) else {_METRICS.get(name, f"log_{name}"): value}
+                )
+                highest = name.endswith(("_seconds", "_max"))
+                for metric, part in parts.items():
+                    before = values.get(metric, 0)
+                    values[metric] = max(before, part) if highest else before + part
+        return values
+
+    def problems(self) -> tuple[list[str], list[str]]:
+        """Why this worker should get no requests; and what is amiss without being a reason for that."""
+        failing, degraded = list[str](), list[str]()
+        for source, log in self._logs.items():
+            counters = log.counters()
+            if (age := counters.get("heartbeat_seconds", 0.0)) > HEARTBEAT_SECONDS:
+                failing.append(f"log {source.name}: the flush thread has not moved for {age:.1f} s")
+            if counters.get("low_water", 0):
+                degraded.append(f"log {source.name}: only {counters['free_bytes']} bytes free on its disk")
+            if (age := counters.get("hole_age_seconds", 0.0)) > HOLE_SECONDS:
+                degraded.append(f"log {source.name}: a push has not returned for {age:.1f} s")
+        if time.monotonic() - self._dropped_at < self._conf.dropped_seconds:
+            failing.append(f"callbacks were dropped in the last {self._conf.dropped_seconds:g} s")
+        return failing, degraded
+
+    def close(self, timeout: float) -> None:
+        self._closed = True
+        for log in self._logs.values():
+            log.close(timeout)
+
+
+def _labelled(name: str, values: dict[str, float]) -> dict[str, float]:
+    """The metrics of a counter that is split by kind: errors by their errno, anything else by a code."""
+    metric, label = ("segment_errors_total", "errno") if name == "errors" else (f"log_{name}", "code")
+    return {f'{metric}{{{label}="{kind}"}}': value for kind, value in values.items()}
+
+
+def finish(waits: Waits[T]) -> T:
+    """Wait in this thread."""
+    try:
+        while True:
+            time.sleep(next(waits))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def awaited(waits: Waits[T]) -> T:
+    """Wait on the event loop, which serves others meanwhile."""
+    try:
+        while True:
+            await asyncio.sleep(next(waits))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    finally:
+        waits.close()
