@@ -70,10 +70,13 @@ class Ledger:
                 self.refused.add(request_id)
         return accepted
 
-    def check(self, messages: Iterable[Message], *, except_for: Iterable[str] = ()) -> Counter[str]:
+    def check(
+        self, messages: Iterable[Message], *, except_for: Iterable[str] = (), perhaps: Iterable[str] = ()
+    ) -> Counter[str]:
         """Totals of what is wrong (`FAULTS`), and `rows`, `repeated` for information.
 
         `messages` come by partition and offset. `except_for` are request ids that must not be there: dead letters.
+        `perhaps` are those of which nobody knows whether they were accepted.
         """
         totals: Counter[str] = Counter()
         first_told: dict[tuple[bytes, ...], tuple[bytes | None, bytes]] = {}
@@ -96,6 +99,8 @@ class Ledger:
             there = found.pop(request_id, set())
             totals["lost"] += 0 if request_id in hidden else len(set(range(count)) - there)
             totals["refused_but_there"] += len(there) if request_id in hidden else 0
+        for request_id in perhaps:
+            found.pop(request_id, None)
         for request_id, there in found.items():
             totals["refused_but_there" if request_id in self.refused else "invented"] += len(there)
         totals["records"] = len(self.accepted)
