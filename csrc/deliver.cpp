@@ -41,6 +41,7 @@ bool Deliverer::flush(std::int64_t timeout_ns) {
   const std::uint64_t target = ring_.tail();
   const auto done = [&] { return counters_.delivered.load(std::memory_order_acquire) >= target; };
   std::unique_lock lock(mutex_);
+  flush_target_ = std::max(flush_target_, target);
   poked_ = true;
   wake_.notify_one();
   progress_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [&] { return done() || ended_; });
@@ -70,7 +71,7 @@ void Deliverer::run() {
     Wishes wishes;
     {
       const std::lock_guard lock(mutex_);
-      wishes = {stopping_, aborted_, kafka_until_};
+      wishes = {stopping_, aborted_, kafka_until_, flush_target_};
     }
     if (wishes.aborted) break;
     const std::int64_t now = now_ = monotonic_ns();
@@ -90,6 +91,7 @@ void Deliverer::run() {
 bool Deliverer::step(std::int64_t now, const Wishes& wishes) {
   taken_ = 0;
   ages_.look(ring_.tail(), now);
+  ring_.observe();
   if (producer_ == nullptr && !last_) make_producer(now);
   if (producer_ != nullptr) {
     if (const int code = injected_.exchange(0); code != 0) producer_->inject_fatal(code);
@@ -99,7 +101,9 @@ bool Deliverer::step(std::int64_t now, const Wishes& wishes) {
   watch(now);
   if (now >= adopt_at_ && !wishes.stopping) {
     adopt_at_ = now + options_.adopt_ns;
+    const std::uint64_t before = backlog_.records();
     if (const int code = backlog_.adopt(); code != 0) disk_failed(code, now);
+    counters_.adopted.fetch_add(backlog_.records() - before, std::memory_order_relaxed);
     if (state_ == DeliverState::direct && backlog_.unread() != nullptr) state_ = DeliverState::replay;
   }
   const bool crowded = ring_used() > ring_.capacity() / 2;
@@ -112,8 +116,9 @@ bool Deliverer::step(std::int64_t now, const Wishes& wishes) {
     unspilled_since_ = now;
   }
   if (state_ == DeliverState::replay) replay(now, wishes.stopping);
-  if (state_ != DeliverState::direct) spill_ring(now, wishes.stopping);
-  sync_spill(now, wishes.stopping || crowded);
+  const bool hurry = wishes.stopping || ring_.head() < wishes.flush_target;
+  if (state_ != DeliverState::direct) spill_ring(now, hurry);
+  sync_spill(now, hurry || crowded);
   settle(now);
   return wishes.stopping && finish(now, wishes);
 }
@@ -178,7 +183,8 @@ void Deliverer::feed_ring(std::int64_t now) {
     const std::uint64_t begin = cursor_;
     cursor_ += record_bytes(size);
     ++taken_;
-    if (ring_delivered_.count(begin) != 0) {
+    // Refusals that the ring tells of itself are no rows: a topic holds rows only.
+    if (ring_delivered_.count(begin) != 0 || is_gap(at + sizeof(RecordHeader), size)) {
       pass_over(nullptr, begin, cursor_, now);
       continue;
     }
@@ -214,7 +220,7 @@ void Deliverer::replay(std::int64_t now, bool hurry) {
       }
       ++taken_;
       bytes += record.size;
-      if (segment->delivered.count(record.position) != 0) {
+      if (segment->delivered.count(record.position) != 0 || is_gap(record.data, record.size)) {
         pass_over(segment, record.position, record.position + record_bytes(record.size), now);
       } else {
         begin_record(segment, record.position, record.data, record.size, now);

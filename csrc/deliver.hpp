@@ -58,6 +58,7 @@ struct DeliverCounters {
   std::atomic<std::uint64_t> spilled{0};                  // records ever written to the spill by this thread
   std::atomic<std::uint64_t> released{0};                 // records that have left the ring, by either way
   std::atomic<std::uint64_t> spill_records{0}, spill_bytes{0};  // waiting there now, those of dead workers included
+  std::atomic<std::uint64_t> adopted{0};                  // records taken over from dead workers
   std::atomic<std::uint64_t> damaged{0};                  // spill segments kept as `.corrupt`
   std::atomic<std::int64_t> spill_first_ns{0};            // wall clock: oldest of them; 0 none
   std::atomic<std::int64_t> oldest_ns{0};                 // monotonic: oldest undelivered of this ring; 0 none
@@ -75,7 +76,8 @@ class Deliverer : private KafkaReports {
   // Stops without draining if stop() was not called.
   ~Deliverer();
 
-  // Waits until everything pushed before is acknowledged or a dead letter; false at the timeout.
+  // Waits until everything pushed before is acknowledged or a dead letter; false at the timeout. What is on its way into
+  // the spill is synced at once, also with no time to wait.
   bool flush(std::int64_t timeout_ns);
   // Closes the ring, waits up to half the timeout for acknowledgements (5 s at most), spills the rest, ends the thread.
   // False if the timeout came first: what is left stays in the ring for the next owner.
@@ -91,6 +93,7 @@ class Deliverer : private KafkaReports {
   struct Wishes {
     bool stopping, aborted;
     std::int64_t kafka_until;
+    std::uint64_t flush_target;
   };
   // A record that was handed to the producer, in order.
   struct Entry {
@@ -145,6 +148,7 @@ class Deliverer : private KafkaReports {
   // Under mutex_.
   bool stopping_ = false, aborted_ = false, ended_ = false, poked_ = false, drained_ = false;
   std::int64_t kafka_until_ = 0;
+  std::uint64_t flush_target_ = 0;
 
   // The thread's own.
   std::unique_ptr<Producer> producer_;

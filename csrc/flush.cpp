@@ -1,7 +1,5 @@
 #include "flush.hpp"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -19,7 +17,6 @@ constexpr std::int64_t backoff_min = 100 * millisecond, backoff_max = 2'000 * mi
 constexpr std::int64_t gap_pause = 100 * millisecond;  // between gaps: one tells all refusals since the last
 constexpr std::int64_t rest_max = 500 * millisecond;  // a thread that waits for a disk still shows that it lives
 constexpr std::int64_t disk_pause = 200 * millisecond, retain_pause = 10'000 * millisecond;
-constexpr int niceness = 5;  // behind whoever answers requests
 
 }  // namespace
 
@@ -69,8 +66,6 @@ bool Flusher::stop(std::int64_t timeout_ns) {
 }
 
 void Flusher::run() {
-  // Of this thread alone, which is Linux' reading of "process 0". Best effort.
-  ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + niceness);
   for (;;) {
     Wishes wishes;
     {

@@ -209,7 +209,7 @@ Producer::Producer(const KafkaLibrary& library, const KafkaOptions& options, Kaf
   api_.conf_set_log_cb(conf.conf, on_log);
   char text[512] = "";
   producer_ = api_.create(type_producer, conf.conf, text, sizeof(text));
-  if (producer_ == nullptr) throw KafkaError(std::string("librdkafka made no producer: ") + text);
+  if (producer_ == nullptr) throw std::invalid_argument(std::string("librdkafka makes no producer of these properties: ") + text);
   conf.conf = nullptr;  // the producer's now
   topic_ = api_.topic_new(producer_, options.topic.c_str(), nullptr);
   if (topic_ != nullptr) return;

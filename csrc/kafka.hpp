@@ -13,7 +13,7 @@
 
 namespace pairec {
 
-// No library was found, or it refused to make a producer.
+// No library was found.
 struct KafkaError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -74,7 +74,8 @@ RowName row_name(std::uint64_t ring_id, std::uint64_t position) noexcept;
 
 class Producer {
  public:
-  // Throws std::invalid_argument naming the property that is not one, or has no such value; KafkaError.
+  // Throws std::invalid_argument: a property that is none or has no such value, or all of them together; the message
+  // says which.
   Producer(const KafkaLibrary& library, const KafkaOptions& options, KafkaReports& reports);
   // Takes as long as its threads need to end: milliseconds, seconds while one resolves a name. Nothing is reported.
   ~Producer();

@@ -79,7 +79,7 @@ Seen read_written(const std::string& directory, const std::string& sink, std::ui
     if (file.ring_id != ring_id) continue;
     sequence = std::max(sequence, file.sequence + 1);
     // No footer means a failed write or fdatasync: what it has beyond head is not known to be on disk, and is written
-    // again; readers drop the repeats. A segment that vanishes meanwhile was delivered by another worker: its records are written again, not lost.
+    // again; readers drop the repeats. So it is with a segment that vanishes meanwhile: another worker delivered it.
     const auto reader = file.closed ? open_segment(file) : nullptr;
     if (reader == nullptr || !reader->has_footer() || reader->footer().end <= head) continue;
     for (Record record; reader->next(record);)

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <cstddef>
 #include <utility>
@@ -10,6 +11,7 @@ namespace pairec {
 namespace {
 
 constexpr std::size_t marks_max = 4096;
+constexpr int niceness = 5;  // behind whoever answers requests
 
 }  // namespace
 
@@ -19,7 +21,11 @@ std::unique_ptr<std::thread> start_thread(const char* name, std::function<void()
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
-    thread = std::make_unique<std::thread>(std::move(body));
+    thread = std::make_unique<std::thread>([body = std::move(body)] {
+      // Of this thread alone, which is Linux' reading of "process 0". Best effort.
+      ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + niceness);
+      body();
+    });
   } catch (...) {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     throw;

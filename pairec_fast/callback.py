@@ -18,6 +18,7 @@ from pairec_fast.core.ring import is_gap_record
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.expression.convert import to_float
 from pairec_fast.messages import go_json
+from pairec_fast.sink import kafka
 from pairec_fast.sink.disk import open_log, ring_directory
 
 # Item properties that are columns of their own in the item record.
@@ -235,9 +236,30 @@ def _open_disk(config: Config, name: str) -> Sink:
     )  # fmt: skip
 
 
+def kafka_directories(config: Config, name: str) -> tuple[Path, Path]:
+    """Where the spill and the rings of a Kafka sink lie."""
+    spill = config.path(config.kafka_confs[name].directory or f"spill/{name}")
+    ring = config.log_ring_conf.directory
+    return spill, config.path(ring) / name if ring else ring_directory(spill)
+
+
+def _open_kafka(config: Config, name: str) -> Sink:
+    conf, ring = config.kafka_confs[name], config.log_ring_conf
+    spill, rings = kafka_directories(config, name)
+    try:
+        return kafka.open_log(
+            spill, None if ring.durability == "memory" else rings, servers=conf.bootstrap_servers, topic=conf.topic,
+            properties=conf.properties, library=conf.library, ring_bytes=ring.ring_bytes,
+            sync_seconds=ring.sync_milliseconds / 1000,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"KafkaConfs.{name}: {error}") from None
+
+
 # DataSource.Type -> what opens the sink of that name.
 OPENERS: dict[str, Callable[[Config, str], Sink]] = {
     "disk": _open_disk,
+    "kafka": _open_kafka,
 }
 
 
@@ -257,15 +279,21 @@ def data_sources(config: Config) -> list[DataSource]:
     return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
 
 
-def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
-    """Of each disk sink that a scene uses: where its segments and its rings lie.
+def log_directories(config: Config) -> list[tuple[Path, Path, str]]:
+    """Of each sink that a scene uses and whose rings are files: where its segments and rings lie, and their first word.
 
     Raises:
         ConfigError: a sink of a kind that is not available here.
+        PairecError: librdkafka is needed and cannot be loaded.
     """
-    return {
-        source.name: disk_directories(config, source.name) for source in data_sources(config) if source.type == "disk"
-    }
+    places = []
+    for source in data_sources(config):
+        if source.type == "disk":
+            places.append((*disk_directories(config, source.name), "log"))
+        elif source.type == "kafka":
+            kafka.check_library(config.kafka_confs[source.name].library)
+            places.append((*kafka_directories(config, source.name), kafka.SPILL))
+    return places
 
 
 def open_logs(config: Config) -> dict[DataSource, Sink]:

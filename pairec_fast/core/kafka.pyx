@@ -17,8 +17,8 @@ from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 from pairec_fast.core.ring cimport (
-    CRing, Recovery, atomic_i64, atomic_u32, atomic_u64, check_sink, checked_capacity, checked_slot, encoded,
-    make_directory, monotonic_ns, nanoseconds, open_ring, push_to, recovery_dict, ring_counters,
+    CRing, Recovery, age, atomic_i64, atomic_u32, atomic_u64, check_sink, checked_capacity, checked_slot, encoded,
+    make_directory, nanoseconds, open_memory_ring, open_ring, push_to, recovery_dict, ring_counters,
 )
 
 import errno
@@ -67,7 +67,7 @@ cdef extern from "kafka.hpp" namespace "pairec" nogil:
         const string& path()
         string version()
         string error_name(int)
-    const KafkaLibrary* load_library "pairec_load_kafka" (const vector[string]&) except +raise_kafka_error
+    const KafkaLibrary* c_load_library "pairec_load_kafka" (const vector[string]&) except +raise_kafka_error
     int code_lowest "pairec::kafka_code::lowest"
     int code_highest "pairec::kafka_code::highest"
 
@@ -83,7 +83,7 @@ cdef extern from "deliver.hpp" namespace "pairec" nogil:
         int64_t sync_ns, stall_ns, unknown_topic_ns, adopt_ns
         KafkaOptions kafka
     cdef cppclass DeliverCounters:
-        atomic_u64 records, rows, dead, spilled, released, spill_records, spill_bytes, damaged, delivered
+        atomic_u64 records, rows, dead, spilled, released, spill_records, spill_bytes, adopted, damaged, delivered
         atomic_i64 spill_first_ns, oldest_ns, beat_ns
         atomic_int queued, state
         CodeCounts errors, dead_codes
@@ -112,6 +112,28 @@ cdef dict code_counts(const KafkaLibrary* library, const CodeCounts* counts):
     }
 
 
+cdef vector[string] paths(object candidates) except *:
+    cdef vector[string] names
+    for candidate in candidates:
+        names.push_back(encoded(candidate))
+    return names
+
+
+def load_library(candidates) -> tuple:
+    """Load the first of `candidates` that is a librdkafka. Returns its path and version.
+
+    Raises:
+        PairecError: none is; the message says why of each, and how to install one.
+    """
+    cdef vector[string] names = paths(candidates)
+    cdef const KafkaLibrary* library
+    cdef bytes path
+    with nogil:
+        library = c_load_library(names)
+    path = library.path()
+    return os.fsdecode(path), library.version().decode()
+
+
 cdef class KafkaLog:
     """A ring whose records go to a Kafka topic: `push` on any thread, one message per row, keyed by uid.
 
@@ -120,7 +142,8 @@ cdef class KafkaLog:
 
     Args:
         directory: where spill (`{sink}_spill-…`) and dead letters (`{sink}_dead-…`) go; made with mode 0700 if missing.
-        ring_path: the ring's file, one per process; on tmpfs for even push times. Its directory must exist.
+        ring_path: the ring's file, one per process; on tmpfs for even push times. Its directory must exist. None is a
+            ring in memory, which dies with the process.
         servers: `host:port`, separated by commas.
         topic: must exist, unless the brokers make topics by themselves.
         library: paths of librdkafka to try, in order; the first that loads is used.
@@ -138,16 +161,16 @@ cdef class KafkaLog:
     A forked child cannot use it: every push there is refused.
 
     Raises:
-        ValueError: an argument or a property is wrong; the message names it.
+        ValueError: an argument or a property is wrong, or librdkafka makes no producer of them; the message names it.
         OSError: a file or directory cannot be made, read or written; ENOSPC names the bytes the ring needs and has.
-        PairecError: the ring has a live owner; librdkafka is not found, or refuses to make a producer.
+        PairecError: the ring has a live owner, or librdkafka is not found.
     """
 
     cdef unique_ptr[CRing] _ring
     cdef unique_ptr[Deliverer] _deliverer
     cdef const KafkaLibrary* _library
     cdef readonly dict recovered
-    cdef uint64_t _pushed_before
+    cdef uint64_t _before
     cdef bint _closed, _drained
 
     def __cinit__(self, directory, ring_path, *, servers, topic, library=("librdkafka.so.1",), options=None,
@@ -155,10 +178,11 @@ cdef class KafkaLog:
                   message_timeout_seconds=30.0, unknown_topic_seconds=60.0, adopt_seconds=10.0):
         cdef DeliverOptions wanted
         cdef Recovery recovery
-        cdef string path = encoded(ring_path)
+        cdef bint in_memory = ring_path is None
+        cdef string path = b"" if in_memory else encoded(ring_path)
         cdef string spill
         cdef uint64_t size = checked_capacity(capacity)
-        cdef vector[string] candidates
+        cdef vector[string] candidates = paths(library)
         if not 4096 <= rotate_bytes <= 1 << 40:
             raise ValueError(f"rotate_bytes must be 4096 to {1 << 40}, got {rotate_bytes}")
         if not 2 * stall_seconds <= message_timeout_seconds <= 900:
@@ -182,16 +206,17 @@ cdef class KafkaLog:
             if name in RESERVED:
                 raise ValueError(f'librdkafka property "{name}" is the sink\'s own and cannot be set')
             wanted.kafka.properties.push_back(pair[string, string](name.encode(), value.encode()))
-        for candidate in library:
-            candidates.push_back(encoded(candidate))
         cdef uint32_t number = checked_slot(slot)
         check_sink(wanted.sink)
         check_sink(spill)
         with nogil:
-            self._library = load_library(candidates)
+            self._library = c_load_library(candidates)
             make_directory(wanted.directory)
-            self._ring = open_ring(wanted.directory, spill, path, size, number, recovery)
-            self._pushed_before = self._ring.get().counters().pushed.load()
+            if in_memory:
+                self._ring = open_memory_ring(wanted.directory, spill, size, number, recovery)
+            else:
+                self._ring = open_ring(wanted.directory, spill, path, size, number, recovery)
+            self._before = self._ring.get().counters().pushed.load()
             self._deliverer = unique_ptr[Deliverer](
                 new Deliverer(dereference(self._ring), dereference(self._library), wanted))
         self.recovered = recovery_dict(recovery)
@@ -224,10 +249,17 @@ cdef class KafkaLog:
         Raises:
             TypeError: not bytes-like.
         """
-        return push_to(self._ring.get(), record)
+        return push_to(self._ring.get(), record, True)
+
+    def try_push(self, record) -> bool:
+        """`push` for one who will ask again: that the ring is full is not counted as a drop."""
+        return push_to(self._ring.get(), record, False)
 
     def flush(self, double timeout=10.0) -> bool:
-        """Wait until all pushed before is acknowledged, or a dead letter. False after `timeout` seconds."""
+        """Wait until all pushed before is acknowledged, or a dead letter. False after `timeout` seconds.
+
+        What goes to the spill is synced without waiting for others, also by `flush(0)`.
+        """
         cdef int64_t wait = nanoseconds("timeout", timeout)
         cdef bint done
         self._check_owned("flush")
@@ -257,53 +289,62 @@ cdef class KafkaLog:
     def counters(self) -> dict:
         """A snapshot of what happened. Costs microseconds; reads no file.
 
-        `pushed`, `pushed_bytes` and the `dropped_` counts go on from the previous owner of the ring; the rest is this
-        log's. Records: `delivered_records` (with `delivered_rows`), `dead_records`, `spilled_records` ever, and waiting
-        now `spill_records` (`spill_bytes`, dead workers' included) and `ring_records`. `errors`, `dead_letters` count
-        by librdkafka's names, `disk_errors` by errno. `state`; `outq`, messages in librdkafka;
-        `oldest_undelivered_seconds`, `spill_oldest_seconds`, `heartbeat_seconds` are ages, 0.0 if there is none.
-        `used_bytes` of the ring, `recovered_records` brought into the spill on opening, `damaged_segments` set aside.
+        `pushed`, `pushed_bytes`, the `dropped_` counts and `high_water_bytes` go on from the previous owner of the ring;
+        the rest is this log's. In records: `accepted` + `adopted_records` (those of dead workers, taken over) =
+        `delivered` + `in_ring` + `in_spill` + `dead_letter`. `delivered_rows` were acknowledged, `spilled_records` have
+        ever gone to the spill, which has `spill_bytes` now. `kafka_errors` and `dead_letters` count by librdkafka's
+        names, `errors` of the disk by errno. `spilling` is 1 while records go to the spill; `kafka_outq` are the messages
+        in librdkafka; `oldest_undelivered_seconds`, `spill_oldest_seconds` and `heartbeat_seconds` are ages, 0.0 if there
+        is none. `used_bytes` of the ring; `recovered_records` brought into the spill on opening; `damaged_segments` of
+        the spill set aside as `.corrupt`.
         """
         cdef const DeliverCounters* c = &self._deliverer.get().counters()
-        cdef int64_t oldest = c.oldest_ns.load(), first = c.spill_first_ns.load(), beat = c.beat_ns.load()
-        # Before the ring's own count, which only grows.
-        released = c.released.load()
+        cdef int64_t first = c.spill_first_ns.load()
         counts = ring_counters(self._ring.get())
-        counts["ring_records"] = counts["pushed"] - self._pushed_before - released
-        counts["delivered_records"] = c.records.load()
+        # In this order: what is pushed or delivered meanwhile must not make a count negative.
+        released = c.released.load()
+        counts["accepted"] = self._ring.get().counters().pushed.load() - self._before
+        counts["in_ring"] = counts["accepted"] - released
+        counts["delivered"] = c.records.load()
+        counts["in_spill"] = c.spill_records.load()
+        counts["dead_letter"] = c.dead.load()
+        counts["adopted_records"] = c.adopted.load()
         counts["delivered_rows"] = c.rows.load()
-        counts["dead_records"] = c.dead.load()
         counts["spilled_records"] = c.spilled.load()
-        counts["spill_records"] = c.spill_records.load()
         counts["spill_bytes"] = c.spill_bytes.load()
-        counts["spill_oldest_seconds"] = max(0.0, (wall_ns() - first) / 1e9) if first else 0.0
-        counts["oldest_undelivered_seconds"] = (monotonic_ns() - oldest) / 1e9 if oldest else 0.0
-        counts["heartbeat_seconds"] = (monotonic_ns() - beat) / 1e9
-        counts["outq"] = c.queued.load()
-        counts["state"] = STATES[c.state.load()]
-        counts["errors"] = code_counts(self._library, &c.errors)
+        counts["spilling"] = int(c.state.load() != 0)
+        counts["kafka_outq"] = c.queued.load()
+        counts["kafka_errors"] = code_counts(self._library, &c.errors)
         counts["dead_letters"] = code_counts(self._library, &c.dead_codes)
-        counts["disk_errors"] = {
+        counts["errors"] = {
             errno.errorcode.get(code, f"E{code}"): c.disk_errors[code].load()
             for code in range(c.disk_errors.size()) if c.disk_errors[code].load()
         }
-        counts["damaged_segments"] = c.damaged.load()
+        counts["oldest_undelivered_seconds"] = age(c.oldest_ns.load())
+        counts["spill_oldest_seconds"] = max(0, wall_ns() - first) / 1e9 if first else 0.0
+        counts["heartbeat_seconds"] = 0.0 if self._closed else age(c.beat_ns.load())
         counts["recovered_records"] = self.recovered["records"]
+        counts["damaged_segments"] = c.damaged.load()
         return counts
 
     @property
+    def state(self) -> str:
+        """What the flush thread does: "direct", "spill" (brokers are away) or "replay" (the spill is being sent)."""
+        return STATES[self._deliverer.get().counters().state.load()]
+
+    @property
     def tail(self) -> int:
-        """Position behind all that was pushed."""
+        """Position: the end of all that has been pushed. What `push` has just taken ends at or before it."""
         return self._ring.get().tail()
 
     @property
     def synced(self) -> int:
-        """Position before which all is acknowledged, a dead letter, or on disk as far as fdatasync can tell."""
+        """Position: all before it is acknowledged, a dead letter, or on disk as far as fdatasync can tell. Never falls."""
         return self._deliverer.get().synced()
 
     @property
     def delivered(self) -> int:
-        """Position before which all is acknowledged or a dead letter."""
+        """Position: all before it is acknowledged or a dead letter. Never falls."""
         return self._deliverer.get().counters().delivered.load()
 
     @property
@@ -315,12 +356,6 @@ cdef class KafkaLog:
     def record_bytes_max(self) -> int:
         """The largest payload that is accepted."""
         return self._ring.get().record_bytes_max() - 16
-
-    @property
-    def library(self) -> tuple:
-        """Path and version of the librdkafka in use."""
-        cdef bytes path = self._library.path()
-        return os.fsdecode(path), self._library.version().decode()
 
     def inject_fatal_error(self, int code) -> None:
         """Make the producer fail for good with this code, as a broker could: for tests."""

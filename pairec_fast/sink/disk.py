@@ -61,6 +61,6 @@ def open_log(
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
 
 
-def recover_all(segments: Path, rings: Path) -> int:
+def recover_all(segments: Path, rings: Path, sink: str = "log") -> int:
     """Write out what dead workers left in their rings. Returns how many records; rings of the living are left alone."""
-    return sum(int(recover(segments, path)["records"]) for path in sorted(rings.glob("*.ring")))
+    return sum(int(recover(segments, path, sink=sink)["records"]) for path in sorted(rings.glob("*.ring")))

@@ -11,7 +11,6 @@ order of its user.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import random
 import shutil
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from pairec_fast.core.kafka import KafkaLog
+from pairec_fast.sink.kafka import libraries
 from tests.services.kafka import Kafka
 from tests.services.ledger import FAULTS, Ledger, failed
 from tests.services.process import Missing
@@ -116,13 +116,6 @@ def run(
         totals[f"push_us_{name}_up"] = microseconds(loads, begin, fell, part)
         totals[f"push_us_{name}_down"] = microseconds(loads, fell, rose, part)
     return totals
-
-
-def libraries() -> list[str]:
-    """Where librdkafka may be: in the wheel of confluent-kafka, or the system's."""
-    found = importlib.util.find_spec("confluent_kafka")
-    folders = [] if found is None or found.origin is None else [Path(found.origin).parents[1] / "confluent_kafka.libs"]
-    return [*(str(path) for folder in folders for path in sorted(folder.glob("librdkafka*"))), "librdkafka.so.1"]
 
 
 def open_log(broker: Kafka, topic: str, place: Path, **settings: Any) -> KafkaLog:
