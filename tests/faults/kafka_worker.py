@@ -135,7 +135,7 @@ def finish(broker: Kafka, topic: str, place: Path, acknowledged: memoryview, tot
             if time.monotonic() - begin > 120:
                 break
             time.sleep(0.05)
-        dead = log.counters()["dead_records"]
+        dead = log.counters()["dead_letter"]
     checked = ledger.check(broker.messages(topic), perhaps=perhaps)
     checked += Counter(segments_left=left, dead_letters=dead, drain_ms=round(1e3 * (time.monotonic() - begin)))
     return checked
