@@ -135,7 +135,7 @@ def test_a_topic_that_is_made_later_gets_what_was_pushed_before(kafka, tmp_path)
 
 def test_nothing_acknowledged_is_lost_when_the_worker_is_killed_and_the_broker_now_and_then(kafka, tmp_path):
     """Small dose; the full one is `python -m tests.faults.kafka_worker --times 100`."""
-    totals = kafka_worker.run(kafka, 3, 3, tmp_path)
+    totals = kafka_worker.run(kafka, 3, 8, tmp_path)
     assert totals["kills_of_broker"] > 0 and totals["records"] > 100
     assert not kafka_worker.wrong(totals), totals
 
