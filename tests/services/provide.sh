@@ -19,7 +19,7 @@ command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo -n)
 if [ ${#packages[@]} -gt 0 ] && command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
-    # RUNLEVEL=1: the packages are wanted for their programs, their own services must not start.
+    # The packages are wanted for their programs: RUNLEVEL=1 keeps their services from starting where invoke-rc.d decides.
     apt() { timeout 300 "${as_root[@]}" env RUNLEVEL=1 apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
     apt update  # an old list may still do
     apt install -y --no-install-recommends "${packages[@]}" || echo "apt-get failed" >&2
