@@ -68,7 +68,8 @@ def test_control_a_producer_that_gives_up_loses_in_an_outage(kafka, topic):
     kafka.start()
     log.flush(30)
     totals = ledger.check(kafka.messages(topic))
-    assert totals["lost"] >= log.told["_MSG_TIMED_OUT"] > 0 and failed(totals)
+    # Some that it gave up on had arrived: their acknowledgement died with the broker.
+    assert log.told["_MSG_TIMED_OUT"] >= totals["lost"] > 0 and failed(totals), totals
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
