@@ -158,6 +158,11 @@ void Backlog::forget(SpillSegment& segment) {
   segments_.remove_if([&](const SpillSegment& other) { return &other == &segment; });
 }
 
+void Backlog::leave() {
+  segments_.clear();
+  unlock_unused();
+}
+
 std::uint64_t Backlog::own_low(std::uint64_t none) const {
   for (const auto& segment : segments_)
     if (segment.own) return segment.low;

@@ -55,6 +55,9 @@ class Backlog {
   // Of a segment that cannot be read now: leaves it to a later adopt().
   void forget(SpillSegment& segment);
 
+  // Lets others have what is left.
+  void leave();
+
   // Position before which no record of this worker's ring waits in the spill; `none` if none does.
   std::uint64_t own_low(std::uint64_t none) const;
   bool empty() const noexcept { return segments_.empty(); }

@@ -81,6 +81,7 @@ void Deliverer::run() {
     pause();
   }
   producer_.reset();
+  backlog_.leave();
   const std::lock_guard lock(mutex_);
   drained_ = drained;
   ended_ = true;

@@ -7,8 +7,7 @@
 namespace pairec {
 namespace {
 
-constexpr std::int64_t millisecond = 1'000'000;
-constexpr std::int64_t purge_ns = 2'000 * millisecond;  // reports of a purge take microseconds; a hung broker's may not
+constexpr std::int64_t purge_ns = 2'000'000'000;  // reports of a purge take microseconds; a hung broker's may not
 constexpr int bad_record = -199;                        // "_BAD_MSG": not a record of the log
 
 // A batch is refused as a whole for its size or for one message in it: only alone does a row know that it is meant.
