@@ -10,6 +10,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FOREST = ["forest_ranks", "forest_bin", "forest_columns", "forest_walk", "forest_label", "forest_score"]
+LOG = ["ring", "segment", "segment_directory", "recover", "thread", "file"]
 CORE = {
     "simd": [],
     "checksum": [],
@@ -28,9 +29,10 @@ CORE = {
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
     "expand": ["expand", "go_json"],
-    "repair": ["repair", "ring", "segment", "segment_directory", "file"],
-    "ring": ["ring", "segment", "segment_directory", "flush", "retain", "recover", "file"],
+    "repair": ["repair", *LOG],
+    "ring": [*LOG, "flush", "retain"],
     "segment": ["segment", "segment_directory", "ring", "file"],
+    "kafka": [*LOG, "kafka", "deliver", "deliver_rows", "backlog", "series", "expand", "go_json"],
 }
 
 # No contraction into fused multiply-adds: every level of SIMD must give the same bits. Never -march=native: the wheel

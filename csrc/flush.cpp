@@ -1,9 +1,5 @@
 #include "flush.hpp"
 
-#include <pthread.h>
-#include <signal.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -21,8 +17,6 @@ constexpr std::int64_t backoff_min = 100 * millisecond, backoff_max = 2'000 * mi
 constexpr std::int64_t gap_pause = 100 * millisecond;  // between gaps: one tells all refusals since the last
 constexpr std::int64_t rest_max = 500 * millisecond;  // a thread that waits for a disk still shows that it lives
 constexpr std::int64_t disk_pause = 200 * millisecond, retain_pause = 10'000 * millisecond;
-constexpr int niceness = 5;  // behind whoever answers requests
-constexpr std::size_t marks_max = 4096;
 
 }  // namespace
 
@@ -33,18 +27,7 @@ Flusher::Flusher(Ring& ring, FlushOptions options)
       sync_bytes_(std::min(sync_bytes_max, ring.capacity() / 4)),
       steady_ns_(wall_ns() - monotonic_ns()) {
   counters_.heartbeat_ns = monotonic_ns();
-  // Signals are the interpreter's: its main thread must be the one they interrupt.
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    thread_ = std::make_unique<std::thread>([this] { run(); });
-  } catch (...) {
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_setname_np(thread_->native_handle(), "pairec-flush");
+  thread_ = start_thread("pairec-flush", [this] { run(); });
 }
 
 Flusher::~Flusher() { stop(0); }
@@ -83,8 +66,6 @@ bool Flusher::stop(std::int64_t timeout_ns) {
 }
 
 void Flusher::run() {
-  // Of this thread alone, which is Linux' reading of "process 0". Best effort.
-  ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + niceness);
   for (;;) {
     Wishes wishes;
     {
@@ -148,15 +129,8 @@ void Flusher::step(std::int64_t now, const Wishes& wishes) {
 
 // Notes since when there are records not on disk, to within one pause.
 void Flusher::look(std::int64_t now) {
-  const std::uint64_t tail = ring_.tail();
-  if (tail == seen_tail_) return;
-  seen_tail_ = tail;
-  if (marks_.size() < marks_max) {
-    marks_.push_back({tail, now});
-  } else {
-    marks_.back().tail = tail;  // makes them look older than they are, never younger
-  }
-  counters_.oldest_ns.store(marks_.front().seen_ns, std::memory_order_relaxed);
+  ages_.look(ring_.tail(), now);
+  counters_.oldest_ns.store(ages_.oldest_ns(), std::memory_order_relaxed);
 }
 
 // Appends one block. Answers its bytes, 0 when there is none or it failed.
@@ -256,8 +230,8 @@ void Flusher::release() {
   counters_.records.fetch_add(unsynced_records_, std::memory_order_relaxed);
   counters_.bytes.fetch_add(unsynced_payload_, std::memory_order_relaxed);
   unsynced_bytes_ = unsynced_records_ = unsynced_payload_ = 0;
-  while (!marks_.empty() && marks_.front().tail <= cursor_) marks_.pop_front();
-  counters_.oldest_ns.store(marks_.empty() ? 0 : marks_.front().seen_ns, std::memory_order_relaxed);
+  ages_.done(cursor_);
+  counters_.oldest_ns.store(ages_.oldest_ns(), std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
   progress_.notify_all();
 }

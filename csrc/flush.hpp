@@ -4,7 +4,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -12,6 +11,7 @@
 
 #include "ring.hpp"
 #include "segment.hpp"
+#include "thread.hpp"
 
 namespace pairec {
 
@@ -100,12 +100,8 @@ class Flusher {
   std::int64_t gap_at_ = 0;
   bool told_ = false;  // no refusal waits for a gap
   std::uint64_t taken_ = 0, sync_bytes_;
-  struct Mark {
-    std::uint64_t tail;
-    std::int64_t seen_ns;
-  };
-  std::deque<Mark> marks_;
-  std::uint64_t seen_tail_ = 0, rotate_answered_ = 0;
+  Ages ages_;
+  std::uint64_t rotate_answered_ = 0;
   bool drained_ = false;
   std::uint64_t hole_at_ = 0;
   std::int64_t disk_at_ = 0, retain_at_ = 0;

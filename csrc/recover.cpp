@@ -78,12 +78,11 @@ Seen read_written(const std::string& directory, const std::string& sink, std::ui
   for (const auto& file : list_segments(directory, sink)) {
     if (file.ring_id != ring_id) continue;
     sequence = std::max(sequence, file.sequence + 1);
-    SegmentFooter footer = {};
     // No footer means a failed write or fdatasync: what it has beyond head is not known to be on disk, and is written
-    // again. Readers drop the repeats.
-    if (!file.closed || !read_footer(file, footer) || footer.end <= head) continue;
-    SegmentReader reader(file);
-    for (Record record; reader.next(record);)
+    // again; readers drop the repeats. So it is with a segment that vanishes meanwhile: another worker delivered it.
+    const auto reader = file.closed ? open_segment(file) : nullptr;
+    if (reader == nullptr || !reader->has_footer() || reader->footer().end <= head) continue;
+    for (Record record; reader->next(record);)
       seen.add(ring_id, record.position, record.position + record_bytes(record.size));
   }
   return seen;

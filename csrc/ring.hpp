@@ -133,6 +133,7 @@ class Ring {
   std::uint64_t capacity() const noexcept { return capacity_; }
   std::uint64_t record_bytes_max() const noexcept { return capacity_ / 8; }
   std::uint64_t ring_id() const noexcept { return ring_id_; }
+  std::uint32_t slot() const noexcept { return page_->identity.slot; }
   std::int64_t created_ns() const noexcept { return page_->identity.created_ns; }
   const RingCounters& counters() const noexcept { return page_->counters; }
   // False in a forked child.

@@ -16,7 +16,7 @@ import msgspec
 from pairec_fast.config import Config, DataSource
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import go_json
-from pairec_fast.sink import datahub
+from pairec_fast.sink import datahub, kafka
 from pairec_fast.sink.disk import open_log, ring_directory
 from pairec_fast.sink.topic import Target, require_client
 from pairec_fast.sink.tuples import Column
@@ -210,10 +210,31 @@ def _open_datahub(config: Config, name: str) -> Sink:
     )  # fmt: skip
 
 
+def kafka_directories(config: Config, name: str) -> tuple[Path, Path]:
+    """Where the spill and the rings of a Kafka sink lie."""
+    spill = config.path(config.kafka_confs[name].directory or f"spill/{name}")
+    ring = config.log_ring_conf.directory
+    return spill, config.path(ring) / name if ring else ring_directory(spill)
+
+
+def _open_kafka(config: Config, name: str) -> Sink:
+    conf, ring = config.kafka_confs[name], config.log_ring_conf
+    spill, rings = kafka_directories(config, name)
+    try:
+        return kafka.open_log(
+            spill, None if ring.durability == "memory" else rings, servers=conf.bootstrap_servers, topic=conf.topic,
+            properties=conf.properties, library=conf.library, ring_bytes=ring.ring_bytes,
+            sync_seconds=ring.sync_milliseconds / 1000,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"KafkaConfs.{name}: {error}") from None
+
+
 # DataSource.Type -> what opens the sink of that name.
 OPENERS: dict[str, Callable[[Config, str], Sink]] = {
     "disk": _open_disk,
     "datahub": _open_datahub,
+    "kafka": _open_kafka,
 }
 
 
@@ -235,18 +256,23 @@ def data_sources(config: Config) -> list[DataSource]:
     return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
 
 
-def log_directories(config: Config) -> dict[str, tuple[Path, Path]]:
-    """Of each sink that a scene uses and that writes segments: where these and its rings lie.
+def log_directories(config: Config) -> list[tuple[Path, Path, str]]:
+    """Of each sink that a scene uses: where its segments and rings lie, and the first word of the segments' names.
 
     Raises:
         ConfigError: a sink of a kind that is not available here.
+        PairecError: librdkafka is needed and cannot be loaded.
     """
-    directories = {"disk": disk_directories, "datahub": datahub_directories}
-    return {
-        f"{source.type}/{source.name}": directories[source.type](config, source.name)
-        for source in data_sources(config)
-        if source.type in directories
-    }
+    places = []
+    for source in data_sources(config):
+        if source.type == "disk":
+            places.append((*disk_directories(config, source.name), "log"))
+        elif source.type == "datahub":
+            places.append((*datahub_directories(config, source.name), datahub.SINK))
+        else:
+            kafka.check_library(config.kafka_confs[source.name].library)
+            places.append((*kafka_directories(config, source.name), kafka.SPILL))
+    return places
 
 
 def open_logs(config: Config) -> dict[DataSource, Sink]:

@@ -90,7 +90,7 @@ class Logs:
         self._logs: dict[DataSource, Sink] = open_logs(config)
         self._adopted, self._stop = 0, threading.Event()
         seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
-        adopters = [Adopter(*places, seconds) for places in log_directories(config).values()]
+        adopters = [Adopter(place, rings, seconds, sink) for place, rings, sink in log_directories(config)]
         if adopters:
             arguments = itself, self._stop, adopters, min(seconds / 4, 2.0)
             threading.Thread(target=_adopt, args=arguments, name="pairec-adopt", daemon=True).start()

@@ -58,8 +58,8 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
         if stopped.code not in (0, 1, None) or not server.interrupt_signal:
             raise
     finally:
-        for segments, rings in logs.values():
-            recover_all(segments, rings)
+        for segments, rings, sink in logs:
+            recover_all(segments, rings, sink)
     return 0
 
 

@@ -61,3 +61,52 @@ def run(capsys):
         return code, said.out, said.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _kafka(tmp_path_factory):
+    from tests.services.kafka import Kafka
+    from tests.services.process import offer
+
+    with offer(lambda: Kafka(tmp_path_factory.mktemp("kafka"))) as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(_kafka):
+    """Apache Kafka, running. A test may kill or freeze it; each makes topics of its own."""
+    _kafka.ensure()
+    return _kafka
+
+
+@pytest.fixture(scope="session")
+def _redis_server(tmp_path_factory):
+    from tests.services.process import offer
+    from tests.services.redis import Redis
+
+    with offer(lambda: Redis(tmp_path_factory.mktemp("redis"))) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_redis_server):
+    """Redis, running and empty. A test may kill or freeze it."""
+    _redis_server.ensure()
+    _redis_server.client.flushall()
+    return _redis_server
+
+
+@pytest.fixture(scope="session")
+def _postgres():
+    from tests.services.postgres import Postgres
+    from tests.services.process import offer
+
+    with offer(Postgres) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres):
+    """PostgreSQL, running. A test may kill or freeze it; each makes tables of its own and drops them."""
+    _postgres.ensure()
+    return _postgres

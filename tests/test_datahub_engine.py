@@ -68,7 +68,7 @@ def test_what_waits_can_be_read_by_the_log_command(hub, world, capsys):
     hub.stop()
     with world.engine() as engine:
         assert engine.callback(LOGGED)
-    ((spill, _),) = log_directories(engine.config).values()
+    ((spill, _, _),) = log_directories(engine.config)
     assert main(["log", "verify", str(spill)]) == 0
     capsys.readouterr()
     assert main(["log", "dump", str(spill)]) == 0

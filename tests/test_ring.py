@@ -290,7 +290,7 @@ def test_wrong_arguments_are_named(tmp_path, ring_path, segments):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the soak with")
 def test_thread_sanitizer_finds_nothing_in_a_soak(tmp_path):
-    names = ["file", "ring", "segment", "segment_directory", "recover", "retain", "flush"]
+    names = ["file", "ring", "segment", "segment_directory", "recover", "retain", "thread", "flush"]
     unit = tmp_path / "soak.cpp"  # one unit: the standard headers are most of the work
     sources = [*(ROOT / "csrc" / f"{name}.cpp" for name in names), ROOT / "tests" / "native" / "ring_soak.cpp"]
     unit.write_text("".join(f'#include "{source}"\n' for source in sources))

@@ -160,10 +160,10 @@ def test_a_missing_or_altered_snapshot_is_named_with_its_place(world, shared_wor
     assert "elsewhere" in refused(world)
 
 
-def test_a_sink_that_is_not_available_is_refused_before_anything_listens(world):
-    world.conf["KafkaConfs"] = {"log": {}}
+def test_a_topic_that_names_no_brokers_is_refused_before_anything_listens(world):
+    world.conf["KafkaConfs"] = {"log": {"Topic": "t"}}
     world.callback["DataSource"]["Type"] = "kafka"
-    assert 'CallBackConfs.home_feed.DataSource.Type: "kafka" is not available' in refused(world)
+    assert "KafkaConfs.log: BootstrapServers is missing" in refused(world)
 
 
 # Whatever comes in

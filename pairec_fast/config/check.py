@@ -137,6 +137,7 @@ def _warn_repeated(names: Any, path: Path, report: Report) -> None:
 
 
 def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report) -> None:
+    used: set[str] = set()
     for scene, conf in _items(sections.call_back_confs):
         source = getattr(conf, "data_source", None)
         name, kind = getattr(source, "name", None), getattr(source, "type", None)
@@ -151,6 +152,37 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report)
         if name not in known:
             hint = report.did_you_mean(name, known)
             report.error((*path, "Name"), f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
+        elif kind == "kafka":
+            used.add(name)
+    _topics_are_whole({name: conf for name, conf in _items(sections.kafka_confs) if name in used}, report)
+
+
+def _topics_are_whole(confs: dict[str, Any], report: Report) -> None:
+    directories: dict[str, str] = {}
+    for name, conf in confs.items():
+        path = ("KafkaConfs", name)
+        for attribute, key in (("bootstrap_servers", "BootstrapServers"), ("topic", "Topic")):
+            if getattr(conf, attribute, None) == "":
+                report.error(path, f"{key} is missing")
+        directory = getattr(conf, "directory", "") or f"spill/{name}"
+        if (other := directories.setdefault(directory, name)) != name:
+            report.error(path, f"Directory {quote(directory)} is that of {quote(other)} too; each needs its own")
+        servers = getattr(conf, "bootstrap_servers", "")
+        if isinstance(servers, str) and not _on_loopback(servers) and "security.protocol" not in _properties(conf):
+            report.warn(
+                path, "brokers on other machines, and no security.protocol in Properties: all goes in the clear"
+            )
+
+
+def _properties(conf: Any) -> dict[str, Any]:
+    properties = getattr(conf, "properties", None)
+    return properties if isinstance(properties, dict) else {}
+
+
+def _on_loopback(servers: str) -> bool:
+    places = [server.rpartition("://")[2].strip() for server in servers.split(",") if server]
+    hosts = [(place.rpartition(":")[0] or place).strip("[]") for place in places]
+    return all(host in ("localhost", "::1") or host.startswith("127.") for host in hosts)
 
 
 def _durabilities_agree(sections: Sections, report: Report) -> None:

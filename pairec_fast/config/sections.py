@@ -286,6 +286,22 @@ def unknown(word: str, words: Iterable[str]) -> str:
     return f'unknown "{word:.100}"{hint}; known are {", ".join(known)}'
 
 
+class KafkaConf(Struct, frozen=True, rename="pascal"):
+    """A topic that records are sent to, one message per row.
+
+    directory: ours; where records wait while brokers are away, and where those go that brokers refuse for good. Unless
+        set, `spill/` and the sink's name, beside the configuration.
+    properties: ours; settings of librdkafka by its names, for example `security.protocol`.
+    library: ours; a path of librdkafka, instead of the system's or the confluent-kafka package's.
+    """
+
+    bootstrap_servers: str = ""
+    topic: str = ""
+    directory: str = ""
+    properties: dict[str, str] = field(default_factory=dict)
+    library: str = ""
+
+
 _UNUSED: dict[str, Any] = {
     **_all("RunMode Region", str),
     **_all("LogConf ABTestConf ExperimentConf", Object),
@@ -319,7 +335,7 @@ class Sections(Struct, frozen=True, rename="pascal"):
     user_feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
     feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
     call_back_confs: dict[str, CallBackConfig] = field(default_factory=dict)
-    kafka_confs: dict[str, Object] = field(default_factory=dict)
+    kafka_confs: dict[str, KafkaConf] = field(default_factory=dict)
     datahub_confs: dict[str, DatahubConf] = field(default_factory=dict)
     disk_confs: dict[str, DiskConf] = field(default_factory=dict)
     user_define_confs: Any = None

@@ -10,6 +10,7 @@ from pairec_fast.core.forest import Forest
 from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
 from pairec_fast.core.index import Filter, VectorIndex
+from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.recall import Neighbours, add, nearest
@@ -26,6 +27,7 @@ __all__ = [
     "Filter",
     "Forest",
     "IdMap",
+    "KafkaLog",
     "Log",
     "MappedFile",
     "Neighbours",

@@ -143,6 +143,17 @@ cdef extern from "recover.hpp" namespace "pairec" nogil:
     unique_ptr[CRing] open_empty_ring(const string&, uint64_t, uint32_t) except +raise_log_error
 
 
+# What the modules of other sinks share.
+cdef bint push_to(CRing* ring, object record, bint last) except -1
+cdef string encoded(object path) except *
+cdef int64_t nanoseconds(str name, double seconds) except -1
+cdef uint32_t checked_slot(object slot) except? 0xFFFFFFFF
+cdef uint64_t checked_capacity(object capacity) except 0
+cdef double age(int64_t since)
+cdef dict ring_counters(CRing* ring)
+cdef dict recovery_dict(const Recovery& recovery)
+
+
 cdef class Ring:
     cdef unique_ptr[CRing] _ring
     cdef uint64_t _cursor

@@ -70,8 +70,8 @@ class Adopter:
     anew has the time to take it itself. Any number of adopters may look at once; the ring's lock decides.
     """
 
-    def __init__(self, segments: Path, rings: Path, seconds: float) -> None:
-        self.segments, self.rings, self.seconds = segments, rings, seconds
+    def __init__(self, segments: Path, rings: Path, seconds: float, sink: str = "log") -> None:
+        self.segments, self.rings, self.seconds, self.sink = segments, rings, seconds, sink
         self._since: dict[Path, float] = {}  # when each was first seen without an owner
 
     def look(self, now: float) -> int:
@@ -85,7 +85,7 @@ class Adopter:
         for path, since in sorted(orphans.items()):
             if now - since >= self.seconds:
                 self._since[path] = now
-                records += int(recover(self.segments, path, slot=int(path.stem))["records"])
+                records += int(recover(self.segments, path, sink=self.sink, slot=int(path.stem))["records"])
         return records
 
 
@@ -97,6 +97,6 @@ def _is_orphan(path: Path) -> bool:
         return False
 
 
-def recover_all(segments: Path, rings: Path) -> int:
+def recover_all(segments: Path, rings: Path, sink: str = "log") -> int:
     """Write out what dead workers left in their rings. Returns how many records; rings of the living are left alone."""
-    return sum(int(recover(segments, path)["records"]) for path in sorted(rings.glob("*.ring")))
+    return sum(int(recover(segments, path, sink=sink)["records"]) for path in sorted(rings.glob("*.ring")))

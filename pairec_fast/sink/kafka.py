@@ -1,0 +1,76 @@
+"""Records to a Kafka topic: rings that outlive the process, one a worker, and a spill while brokers are away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from pairec_fast.core.kafka import KafkaLog, load_library
+from pairec_fast.errors import PairecError
+from pairec_fast.sink.disk import SLOTS_MAX
+
+SINK = "kafka"  # the spill's segments are `kafka_spill-…`, dead letters `kafka_dead-…`
+SPILL = f"{SINK}_spill"
+
+
+def libraries(path: str | Path = "") -> list[str]:
+    """Where librdkafka may be, in the order in which it is looked for: `path`, the system, the confluent-kafka wheel.
+
+    The wheel is not imported: only the library in it is used.
+    """
+    found = [str(path)] if path else []
+    found.append("librdkafka.so.1")
+    spec = find_spec("confluent_kafka")
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        found += sorted(map(str, Path(package).parent.glob("confluent_kafka.libs/librdkafka*.so*")))
+    return found
+
+
+def check_library(path: str | Path = "") -> tuple[str, str]:
+    """Load librdkafka. Returns its path and version.
+
+    Raises:
+        PairecError: none can be loaded; the message says how to install one, and what is wrong with each.
+    """
+    return load_library(libraries(path))
+
+
+def open_log(
+    directory: Path,
+    rings: Path | None,
+    *,
+    servers: str,
+    topic: str,
+    properties: Mapping[str, str],
+    library: str | Path = "",
+    ring_bytes: int,
+    sync_seconds: float,
+) -> KafkaLog:
+    """A log on the first ring that no living worker owns; what its last owner left is sent before anything else.
+
+    Spill and dead letters lie in `directory`. Without `rings` the ring is in memory, and what was neither acknowledged
+    nor spilled dies with the worker.
+
+    Raises:
+        PairecError: no ring is free; librdkafka cannot be loaded.
+        ValueError: servers, topic or a property; the message names it.
+        OSError: a file or directory cannot be made.
+    """
+    check_library(library)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def log(ring: Path | None, slot: int) -> KafkaLog:
+        return KafkaLog(
+            directory, ring, servers=servers, topic=topic, options=properties, library=libraries(library),
+            capacity=ring_bytes, slot=slot, sink=SINK, sync_seconds=sync_seconds,
+        )  # fmt: skip
+
+    if rings is None:
+        return log(None, 0)
+    rings.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for slot in range(SLOTS_MAX):
+        with contextlib.suppress(PairecError):  # a living worker's
+            return log(rings / f"{slot}.ring", slot)
+    raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
