@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -58,13 +57,6 @@ def test_what_a_killed_process_pushed_is_recovered_once_however_often_recovery_r
         assert log.recovered["clean"] and log.counters()["pushed"] == 1000
     assert payloads(segments) == records
     assert_sound(segments)
-
-
-def test_acknowledged_records_survive_sigkill(tmp_path):
-    """Small dose; the full one is `python -m tests.faults.kill --times 1000`."""
-    totals = kill.run(8, 5, tmp_path)
-    assert totals["kills"] == 8 and totals["acknowledged"] > 0
-    assert not kill.failed(totals), totals
 
 
 def damaged(rng: random.Random, data: bytes) -> bytes:
@@ -227,38 +219,6 @@ def test_a_disk_that_stays_full_keeps_the_records_in_the_ring(ring_path, segment
     answer = recover(segments, ring_path)
     assert answer["records"] > 0
     assert payloads(segments) == [b"%06d" % number * 10 for number in range(accepted)]
-
-
-SYNC = """
-import json, sys
-from pairec_fast.core.ring import Log
-log = Log(sys.argv[1], sys.argv[2], capacity=1 << 18, sync_seconds=0.001)
-for batch in range(20):
-    for number in range(50):
-        assert log.push(b"%06d" % (50 * batch + number) * 30)
-    assert log.flush(10)
-print(json.dumps([log.close(), log.counters()]))
-"""
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the fault with")
-def test_a_failed_fdatasync_is_never_asked_again_and_its_records_are_written_elsewhere(tmp_path, ring_path, segments):
-    """Every fifth fdatasync fails. A kernel that has dropped the pages answers 0 to the next one."""
-    shim = tmp_path / "fail_sync.so"
-    source = ROOT / "tests" / "native" / "fail_sync.cpp"
-    subprocess.run(["g++", "-shared", "-fPIC", "-o", shim, source], check=True)
-    command = [sys.executable, "-c", SYNC, str(segments), str(ring_path)]
-    environment = {**os.environ, "LD_PRELOAD": str(shim), "FAIL_EVERY": "5"}
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    closed, counters = json.loads(ran.stdout)
-    assert closed and counters["errors"] == {"EIO": counters["errors"]["EIO"]} and counters["errors"]["EIO"] >= 3
-    assert counters["flushed_records"] == 1000
-    assert payloads(segments) == [b"%06d" % number * 30 for number in range(1000)]
-    reports = verify_segments(segments)
-    assert sum(report["records"] for report in reports) > 1000, "some are there twice, and readers drop them"
-    abandoned = [report for report in reports if report["errors"]]
-    assert abandoned and all("no footer" in report["errors"][0] for report in abandoned)
 
 
 def test_a_ring_that_does_not_fit_says_what_it_needs(tmp_path, segments):

@@ -1,0 +1,75 @@
+"""The record log under faults, in small doses; `python -m tests.faults.NAME` gives the full ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import disk, kill, native
+from tests.faults.command import dose
+
+
+def counts(module, name, times, place, change=""):
+    """The counts of a row, and what is wrong with them; skips where it cannot run."""
+    row = module.ROWS[name]
+    try:
+        totals = dose(module.__name__, row, name, times, 5, place, change)
+    except native.Unavailable as reason:
+        pytest.skip(str(reason))
+    return totals, row.wrong(totals)
+
+
+def check(module, name, times, place):
+    totals, wrong = counts(module, name, times, place)
+    assert not wrong, (wrong, totals)
+
+
+# Death
+
+
+def test_acknowledged_records_survive_sigkill_in_memory_on_disk_and_without_fdatasync(tmp_path):
+    totals = kill.run_all(16, 5, tmp_path)
+    assert totals["kills"] == 16 and totals["acknowledged"] > 0
+    assert not kill.failed(totals), totals
+
+
+@pytest.mark.parametrize("change, harm", [("catch-up", "repeated_on_disk"), ("header-crc", "lost")])
+def test_the_kill_test_notices_a_log_that_is_broken(tmp_path, change, harm):
+    """Without these a test that always says 0 would look the same."""
+    try:
+        broken = native.broken_ring(change)
+    except native.Unavailable as reason:
+        pytest.skip(str(reason))
+    totals = kill.run(8, 5, tmp_path, log=broken)
+    assert kill.failed(totals) and totals[harm] > 0, totals
+
+
+# The disk
+
+
+def test_the_failure_of_any_system_call_loses_nothing_and_leaks_no_descriptor(tmp_path):
+    check(disk, "calls", 32, tmp_path)
+
+
+def test_a_failed_fdatasync_is_never_asked_again_and_its_records_are_written_elsewhere(tmp_path):
+    """A kernel that has dropped the pages answers 0 to the next one."""
+    check(disk, "sync", 6, tmp_path)
+
+
+def test_a_slow_disk_holds_up_no_push_and_what_is_dropped_is_counted(tmp_path):
+    check(disk, "slow", 1, tmp_path)
+
+
+def test_a_wall_clock_that_jumps_by_years_moves_no_deadline_and_no_rotation(tmp_path):
+    check(disk, "clock", 10, tmp_path)
+
+
+def test_a_disk_that_fills_while_the_log_is_killed_loses_nothing_once_it_grows(tmp_path):
+    check(disk, "full", 6, tmp_path)
+
+
+def test_a_disk_that_is_full_at_the_start_keeps_no_worker_from_serving(tmp_path):
+    check(disk, "start", 1, tmp_path)
+
+
+def test_a_ring_larger_than_its_file_system_says_what_it_needs_and_leaves_nothing(tmp_path):
+    check(disk, "space", 2, tmp_path)
