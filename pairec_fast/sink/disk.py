@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ from pairec_fast.core import Log, recover
 from pairec_fast.errors import PairecError
 
 SLOTS_MAX = 256  # rings of one directory
+HEADER_BYTES = 4096  # of a ring's file; one that was closed empty has nothing more
 
 
 def ring_directory(segments: Path) -> Path:
@@ -30,6 +31,9 @@ def open_log(
 ) -> Log:
     """A log on the first ring that no living worker owns; what its last owner left is written out first.
 
+    A ring whose records cannot be written out, because the disk is full, is left as it is for a later start or
+    `recover_all`, and the next one is taken: a full disk must not keep a worker from serving.
+
     Raises:
         PairecError: no ring is free.
         OSError: a file or directory cannot be made.
@@ -37,12 +41,22 @@ def open_log(
     segments.mkdir(mode=0o700, parents=True, exist_ok=True)
     rings.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(SLOTS_MAX):
-        with contextlib.suppress(PairecError):  # a living worker's
+        ring = rings / f"{slot}.ring"
+        try:
             return Log(
-                segments, rings / f"{slot}.ring", capacity=ring_bytes, slot=slot, rotate_bytes=segment_bytes,
+                segments, ring, capacity=ring_bytes, slot=slot, rotate_bytes=segment_bytes,
                 rotate_seconds=segment_seconds, sync_seconds=sync_seconds,
             )  # fmt: skip
+        except PairecError:  # a living worker's
+            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _holds_records(ring):
+                raise
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
+
+
+def _holds_records(ring: Path) -> bool:
+    return ring.exists() and ring.stat().st_size > HEADER_BYTES
 
 
 def recover_all(segments: Path, rings: Path) -> int:
