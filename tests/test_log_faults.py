@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, kill, native
+from tests.faults import disk, kill, native, power
 from tests.faults.command import dose
 
 
@@ -73,3 +73,11 @@ def test_a_disk_that_is_full_at_the_start_keeps_no_worker_from_serving(tmp_path)
 
 def test_a_ring_larger_than_its_file_system_says_what_it_needs_and_leaves_nothing(tmp_path):
     check(disk, "space", 2, tmp_path)
+
+
+# Power loss
+
+
+@pytest.mark.parametrize("ring", ["memory", "disk"])
+def test_power_loss_takes_nothing_that_was_called_synced_and_invents_nothing(tmp_path, ring):
+    check(power, ring, 60, tmp_path)

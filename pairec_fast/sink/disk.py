@@ -38,7 +38,6 @@ def open_log(
         PairecError: no ring is free.
         OSError: a file or directory cannot be made.
     """
-    segments.mkdir(mode=0o700, parents=True, exist_ok=True)
     rings.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(SLOTS_MAX):
         ring = rings / f"{slot}.ring"
