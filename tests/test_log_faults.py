@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, kill, native, power
+from tests.faults import disk, images, kill, native, power
 from tests.faults.command import dose
 
 
@@ -79,5 +79,24 @@ def test_a_ring_larger_than_its_file_system_says_what_it_needs_and_leaves_nothin
 
 
 @pytest.mark.parametrize("ring", ["memory", "disk"])
-def test_power_loss_takes_nothing_that_was_called_synced_and_invents_nothing(tmp_path, ring):
+def test_power_loss_takes_nothing_called_synced_nor_the_new_directory_it_lies_in_and_invents_nothing(tmp_path, ring):
     check(power, ring, 60, tmp_path)
+
+
+# Damage
+
+
+def test_a_damaged_ring_costs_what_was_hit_and_yields_nothing_else(tmp_path):
+    check(images, "ring", 300, tmp_path)
+
+
+def test_a_flipped_bit_of_a_segment_is_noticed_and_costs_at_most_its_record(tmp_path):
+    check(images, "flips", 300, tmp_path)
+
+
+def test_a_segment_is_read_up_to_where_it_was_cut(tmp_path):
+    check(images, "cuts", 150, tmp_path)
+
+
+def test_a_segment_that_was_spoiled_yields_what_was_spared_and_a_repair_adds_nothing(tmp_path):
+    check(images, "spoiled", 150, tmp_path)

@@ -42,7 +42,7 @@ def record(life: int, number: int) -> bytes:
 
 
 def live(log: ModuleType, place: Path, life: int, seed: int, faults: native.Faults, pushed: mmap.mmap) -> None:
-    """Push, flush and rotate at random, and die or close; each flush that answered True is noted with what it covers."""
+    """Push, flush and rotate at random, and die or close; each flush that answered True is noted with its extent."""
     rng = random.Random(seed)
     told = memoryview(pushed).cast("q")
     ring = place / "ring"
