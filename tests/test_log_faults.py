@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, images, kill, native, power
+from tests.faults import disk, images, kill, native, power, races
 from tests.faults.command import dose
 
 
@@ -100,3 +100,15 @@ def test_a_segment_is_read_up_to_where_it_was_cut(tmp_path):
 
 def test_a_segment_that_was_spoiled_yields_what_was_spared_and_a_repair_adds_nothing(tmp_path):
     check(images, "spoiled", 150, tmp_path)
+
+
+# Sanitizers
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+def test_a_sanitizer_finds_nothing_while_threads_push_flush_rotate_read_and_recover(tmp_path, sanitizer):
+    check(races, sanitizer, 15_000, tmp_path)
+
+
+def test_sanitizers_find_nothing_in_the_recovery_of_damaged_logs(tmp_path):
+    check(races, "damage", 300, tmp_path)
