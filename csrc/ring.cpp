@@ -216,6 +216,22 @@ Run Ring::peek(std::uint64_t cursor, std::uint64_t bytes_max) const noexcept {
 
 void Ring::release(std::uint64_t position) noexcept { page_->head.store(position, std::memory_order_release); }
 
+bool Ring::settled() const noexcept {
+  const std::uint64_t end = tail();
+  for (std::uint64_t position = head(); position < end;) {
+    unsigned char* at = data_ + (position & (capacity_ - 1));
+    const std::uint64_t state = commit_word(at).load(std::memory_order_acquire) ^ position ^ ring_id_;
+    if (state != record_committed && state != record_pad) return false;
+    const std::uint32_t size = reinterpret_cast<const RecordHeader*>(at)->size;
+    position += state == record_pad ? size : record_bytes(size);
+  }
+  return true;
+}
+
+void Ring::unlock() noexcept {
+  if (settled()) fd_.close();
+}
+
 bool Ring::mark_clean() noexcept {
   const std::uint64_t tail = page_->tail.load(std::memory_order_acquire);
   if (!(tail & closed_bit) || head() != (tail & ~std::uint64_t{15})) return false;

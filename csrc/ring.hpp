@@ -101,8 +101,10 @@ class Ring {
   void release(std::uint64_t position) noexcept;
   // When closed and empty: says so in the file and shrinks it to its header page. False if it holds records.
   bool mark_clean() noexcept;
-  // Lets the next owner in. Only after close() and the last peek().
-  void unlock() noexcept { fd_.close(); }
+  // Lets the next owner in, unless a push has not returned yet: what it is about to commit would be lost, or would be
+  // written to a file that was cut (SIGBUS). Then the lock ends with this object or the process, whichever is first.
+  // Only after close() and the last peek().
+  void unlock() noexcept;
 
   std::uint64_t tail() const noexcept { return page_->tail.load(std::memory_order_acquire) & ~std::uint64_t{15}; }
   std::uint64_t head() const noexcept { return page_->head.load(std::memory_order_acquire); }
@@ -116,6 +118,7 @@ class Ring {
 
  private:
   Push refuse(Push why) noexcept;
+  bool settled() const noexcept;  // all that was reserved is committed
 
   Fd fd_;
   std::uint64_t capacity_, ring_id_;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, images, kill, native, power, races
+from tests.faults import disk, images, kill, native, owners, power, races
 from tests.faults.command import dose
 
 
@@ -41,6 +41,25 @@ def test_the_kill_test_notices_a_log_that_is_broken(tmp_path, change, harm):
         pytest.skip(str(reason))
     totals = kill.run(8, 5, tmp_path, log=broken)
     assert kill.failed(totals) and totals[harm] > 0, totals
+
+
+# Owners
+
+
+def test_children_may_not_push_nor_keep_a_descriptor_and_hurt_nobody(tmp_path):
+    check(owners, "fork", 40, tmp_path)
+
+
+def test_processes_that_open_at_once_get_rings_of_their_own(tmp_path):
+    check(owners, "second", 6, tmp_path)
+
+
+def test_a_writer_that_stands_still_holds_up_nobody_is_not_skipped_and_its_ring_is_not_emptied_under_it(tmp_path):
+    check(owners, "stuck", 1, tmp_path)
+
+
+def test_owner_after_owner_takes_the_same_ring_over_and_leaks_no_descriptor(tmp_path):
+    check(owners, "respawn", 20, tmp_path)
 
 
 # The disk

@@ -266,6 +266,7 @@ cdef class Log:
 
         False if that took more than `timeout` seconds (a full or hanging disk): the rest stays in the ring, and the
         next `Log` or `recover` on it writes it. May take one disk call longer than `timeout`. No-op in a forked child.
+        If a push has not returned by then, the ring stays locked until it has and this object is gone.
         """
         cdef int64_t wait = nanoseconds("timeout", timeout)
         cdef bint drained
