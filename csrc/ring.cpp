@@ -16,7 +16,7 @@ namespace pairec {
 namespace {
 
 constexpr std::uint64_t ring_magic = 0x31474E4952465250;  // "PRFRING1"
-constexpr std::uint32_t ring_version = 1;
+constexpr std::uint32_t ring_version = 2;  // 1: the checksum of a record did not cover its size
 constexpr std::uint64_t closed_bit = 1;
 
 // Atomic access to a record's first word: the consumer reads it while producers write it.
@@ -59,7 +59,10 @@ void allocate(int fd, const std::string& path, std::uint64_t bytes) {
 }  // namespace
 
 std::uint32_t record_crc(const void* data, std::size_t size, std::uint64_t position) noexcept {
-  return crc32c(data, size, static_cast<std::uint32_t>(position) ^ static_cast<std::uint32_t>(position >> 32));
+  // The checksum of nothing is its seed: were that 0, or without the size, a header whose second half was zeroed would
+  // be an empty record (test_ring_faults.py, "a header whose size and checksum were zeroed").
+  const auto place = static_cast<std::uint32_t>(position) ^ static_cast<std::uint32_t>(position >> 32);
+  return crc32c(data, size, place ^ (static_cast<std::uint32_t>(size) + 1) * 0x9E3779B1);
 }
 
 bool ring_identity_valid(const RingIdentity& identity) noexcept {

@@ -27,7 +27,7 @@ enum RecordState : std::uint64_t { record_reserved = 1, record_committed = 2, re
 struct RecordHeader {
   std::uint64_t commit;  // (position XOR ring_id) | state
   std::uint32_t size;    // payload bytes; of a pad: all its bytes, to the end of the ring
-  std::uint32_t crc;     // CRC-32C of the payload, seeded with the position
+  std::uint32_t crc;     // CRC-32C of the payload, seeded with position and size
 };
 static_assert(sizeof(RecordHeader) == 16);
 

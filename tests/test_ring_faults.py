@@ -89,6 +89,22 @@ def test_one_damaged_byte_costs_one_record_of_the_ring(ring_path, segments):
     assert payloads(segments) == [record for number, record in enumerate(records) if number not in (100, 200, 250)]
 
 
+def test_a_header_whose_size_and_checksum_were_zeroed_is_no_empty_record(ring_path, segments):
+    """The checksum of no bytes is its seed, and the first position of a ring is 0."""
+
+    def live() -> Ring:
+        ring = Ring(ring_path, SMALL)
+        assert ring.push(b"first") and ring.push(b"second")
+        return ring
+
+    die_after(live)
+    image = bytearray(ring_path.read_bytes())
+    image[4096 + 8 : 4096 + 16] = bytes(8)
+    ring_path.write_bytes(image)
+    assert recover(segments, ring_path)["damaged"] == 1
+    assert payloads(segments) == [b"second"]
+
+
 def test_one_damaged_record_costs_one_record_of_the_segment(ring_path, segments):
     records = [b"%03d" % number * 50 for number in range(300)]
     with Log(segments, ring_path, capacity=1 << 20) as log:
