@@ -105,6 +105,21 @@ def test_a_header_whose_size_and_checksum_were_zeroed_is_no_empty_record(ring_pa
     assert payloads(segments) == [b"second"]
 
 
+def test_records_that_a_stray_write_copied_back_hide_none_of_those_before_them(ring_path, segments):
+    records = [b"%03d" % number * 50 for number in range(300)]
+    with Log(segments, ring_path, capacity=1 << 20, sync_seconds=1e6) as log:
+        push_all(log, records[:150])
+        assert log.flush()
+        push_all(log, records[150:])
+    (file,) = segments.iterdir()
+    image = bytearray(file.read_bytes())
+    image[64] ^= 1  # the header of the first block: its records must speak for themselves
+    first, later = image.find(records[0]) - 16, image.find(records[250]) - 16
+    image[first : first + 176] = image[later : later + 176]
+    file.write_bytes(image)
+    assert payloads(segments) == records[1:]
+
+
 def test_one_damaged_record_costs_one_record_of_the_segment(ring_path, segments):
     records = [b"%03d" % number * 50 for number in range(300)]
     with Log(segments, ring_path, capacity=1 << 20) as log:
