@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, images, kill, native, owners, power, races
+from tests.faults import disk, images, kill, native, owners, power, races, server
 from tests.faults.command import dose
 
 
@@ -131,3 +131,19 @@ def test_a_sanitizer_finds_nothing_while_threads_push_flush_rotate_read_and_reco
 
 def test_sanitizers_find_nothing_in_the_recovery_of_damaged_logs(tmp_path):
     check(races, "damage", 300, tmp_path)
+
+
+# Real servers
+
+
+def test_workers_killed_under_callbacks_lose_none_that_was_answered_200(tmp_path):
+    check(server, "kill", 4, tmp_path)
+
+
+def test_a_server_that_gives_up_on_its_worker_says_so_and_loses_nothing(tmp_path):
+    check(server, "loop", 1, tmp_path)
+
+
+def test_a_server_stopped_at_any_time_ends_in_order_and_loses_nothing(tmp_path):
+    """Seed 5 of these has an early stop, a late one and a kill."""
+    check(server, "stop", 5, tmp_path)
