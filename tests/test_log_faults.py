@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, images, kill, native, owners, power, races, server
+from tests.faults import disk, images, kill, model, native, owners, power, races, server
 from tests.faults.command import dose
 
 
@@ -119,6 +119,13 @@ def test_a_segment_is_read_up_to_where_it_was_cut(tmp_path):
 
 def test_a_segment_that_was_spoiled_yields_what_was_spared_and_a_repair_adds_nothing(tmp_path):
     check(images, "spoiled", 150, tmp_path)
+
+
+# All of it, step by step
+
+
+def test_a_hundred_thousand_steps_of_pushes_flushes_faults_and_deaths_keep_the_invariants(tmp_path):
+    check(model, "model", 100_000, tmp_path)
 
 
 # Sanitizers

@@ -112,22 +112,29 @@ def broken_ring(change: str) -> ModuleType:
     Raises:
         Unavailable: no compiler, no headers of Python, or no generated source of the module.
     """
-    file, old, new = BREAKS[change]
-    text = (ROOT / "csrc" / f"{file}.cpp").read_text()
-    if text.count(old) != 1:
-        raise RuntimeError(f"csrc/{file}.cpp has {text.count(old)} times what --break {change} changes: {old}")
+    file, text = changed(change)
     generated = ROOT / "pairec_fast" / "core" / "ring.cpp"
     include = sysconfig.get_paths()["include"]
     if not generated.exists() or not (Path(include) / "Python.h").exists():
         raise Unavailable("no Python.h, or no pairec_fast/core/ring.cpp: build in place first")
-    parts = [generated, *core({file: text.replace(old, new)})]
+    parts = [generated, *core({file: text})]
     made = build(f"ring-{change}", parts, ["-O1", "-w", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{include}"])
     loader = importlib.machinery.ExtensionFileLoader(ring.__name__, str(made))
     spec = importlib.util.spec_from_loader(ring.__name__, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
+    vars(module)["change"] = change  # for those who compile the same change into something else
     return module
+
+
+def changed(change: str) -> tuple[str, str]:
+    """A file of csrc, without its ending, and its text with one of BREAKS in it."""
+    file, old, new = BREAKS[change]
+    text = (ROOT / "csrc" / f"{file}.cpp").read_text()
+    if text.count(old) != 1:
+        raise RuntimeError(f"csrc/{file}.cpp has {text.count(old)} times what --break {change} changes: {old}")
+    return file, text.replace(old, new)
 
 
 @functools.cache
