@@ -1,10 +1,10 @@
-"""The record log under faults, in small doses; `python -m tests.faults.NAME` gives the full ones."""
+"""The record log (and snapshots) under faults, in small doses; `python -m tests.faults.NAME` gives the full ones."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.faults import disk, images, kill, model, native, owners, power, races, server
+from tests.faults import disk, images, kill, model, native, owners, power, races, server, snapshots
 from tests.faults.command import dose
 
 
@@ -154,3 +154,11 @@ def test_a_server_that_gives_up_on_its_worker_says_so_and_loses_nothing(tmp_path
 def test_a_server_stopped_at_any_time_ends_in_order_and_loses_nothing(tmp_path):
     """Seed 5 of these has an early stop, a late one and a kill."""
     check(server, "stop", 5, tmp_path)
+
+
+# Snapshots
+
+
+@pytest.mark.parametrize("damage", ["flips", "cuts", "swaps"])
+def test_a_damaged_snapshot_is_refused_by_name_and_a_loaded_one_goes_on(tmp_path, damage):
+    check(snapshots, damage, 40, tmp_path)
