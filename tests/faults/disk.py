@@ -221,8 +221,8 @@ def slow(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
         faults.arm(place, 0)
         totals["timed_out"] += not victim.close(60)
     totals["push_us_p99_before"], totals["push_us_p99"] = round(p99[0]), round(p99[1])
-    # Both are a few microseconds, mostly of the interpreter: one that waited for the disk would take a million.
-    totals["held_up"] += p99[1] > p99[0] * 1.05 + 200
+    # Both are some microseconds, of the interpreter and a busy machine: one that waited for the disk takes a million.
+    totals["held_up"] += p99[1] > p99[0] * 1.05 + 5_000
     return totals + look(place / "segments", told)
 
 
@@ -264,7 +264,7 @@ def clock(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
         totals["flush_ms_max"] = max(totals["flush_ms_max"], shared[4])
         totals["segments"] += shared[2]
         # One each 0.1 s and a fdatasync later. A busy machine makes it fewer, a clock that is believed many or none.
-        totals["wrong_rotation"] += not times * 0.3 <= shared[2] <= times * 1.1 + 1
+        totals["wrong_rotation"] += not times * 0.15 <= shared[2] <= times * 1.1 + 1
     return totals + look(place / "segments", told)
 
 

@@ -51,10 +51,11 @@ BREAKS = {
     ),
     "forget-directory": ("segment", "if (code == 0) code = sync_directory(directory);", ""),
     "wall-clock": ("flush", "const std::int64_t now = monotonic_ns();", "const std::int64_t now = wall_ns();"),
-    "stuck-writer": (  # no bug: a writer of 4,321 bytes stays 6 s between reservation and commit
+    "stuck-writer": (  # no bug: a writer of 4,321 bytes stays 6 s between reservation and commit, of 4,322 one
         "ring",
         "if (size != 0) std::memcpy(",
-        "if (size == 4321) { const std::int64_t until = monotonic_ns() + 6'000'000'000; "
+        "if (size == 4321 || size == 4322) { const std::int64_t until = monotonic_ns() + (size == 4321 ? 6 : 1) * "
+        "1'000'000'000ll; "
         "while (monotonic_ns() < until) ::usleep(1000); }\n  if (size != 0) std::memcpy(",
     ),
 }

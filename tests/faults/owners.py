@@ -159,6 +159,17 @@ def second(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     return totals + look(segments, told)
 
 
+def stand_still(victim: Any, size: int) -> threading.Thread:
+    """A thread whose push of `size` bytes has reserved its space, and stays there."""
+    assert victim.flush(30)
+    writer = threading.Thread(target=victim.push, args=(bytes(size),), daemon=True)
+    writer.start()
+    deadline = time.monotonic() + 30
+    while victim.counters()["used_bytes"] < size and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return writer
+
+
 def stuck(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     """While one writer stands still, others go on, nothing is skipped and the age rises; then all flows again."""
     pausing, totals = native.broken_ring("stuck-writer"), Counter[str]()
@@ -167,9 +178,7 @@ def stuck(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     victim: Any = pausing.Log(segments, place / "ring", capacity=1 << 20, sync_seconds=0.005)
     for record in before:
         totals["refused"] += not victim.push(record)
-    writer = threading.Thread(target=victim.push, args=(bytes(4321),))
-    writer.start()
-    time.sleep(0.2)
+    writer = stand_still(victim, 4321)
     began = time.monotonic()
     for record in after:
         totals["refused"] += not victim.push(record)
@@ -183,25 +192,22 @@ def stuck(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     totals["not_resumed"] += not victim.flush(10)
     totals["wrong"] += [payload for payload, _, _ in read_segments(segments)] != [*before, bytes(4321), *after]
     # And one that never comes back, because the process is closed, and then killed, under it.
-    writer = threading.Thread(target=victim.push, args=(bytes(4321),))
-    writer.start()
-    time.sleep(0.2)
+    writer = stand_still(victim, 4322)
     totals["refused"] += not victim.push(b"behind it")
-    totals["closed_over_it"] += victim.close(0.5)
+    totals["closed_over_it"] += victim.close(0.2)
     # Emptied under the writer, its file would be cut, and the writer ended by SIGBUS; or its record lost.
     totals["emptied_under_it"] += log.recover(segments, place / "ring")["state"] != "locked"
     writer.join()
     del writer, victim
     answer = log.recover(segments, place / "ring")
     found = [payload for payload, _, _ in read_segments(segments)]
-    totals["wrong"] += found != [*before, bytes(4321), *after, bytes(4321), b"behind it"]
+    totals["wrong"] += found != [*before, bytes(4321), *after, bytes(4322), b"behind it"]
     totals["recovered"] = answer["records"]
     answers = mmap.mmap(-1, 16)
 
     def dies() -> None:
         victim = pausing.Log(segments, place / "ring", capacity=1 << 20)
-        threading.Thread(target=victim.push, args=(bytes(4321),), daemon=True).start()
-        time.sleep(0.2)
+        stand_still(victim, 4321)
         answers[0] = victim.push(b"of the dead")
         os.kill(os.getpid(), 9)
 

@@ -85,9 +85,8 @@ def kill(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
         born.update(dict.fromkeys(server.workers(), time.monotonic() - SETTLED))  # the first ones may die at once
         while totals["kills"] < times and server.process.poll() is None:
             time.sleep(rng.uniform(0, 0.3))
-            for pid in server.workers():
-                born.setdefault(pid, time.monotonic())
-            settled = [pid for pid in server.workers() if time.monotonic() - born[pid] >= SETTLED]
+            workers, now = server.workers(), time.monotonic()
+            settled = [pid for pid in workers if now - born.setdefault(pid, now) >= SETTLED]
             if settled:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(settled), signal.SIGKILL)

@@ -29,11 +29,15 @@ class Victim:
         self.folder = make_world(place / "world", items=200).parent / "snapshots"
         self.loaded = Snapshot.load(self.folder)
         self.directory = self.loaded.directory
-        self.other = Snapshot.load(make_world(place / "other", items=201).parent / "snapshots").directory
+        self.place = place
         self.names = sorted(path.name for path in self.directory.iterdir() if path.is_file())
         self.twin = place / "twin"
         self.arrays = [name for name in self.names if name.endswith(".npy")]
         self.before = self.content()
+
+    def other(self) -> Path:
+        """A snapshot of other items."""
+        return Snapshot.load(make_world(self.place / "other", items=201).parent / "snapshots").directory
 
     def content(self) -> list[bytes]:
         return [np.asarray(np.load(self.directory / name, mmap_mode="r")).tobytes() for name in self.arrays]
@@ -98,10 +102,11 @@ def cuts(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
 
 def swaps(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     victim, rng, totals = Victim(place), random.Random(seed), Counter[str]()
+    other = victim.other()
     for _ in range(times):
         name, source = rng.choice(victim.names), rng.choice(victim.names)
-        folder = victim.directory if rng.random() < 0.5 else victim.other
-        path = folder / (name if folder is victim.other else source)
+        folder = victim.directory if rng.random() < 0.5 else other
+        path = folder / (name if folder is other else source)
         data = path.read_bytes() if path.exists() else b""
         if name != "manifest.json" and data != (victim.directory / name).read_bytes():
             victim.load_with(name, data, totals)
