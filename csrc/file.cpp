@@ -119,14 +119,28 @@ int sync_directory(const std::string& directory) noexcept {
   return code;
 }
 
-void make_directory(const std::string& directory) {
-  int made = ::mkdir(directory.c_str(), 0700);
-  if (made != 0 && errno == ENOENT) {
-    std::error_code ignored;  // the second mkdir names what is wrong
-    std::filesystem::create_directories(parent_of(directory), ignored);
-    made = ::mkdir(directory.c_str(), 0700);
+namespace {
+
+// mkdir, with parents by the umask. A name is on the disk when its parent is synced: else power loss could take the
+// directory, and with it what was synced inside (tests/faults/power.py). 0 or an errno.
+int create_directory(const std::string& directory, mode_t mode) {
+  int code = ::mkdir(directory.c_str(), mode) == 0 ? 0 : errno;
+  if (code == ENOENT && parent_of(directory) != directory) {
+    code = create_directory(parent_of(directory), 0777);
+    if (code == 0 || code == EEXIST) code = ::mkdir(directory.c_str(), mode) == 0 ? 0 : errno;
   }
-  if (made != 0 && errno != EEXIST) throw FileError("cannot create log directory " + directory, errno);
+  if (code != 0 && code != EEXIST) return code;
+  // Also if it was there: who made it may have died before it was synced. A parent that may not be read, or that cannot
+  // be synced at all, is no reason to log nothing.
+  const int synced = sync_directory(parent_of(directory));
+  return synced == EACCES || synced == EPERM || synced == EINVAL || synced == EROFS ? code : synced != 0 ? synced : code;
+}
+
+}  // namespace
+
+void make_directory(const std::string& directory) {
+  const int code = create_directory(directory, 0700);
+  if (code != 0 && code != EEXIST) throw FileError("cannot create log directory " + directory, code);
   struct stat info = {};
   if (::stat(directory.c_str(), &info) != 0) throw FileError("cannot read log directory " + directory, errno);
   if (!S_ISDIR(info.st_mode)) throw FileError("log directory " + directory + " is not a directory", ENOTDIR);

@@ -53,8 +53,8 @@ std::size_t read_at(int fd, void* data, std::size_t size, std::uint64_t offset, 
 // fsync of a directory: makes creations and renames in it last. 0 or an errno.
 int sync_directory(const std::string& directory) noexcept;
 
-// Makes `directory` with mode 0700 (parents by the umask) unless it is there. Throws FileError, also if it cannot be
-// written.
+// Makes `directory` with mode 0700 (parents by the umask) unless it is there, and syncs its name. Throws FileError, also
+// if it cannot be written.
 void make_directory(const std::string& directory);
 
 std::string parent_of(const std::string& path);

@@ -44,8 +44,10 @@ struct Found {
 };
 
 // Every record at or after `head` whose key and checksum hold, in order. Looks at each place a header can be, so it
-// trusts neither head, tail nor any length: a torn or damaged record costs itself and nothing behind it.
-std::vector<Found> find_records(const Image& image, std::uint64_t capacity, std::uint64_t head, Recovery& recovery) {
+// trusts neither head, tail nor any length: a torn or damaged record costs itself and nothing behind it. What lies at or
+// beyond `end` is no record unless its checksum holds: any bytes of an earlier lap may look like a header.
+std::vector<Found> find_records(const Image& image, std::uint64_t capacity, std::uint64_t head, std::uint64_t end,
+                                Recovery& recovery) {
   const std::uint64_t ring_id = image.page().identity.ring_id;
   const unsigned char* data = image.data();
   std::vector<Found> found;
@@ -63,7 +65,7 @@ std::vector<Found> find_records(const Image& image, std::uint64_t capacity, std:
       offset += record_bytes(header.size);
       continue;
     }
-    if (ours) ++(state == record_reserved ? recovery.unfinished : recovery.damaged);
+    if (ours && position < end) ++(state == record_reserved ? recovery.unfinished : recovery.damaged);
     offset += 16;
   }
   std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.begin < b.begin; });
@@ -177,7 +179,8 @@ Recovery recover_ring(const std::string& directory, const std::string& sink, con
   }
   std::uint64_t sequence = 0;
   const Seen seen = read_written(directory, sink, identity.ring_id, head, sequence);
-  const auto found = find_records(image, identity.capacity, head, recovery);
+  const std::uint64_t end = plausible ? head + identity.capacity : std::uint64_t{1} << 44;
+  const auto found = find_records(image, identity.capacity, head, end, recovery);
   write_missing(directory, sink, image, identity.slot, found, seen, sequence, recovery);
   // From here the segments have everything. The ring is emptied only now.
   RingPage closing = {};

@@ -17,7 +17,7 @@ namespace pairec {
 namespace {
 
 constexpr std::uint64_t ring_magic = 0x31474E4952465250;  // "PRFRING1"
-constexpr std::uint32_t ring_version = 1;
+constexpr std::uint32_t ring_version = 2;  // 1: the checksum of a record did not cover its size
 constexpr std::uint64_t closed_bit = 1;
 
 // Atomic access to a record's first word: the consumer reads it while producers write it.
@@ -90,7 +90,10 @@ std::size_t gap_size(const char* reason) noexcept {
 }  // namespace
 
 std::uint32_t record_crc(const void* data, std::size_t size, std::uint64_t position) noexcept {
-  return crc32c(data, size, static_cast<std::uint32_t>(position) ^ static_cast<std::uint32_t>(position >> 32));
+  // The checksum of nothing is its seed: were that 0, or without the size, a header whose second half was zeroed would
+  // be an empty record (test_ring_faults.py, "a header whose size and checksum were zeroed").
+  const auto place = static_cast<std::uint32_t>(position) ^ static_cast<std::uint32_t>(position >> 32);
+  return crc32c(data, size, place ^ (static_cast<std::uint32_t>(size) + 1) * 0x9E3779B1);
 }
 
 bool ring_identity_valid(const RingIdentity& identity) noexcept {
@@ -344,6 +347,22 @@ Run Ring::peek(std::uint64_t cursor, std::uint64_t bytes_max) const noexcept {
 }
 
 void Ring::release(std::uint64_t position) noexcept { page_->head.store(position, std::memory_order_release); }
+
+bool Ring::settled() const noexcept {
+  const std::uint64_t end = tail();
+  for (std::uint64_t position = head(); position < end;) {
+    unsigned char* at = data_ + (position & (capacity_ - 1));
+    const std::uint64_t state = commit_word(at).load(std::memory_order_acquire) ^ position ^ ring_id_;
+    if (state != record_committed && state != record_pad) return false;
+    const std::uint32_t size = reinterpret_cast<const RecordHeader*>(at)->size;
+    position += state == record_pad ? size : record_bytes(size);
+  }
+  return true;
+}
+
+void Ring::unlock() noexcept {
+  if (settled()) fd_.close();
+}
 
 bool Ring::mark_clean() noexcept {
   const std::uint64_t tail = page_->tail.load(std::memory_order_acquire);

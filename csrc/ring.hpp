@@ -27,7 +27,7 @@ enum RecordState : std::uint64_t { record_reserved = 1, record_committed = 2, re
 struct RecordHeader {
   std::uint64_t commit;  // (position XOR ring_id) | state
   std::uint32_t size;    // payload bytes; of a pad: all its bytes, to the end of the ring
-  std::uint32_t crc;     // CRC-32C of the payload, seeded with the position
+  std::uint32_t crc;     // CRC-32C of the payload, seeded with position and size
 };
 static_assert(sizeof(RecordHeader) == 16);
 
@@ -125,8 +125,10 @@ class Ring {
   void observe() noexcept;
   // When closed and empty: says so in the file and shrinks it to its header page. False if it holds records.
   bool mark_clean() noexcept;
-  // Lets the next owner in. Only after close() and the last peek().
-  void unlock() noexcept { fd_.close(); }
+  // Lets the next owner in, unless a push has not returned yet: what it is about to commit would be lost, or would be
+  // written to a file that was cut (SIGBUS). Then the lock ends with this object or the process, whichever is first.
+  // Only after close() and the last peek().
+  void unlock() noexcept;
 
   std::uint64_t tail() const noexcept { return page_->tail.load(std::memory_order_acquire) & ~std::uint64_t{15}; }
   std::uint64_t head() const noexcept { return page_->head.load(std::memory_order_acquire); }
@@ -146,6 +148,7 @@ class Ring {
   void put(std::uint64_t position, const void* data, std::size_t size) noexcept;
   Push refuse(Push why, bool last) noexcept;
   void begin(std::uint32_t slot, const RingCounters* carried) noexcept;
+  bool settled() const noexcept;  // all that was reserved is committed
 
   Fd fd_;
   std::uint64_t capacity_, ring_id_;

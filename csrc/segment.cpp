@@ -170,7 +170,8 @@ void SegmentReader::take(std::uint64_t at, std::uint64_t bytes) {
 }
 
 void SegmentReader::close_chunk() {
-  if (!verified_ && !chunk_.empty())
+  // A block can be whole and a record in it not: one that was damaged in the ring, before the block was written.
+  if ((!verified_ || (keyed_ && kept_ != expected_)) && !chunk_.empty())
     complain("damage in " + std::to_string(chunk_.size()) + " bytes at byte " + std::to_string(chunk_at_) +
              ": kept " + std::to_string(kept_) + (keyed_ ? " of " + std::to_string(expected_) : "") +
              " records by their own checksums");
@@ -219,6 +220,10 @@ bool SegmentReader::load() {
   begin_ = header.begin;
   const std::uint64_t skip = keyed_ ? sizeof(header) : 0;
   take(offset_ + skip, next - std::min(next, offset_ + skip));
+  // Without a place in a block a record must lie between what was read and the block that follows: one that was copied
+  // here from further on would else hide all up to there. Not absurdly far, if nothing follows.
+  low_ = floor_;
+  high_ = read_block(next, header) ? header.begin : floor_ + (std::uint64_t{1} << 44);
   verified_ = next == end && !has_footer_ && !file_.closed;  // the torn tail of an open file is no damage
   offset_ = next;
   return true;
@@ -230,15 +235,15 @@ bool SegmentReader::next(Record& record) {
       RecordHeader header;
       std::memcpy(&header, chunk_.data() + cursor_, sizeof(header));
       const std::uint64_t key = header.commit ^ file_.ring_id;
-      // In a block the place says the position. Without one the record must say it, upwards and not absurdly far.
+      // In a block the place says the position. Without one the record must say it.
       const std::uint64_t position = keyed_ ? begin_ + cursor_ : key & ~std::uint64_t{15};
-      const bool placed = keyed_ || (position >= floor_ && position - floor_ < std::uint64_t{1} << 44);
+      const bool placed = keyed_ || (position >= low_ && position < high_);
       const unsigned char* data = chunk_.data() + cursor_ + sizeof(header);
       if (placed && (key ^ position) == record_committed && header.size <= chunk_.size() - cursor_ - sizeof(header) &&
           record_crc(data, header.size, position) == header.crc) {
         record = {data, header.size, file_.ring_id, position};
         cursor_ += std::min(record_bytes(header.size), chunk_.size() - cursor_);
-        floor_ = position + record_bytes(header.size);
+        floor_ = std::max(floor_, position + record_bytes(header.size));
         ++kept_;
         ++records_;
         return true;

@@ -133,7 +133,8 @@ class SegmentReader {
   std::vector<std::string> errors_;
   // The piece of file being read: a block, or damaged bytes in which records are looked for.
   std::vector<unsigned char> chunk_;
-  std::uint64_t chunk_at_ = 0, cursor_ = 0, begin_ = 0, floor_ = 0, expected_ = 0, kept_ = 0;
+  std::uint64_t chunk_at_ = 0, cursor_ = 0, begin_ = 0, expected_ = 0, kept_ = 0;
+  std::uint64_t floor_ = 0, low_ = 0, high_ = 0;  // where the last record ended; what a chunk without a header may hold
   bool keyed_ = false, verified_ = false;
 };
 

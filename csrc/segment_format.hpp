@@ -9,7 +9,7 @@
 namespace pairec {
 
 inline constexpr std::uint64_t segment_magic = 0x3147455346525050;  // "PPRFSEG1"
-inline constexpr std::uint32_t segment_version = 1;
+inline constexpr std::uint32_t segment_version = 2;  // 1: the checksum of a record did not cover its size
 inline constexpr std::uint32_t block_magic = 0x4B4C4250;   // "PBLK"
 inline constexpr std::uint32_t footer_magic = 0x544F4650;  // "PFOT"
 

@@ -295,7 +295,8 @@ cdef class Log:
 
         False if that took more than `timeout` seconds (a full or hanging disk): the rest stays in the ring, and the
         next `Log` or `recover` on it writes it; without a file it is lost. May take one disk call longer than `timeout`.
-        No-op in a forked child.
+        If a push has not returned by then, the ring stays locked until it has and this object is gone. No-op in a
+        forked child.
         """
         cdef int64_t wait = nanoseconds("timeout", timeout)
         cdef bint drained

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -42,13 +42,14 @@ def open_log(
 ) -> Log:
     """A log on the first ring that no living worker owns; what its last owner left is written out first.
 
-    Without `rings` it is in memory, and what was not flushed dies with the worker.
+    Without `rings` it is in memory, and what was not flushed dies with the worker. A ring whose records cannot be
+    written out, because the disk is full, is left as it is for a later start or `recover_all`, and the next one is
+    taken: a full disk must not keep a worker from serving.
 
     Raises:
         PairecError: no ring is free.
         OSError: a file or directory cannot be made.
     """
-    segments.mkdir(mode=0o700, parents=True, exist_ok=True)
     options: dict[str, Any] = {
         "capacity": ring_bytes, "rotate_bytes": segment_bytes, "rotate_seconds": segment_seconds,
         "sync_seconds": sync_seconds, "retain_bytes": retain_bytes, "retain_seconds": retain_seconds,
@@ -58,8 +59,14 @@ def open_log(
         return Log(segments, None, **options)
     rings.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(SLOTS_MAX):
-        with contextlib.suppress(PairecError):  # a living worker's
-            return Log(segments, rings / f"{slot}.ring", slot=slot, **options)
+        ring = rings / f"{slot}.ring"
+        try:
+            return Log(segments, ring, slot=slot, **options)
+        except PairecError:  # a living worker's
+            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _holds_records(ring):
+                raise
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
 
 
@@ -92,9 +99,13 @@ class Adopter:
 def _is_orphan(path: Path) -> bool:
     try:
         # A ring that was closed, or written out, is its header page.
-        return path.stem.isdigit() and path.stat().st_size > RING_PAGE and not ring_has_owner(path)
+        return path.stem.isdigit() and _holds_records(path) and not ring_has_owner(path)
     except OSError:  # replaced meanwhile: by somebody who lives
         return False
+
+
+def _holds_records(ring: Path) -> bool:
+    return ring.exists() and ring.stat().st_size > RING_PAGE
 
 
 def recover_all(segments: Path, rings: Path, sink: str = "log") -> int:
