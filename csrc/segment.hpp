@@ -169,4 +169,7 @@ std::unique_ptr<SegmentReader> open_segment(SegmentFile file);
 // none. False if somebody alive is writing it. Throws FileError. Running it again is harmless.
 bool repair_segment(const std::string& directory, const SegmentFile& file);
 
+// The footer of a closed segment without reading the rest; false if it has none. Throws FileError.
+bool read_footer(const SegmentFile& file, SegmentFooter& footer);
+
 }  // namespace pairec

@@ -157,4 +157,10 @@ bool repair_segment(const std::string& directory, const SegmentFile& file) {
   return true;
 }
 
+bool read_footer(const SegmentFile& file, SegmentFooter& footer) {
+  const SegmentReader reader(file);
+  footer = reader.footer();
+  return reader.has_footer();
+}
+
 }  // namespace pairec

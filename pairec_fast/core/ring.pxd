@@ -144,7 +144,7 @@ cdef extern from "recover.hpp" namespace "pairec" nogil:
 
 
 # What the modules of other sinks share.
-cdef bint push_to(CRing* ring, object record, bint last) except -1
+cdef bint push_to(CRing* ring, object record, bint last=*) except -1
 cdef string encoded(object path) except *
 cdef int64_t nanoseconds(str name, double seconds) except -1
 cdef uint32_t checked_slot(object slot) except? 0xFFFFFFFF

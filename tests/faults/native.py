@@ -30,7 +30,7 @@ INSIDE = "PAIREC_FAULTS_INSIDE"  # set in a process that runs with faultfs
 BREAKS = {
     "catch-up": (
         "recover",
-        "if (!file.closed || !read_footer(file, footer) || footer.end <= head) continue;",
+        "if (reader == nullptr || !reader->has_footer() || reader->footer().end <= head) continue;",
         "continue;",
     ),
     "header-crc": (
