@@ -18,6 +18,7 @@ from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import go_json
 from pairec_fast.sink import datahub, kafka
 from pairec_fast.sink.disk import open_log, ring_directory
+from pairec_fast.sink.spill import SINK as SPILLED
 from pairec_fast.sink.topic import Target, require_client
 from pairec_fast.sink.tuples import Column
 
@@ -268,7 +269,7 @@ def log_directories(config: Config) -> list[tuple[Path, Path, str]]:
         if source.type == "disk":
             places.append((*disk_directories(config, source.name), "log"))
         elif source.type == "datahub":
-            places.append((*datahub_directories(config, source.name), datahub.SINK))
+            places.append((*datahub_directories(config, source.name), SPILLED))
         else:
             kafka.check_library(config.kafka_confs[source.name].library)
             places.append((*kafka_directories(config, source.name), kafka.SPILL))

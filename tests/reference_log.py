@@ -68,7 +68,7 @@ def rows(payload: bytes) -> Iterator[dict[str, Any]]:
         "user_features": text(features),
         "request_info": text(record.request_info),
         "module": "user",
-        **{name: text for name in ("experiment_id", "fingerprint") if (text := getattr(record, name))},
+        **{name: value for name in ("experiment_id", "fingerprint") if (value := getattr(record, name))},
     }
     for place, item in enumerate(record.items):
         properties = {key: value for key, value in item.items() if key != "item_id"}

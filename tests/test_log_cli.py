@@ -24,8 +24,8 @@ RECORDS = [
 ROWS = 300 + sum(n % 3 for n in range(300))
 COLUMNS = [
     "request_id", "scene", "request_time", "user_id", "module", "user_features", "request_info", "item_id",
-    "raw_features", "generate_features", "context_features", "item_features", "experiment_id", "fingerprint", "position",
-    "ring_id", "ring_position", "row",
+    "raw_features", "generate_features", "context_features", "item_features", "experiment_id", "fingerprint",
+    "position", "ring_id", "ring_position", "row",
 ]  # fmt: skip
 
 

@@ -16,7 +16,6 @@ import pytest
 from pairec_fast.core import read_segments, recover, repair_segments
 from pairec_fast.core.ring import Log
 from tests.logs import assert_sound, die_after, push_all
-from tests.test_ring_faults import damaged
 from tests.worlds import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +41,25 @@ else:
     sys.exit("it never ends")
 """
 WROTE = bytes(range(256)) * 16
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 50))):
+        at = rng.choice((rng.randrange(len(data)), rng.randrange(min(512, len(data)))))
+        match rng.randrange(4):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                size = min(rng.choice((1, 8, 16, 4096)), len(data) - at)
+                data[at : at + size] = rng.randbytes(size)
+            case 2:
+                source, size = rng.randrange(len(data)), rng.choice((16, 80, 1000))
+                data[at : at + size] = data[source : source + size]
+            case 3 if rng.random() < 0.3:
+                del data[rng.randrange(len(data)) :]
+                data = data or bytearray(1)
+    return bytes(data)
 
 
 @pytest.fixture

@@ -34,4 +34,3 @@ def entries_of(record: Waiting) -> list[Entry]:
         return [Entry(record, 0, True, None, str(error))]
     last = len(rows) - 1
     return [Entry(record, at, at == last, row) for at, row in enumerate(rows) if at >= record.first_row]
-

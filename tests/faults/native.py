@@ -68,7 +68,8 @@ class Unavailable(Exception):
 def sources() -> list[str]:
     """What the ring module is made of, by the table of setup.py."""
     table = (ROOT / "setup.py").read_text()
-    found = [re.search(text, table, re.DOTALL | re.MULTILINE) for text in (r"^LOG = \[(.*?)\]", r'"ring": \[\*LOG, (.*?)\]')]
+    lists = (r"^LOG = \[(.*?)\]", r'"ring": \[\*LOG, (.*?)\]')
+    found = [re.search(text, table, re.DOTALL | re.MULTILINE) for text in lists]
     return [name for part in found if part is not None for name in re.findall(r'"(\w+)"', part[1])]
 
 

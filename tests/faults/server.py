@@ -11,6 +11,7 @@ resets and 503, nothing else.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
-from pairec_fast.callback import rows
+from pairec_fast.core import expand
 from pairec_fast.core.ring import read_segments, verify_segments
 from tests.faults.command import Row, main
 from tests.servers import Client, Server
@@ -49,7 +50,7 @@ def look(world: World, acknowledged: list[str]) -> Counter[str]:
     totals: Counter[str] = Counter(acknowledged=len(acknowledged))
     found: Counter[str] = Counter()
     for payload, _, _ in read_segments(world.log):
-        users = [row for row in rows(payload) if row["module"] == "user"]
+        users = [row for row in map(json.loads, expand(payload)) if row["module"] == "user"]
         totals["wrong"] += len(users) != 1
         found.update(row["request_id"] for row in users)
     totals["lost"] += len(set(acknowledged) - set(found))

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from pairec_fast.callback import Record, encode, rows
+from pairec_fast.callback import Record, encode
+from pairec_fast.core import expand
 from tests.services.kafka import Message
 
 IDENTITY = ("ring_id", "position", "row")  # the headers by which a reader removes repeats
@@ -47,7 +48,7 @@ def record(thread: int, number: int, bytes_about: int = 400, items: int = 2) -> 
 
 def expected(request_id: str) -> list[dict[str, Any]]:
     """The rows of the record with this id."""
-    return list(rows(record(*map(int, request_id.split("-")))))
+    return list(map(json.loads, expand(record(*map(int, request_id.split("-"))))))
 
 
 class Ledger:

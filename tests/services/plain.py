@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from pairec_fast.callback import rows
+from pairec_fast.core import expand
 from tests.services.kafka import Kafka, quiet
 
 
@@ -21,7 +21,7 @@ class PlainLog:
         self.producer = Producer(quiet(bootstrap_servers=broker.bootstrap, **chosen))
 
     def push(self, payload: bytes) -> bool:
-        for place, row in enumerate(rows(payload)):
+        for place, row in enumerate(map(json.loads, expand(payload))):
             headers = {"ring_id": "plain", "position": str(self.position), "row": str(place)}
             self.producer.produce(
                 self.topic, json.dumps(row).encode(), row["user_id"], headers=headers, on_delivery=self._tell
