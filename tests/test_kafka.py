@@ -16,7 +16,7 @@ import pytest
 
 from pairec_fast.core.kafka import KafkaLog, load_library
 from pairec_fast.core.ring import read_segments, verify_segments
-from pairec_fast.errors import PairecError
+from pairec_fast.errors import ConfigError, PairecError
 from tests.faults import kafka_kill, kill
 from tests.topics import (
     PARTITIONS,
@@ -308,6 +308,24 @@ def test_a_living_worker_sends_what_a_dead_one_spilled(mock, tmp_path):
     assert_all_there(read(mock), range(100), ring_id)
 
 
+def test_locks_that_the_dead_left_without_a_segment_are_removed_and_those_of_the_living_are_not(mock, tmp_path):
+    (tmp_path / "spill").mkdir()
+    stale = tmp_path / "spill" / f"kafka_spill-{0x123450:016x}.lock"
+    stale.touch()
+    mock.tell("down", 0)
+    with open_log(mock, tmp_path, capacity=1 << 16) as log:
+        push(log, record(0))
+        until(lambda: log.counters()["in_spill"] == 1 and not stale.exists())
+        lock = tmp_path / "spill" / f"kafka_spill-{log.ring_id:016x}.lock"
+        other = KafkaLog(
+            tmp_path / "spill", tmp_path / "other", servers=mock.servers, topic="rows", library=[library()], slot=1,
+            capacity=1 << 16, adopt_seconds=0.05,
+        )  # fmt: skip
+        time.sleep(0.3)
+        assert lock.exists() and other.close()
+    assert not lock.exists()
+
+
 def test_closing_while_brokers_are_away_leaves_a_spill_and_takes_no_longer_than_it_may(mock, tmp_path):
     log = open_log(mock, tmp_path, stall_seconds=2.0)
     mock.tell("down", 0)
@@ -380,6 +398,36 @@ def test_a_forked_child_can_neither_push_nor_wait_and_harms_nothing(mock, tmp_pa
     assert status == 0
     assert log.push(record(2)) and log.flush() and log.close()
     assert_all_there(read(mock), [0, 2], log.ring_id)
+
+
+# In an engine
+
+
+def test_an_explicit_callback_of_an_engine_is_in_the_topic_when_it_is_answered(mock, world):
+    world.conf["KafkaConfs"] = {"rows": {"BootstrapServers": mock.servers, "Topic": "rows"}}
+    world.conf["KafkaConfs"]["rows"]["Directory"] = str(world.folder / "spill")
+    world.callback["DataSource"] = {"Name": "rows", "Type": "kafka"}
+    world.callback["Durability"] = "delivered"
+    world.conf["LogRingConf"]["DurabilityMilliseconds"] = 10_000
+    items = [{"item_id": "i00001"}, {"item_id": "i00002"}]
+    request = {"request_id": "q1", "uid": "u00007", "scene_id": "home_feed", "item_list": items}
+    with world.engine() as engine:
+        engine.callback(request)
+        messages = read(mock)
+        gauges = engine.logs.gauges()
+    assert {message.key for message in messages} == {b"u00007"}
+    rows = sorted((message.identity[2], json.loads(message.value)) for message in messages)
+    assert [row.get("item_id") for _, row in rows] == [None, "i00001", "i00002"]
+    assert {row["request_id"] for _, row in rows} == {"q1"}
+    assert (gauges["log_delivered_total"], gauges["log_delivered_rows"], gauges["log_in_spill"]) == (1, 3, 0)
+
+
+def test_a_wrong_property_in_a_configuration_is_an_error_that_names_it(mock, world):
+    conf = {"BootstrapServers": mock.servers, "Topic": "rows", "Properties": {"linger.sm": "5"}}
+    world.conf["KafkaConfs"] = {"rows": conf | {"Directory": str(world.folder / "spill")}}
+    world.callback["DataSource"] = {"Name": "rows", "Type": "kafka"}
+    with pytest.raises(ConfigError, match=r'KafkaConfs\.rows: librdkafka property "linger\.sm"'):
+        world.engine()
 
 
 # Wrong arguments
