@@ -156,8 +156,9 @@ std::uint32_t Backlog::remove_settled() {
       ++at;
       continue;
     }
-    // A missing footer is no damage: what was written behind the last sync is known by `limit`, or is there.
-    const auto& errors = at->reader->errors();
+    // A missing footer is no damage: what was written behind the last sync is known by `limit`, or is there. Without a
+    // reader nothing of it was ever promised.
+    const auto errors = at->reader ? at->reader->errors() : std::vector<std::string>();
     const bool bad = std::any_of(errors.begin(), errors.end(),
                                  [](const std::string& error) { return error.rfind("no footer", 0) != 0; });
     const std::string& path = at->file.path;
