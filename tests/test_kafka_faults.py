@@ -161,7 +161,7 @@ def test_opening_and_closing_leaves_no_thread_and_no_descriptor(mock, tmp_path):
     counted = []
     for number in range(20):
         with open_log(mock, tmp_path, capacity=1 << 16) as log:
-            assert log.push(record(number))
+            assert log.push(record(number)) and log.flush()
         counted.append((len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))))
     early, late = zip(*counted[:10], strict=True), zip(*counted[10:], strict=True)
     assert [max(counts) for counts in late] <= [max(counts) for counts in early], counted
