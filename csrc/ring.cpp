@@ -125,6 +125,15 @@ Fd lock_ring(const std::string& path) {
   }
 }
 
+bool ring_has_owner(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  if (!fd || ::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0) throw FileError("cannot look at ring " + path, errno);
+  return lock.l_type != F_UNLCK;
+}
+
 bool is_gap(const unsigned char* data, std::size_t size) noexcept {
   return size > gap_begin_size && std::memcmp(data, gap_begin, gap_begin_size) == 0;
 }

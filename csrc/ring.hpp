@@ -82,6 +82,9 @@ std::uint64_t ring_clean_word(const RingIdentity& identity, std::uint64_t tail) 
 // Opens (creating it empty) and locks a ring file. Throws LockedError when it has a live owner, FileError.
 Fd lock_ring(const std::string& path);
 
+// Whether somebody alive owns the ring file. Takes no lock. Throws FileError, also if there is no such file.
+bool ring_has_owner(const std::string& path);
+
 // A contiguous run of committed records, as they lie in the ring: [begin, end), empty when begin == end.
 struct Run {
   const unsigned char* data;

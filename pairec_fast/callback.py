@@ -26,7 +26,13 @@ MODEL_TEXTS = ("raw_features", "generate_features", "context_features")
 
 
 class Record(msgspec.Struct, array_like=True):
-    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text."""
+    """What one callback leaves. `items` are the entries kept, each with its `item_id`, a text.
+
+    For replaying what other rules would have shown: `positions` are the items' places in the list that was answered, or
+    that the callback sent, from 0; an automatic callback's items have the `score` they were ordered by. `fingerprint`
+    is the snapshot they come from, `experiment_id` what the answer said. Nothing here orders at random, so there is no
+    propensity: an order that is drawn must add it, behind the last field.
+    """
 
     scene: str
     request_id: str
@@ -37,6 +43,7 @@ class Record(msgspec.Struct, array_like=True):
     items: list[dict[str, Any]]
     experiment_id: str = ""
     fingerprint: str = ""
+    positions: list[int] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -134,7 +141,8 @@ def thinned(count: int, rate: int, request_id: str) -> list[int]:
 def rows(payload: bytes) -> Iterator[dict[str, Any]]:
     """The records of one callback as PAI-Rec logs them: the user's, then one an item (PAIREC 9.4).
 
-    Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
+    Behind PAI-Rec's columns, where the record has them: of the user `experiment_id` and `fingerprint`, of each item its
+    `position`. Of a gap, where the log refused some: one row, `module` "gap", with `dropped`, how many they were.
 
     Raises:
         msgspec.DecodeError: `payload` is no record.
@@ -154,8 +162,9 @@ def rows(payload: bytes) -> Iterator[dict[str, Any]]:
         "user_features": go_json(numeric_form({**without_empty(record.features), "uid": record.uid})),
         "request_info": go_json(record.request_info),
         "module": "user",
+        **{name: text for name in ("experiment_id", "fingerprint") if (text := getattr(record, name))},
     }
-    for item in record.items:
+    for place, item in enumerate(record.items):
         properties = {key: value for key, value in item.items() if key != "item_id"}
         texts = {name: _text(properties.pop(name, "")) for name in MODEL_TEXTS}
         yield {
@@ -164,6 +173,7 @@ def rows(payload: bytes) -> Iterator[dict[str, Any]]:
             "item_id": item["item_id"],
             **texts,
             "item_features": go_json(properties),
+            **({"position": record.positions[place]} if place < len(record.positions) else {}),
         }
 
 

@@ -254,7 +254,7 @@ class Engine:
         features = loaded(features, users, snapshot.users.ids.find(request.uid))
         return Record(
             request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
-            fingerprint=snapshot.fingerprint,
+            fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
         )  # fmt: skip
 
     def gauges(self) -> dict[str, float]:
@@ -364,7 +364,7 @@ class Engine:
             features = scene.user_features(query) if conf.use_user_features else query.context
             record = Record(
                 scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
-                fingerprint=scene.snapshot.fingerprint,
+                fingerprint=scene.snapshot.fingerprint, positions=kept,
             )  # fmt: skip
             self._keep(conf, record, len(items))
 

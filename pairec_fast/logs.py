@@ -20,27 +20,37 @@ unknown to its sender: the record may well be written later, and a repeat of it 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import threading
 import time
+import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from pairec_fast.callback import Sink, open_logs
-from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.callback import Sink, log_directories, open_logs
+from pairec_fast.config import CallBackConfig, Config, DataSource
 from pairec_fast.errors import RequestError
 from pairec_fast.metrics import Metrics
+from pairec_fast.sink.disk import Adopter
+
+log = logging.getLogger("pairec_fast")
 
 T = TypeVar("T")
 Waits = Generator[float, None, T]  # yields how many seconds to wait before it is asked again; its value is the outcome
 
-BLOCK_PAUSE, LEVEL_PAUSE = 0.0005, 0.001  # seconds
+PAUSE = 0.001  # seconds: uvloop's timers count whole milliseconds, and anything less would spin
 HEARTBEAT_SECONDS = 2.0  # a flush thread that has not moved for longer is stuck
 HOLE_SECONDS = 5.0  # a push that has not returned for longer holds up all behind it
 
 # What a log counts -> its metric. What is not named here is `log_` and its name.
 _METRICS = {
     "delivered": "log_delivered_total",
+    "delivered_records": "log_delivered_total",
+    "ring_records": "log_in_ring",
+    "spill_records": "log_in_spill",
     "dead_letter": "log_dead_letter_total",
+    "dead_records": "log_dead_letter_total",
     "used_bytes": "ring_used_bytes",
     "high_water_bytes": "ring_high_water_bytes",
     "hole_age_seconds": "ring_hole_age_seconds",
@@ -77,7 +87,14 @@ class Logs:
         self._conf, self._metrics, self._pid = config.log_ring_conf, metrics, os.getpid()
         self._closed = False
         self._dropped_at = -float("inf")
-        self._logs: dict[Any, Sink] = open_logs(config)
+        self._logs: dict[DataSource, Sink] = open_logs(config)
+        self._adopted, self._stop = 0, threading.Event()
+        seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
+        places = log_directories(config)
+        adopters = [Adopter(segments, rings, seconds, sink) for segments, rings, sink in places]
+        if adopters:
+            arguments = itself, self._stop, adopters, min(seconds / 4, 2.0)
+            threading.Thread(target=_adopt, args=arguments, name="pairec-adopt", daemon=True).start()
 
     def put(self, conf: CallBackConfig, source: str, scene: str, payload: bytes, items: int, kept: int) -> Waits[bool]:
         """Into the log of `conf`; False if it is refused, or its durability is unknown.
@@ -115,8 +132,8 @@ class Logs:
             return True
         deadline = time.monotonic() + self._conf.block_milliseconds / 1000
         self._hurry(log)
-        while (left := deadline - time.monotonic()) > 0:
-            yield min(BLOCK_PAUSE, left)
+        while deadline - time.monotonic() > PAUSE / 2:
+            yield PAUSE
             if log.try_push(payload):
                 return True
         return log.push(payload)  # the last time, so that its refusal counts
@@ -129,7 +146,7 @@ class Logs:
             if time.monotonic() >= deadline:
                 self._metrics.count("log_unconfirmed_total", scene=scene)
                 return False
-            yield LEVEL_PAUSE
+            yield PAUSE
         return True
 
     def _hurry(self, log: Sink) -> None:
@@ -156,17 +173,16 @@ class Logs:
     def gauges(self) -> dict[str, float]:
         """The logs' own figures: summed over the logs, of ages the highest."""
         values: dict[str, float] = {}
-        for log in self._logs.values():
+        for source, log in self._logs.items():
             for name, value in log.counters().items():
                 if name in _SAME:
                     continue
-                parts = (
-                    _labelled(name, value) if isinstance(value, dict) else {_METRICS.get(name, f"log_{name}"): value}
-                )
+                parts = _metrics(source.type, name, value)
                 highest = name.endswith(("_seconds", "_max"))
                 for metric, part in parts.items():
                     before = values.get(metric, 0)
                     values[metric] = max(before, part) if highest else before + part
+        values["adopted_records_total"] = self._adopted
         return values
 
     def problems(self) -> tuple[list[str], list[str]]:
@@ -185,15 +201,39 @@ class Logs:
         return failing, degraded
 
     def close(self, timeout: float) -> None:
+        """Close all at once: `timeout` bounds the whole, however many there are and whichever hangs."""
         self._closed = True
-        for log in self._logs.values():
-            log.close(timeout)
+        self._stop.set()
+        closing = [threading.Thread(target=log.close, args=(timeout,)) for log in self._logs.values()]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
 
 
-def _labelled(name: str, values: dict[str, float]) -> dict[str, float]:
-    """The metrics of a counter that is split by kind: errors by their errno, anything else by a code."""
-    metric, label = ("segment_errors_total", "errno") if name == "errors" else (f"log_{name}", "code")
-    return {f'{metric}{{{label}="{kind}"}}': value for kind, value in values.items()}
+def _adopt(itself: weakref.ref[Logs], stop: threading.Event, adopters: list[Adopter], pause: float) -> None:
+    """The thread that looks after dead workers' rings, until the logs are closed or nobody holds them."""
+    while not stop.wait(pause) and itself() is not None:
+        for adopter in adopters:
+            try:
+                records = adopter.look(time.monotonic())
+            except OSError as error:
+                log.error("a dead worker's ring cannot be written out yet: %s", error)
+                continue
+            logs = itself()
+            if records and logs is not None:
+                logs._adopted += records
+
+
+def _metrics(kind: str, name: str, value: Any) -> dict[str, float]:
+    """The metric of a sink's counter; of one that is split by kind, or is a word, one for each with a label."""
+    if isinstance(value, str):
+        return {f'log_{name}{{{name}="{value}"}}': 1}
+    if not isinstance(value, dict):
+        return {_METRICS.get(name, f"log_{name}"): value}
+    disk = name == "disk_errors" or (kind == "disk" and name == "errors")
+    metric, label = ("segment_errors_total", "errno") if disk else (f"{kind}_{name}_total", "code")
+    return {f'{metric}{{{label}="{code}"}}': count for code, count in value.items()}
 
 
 def finish(waits: Waits[T]) -> T:

@@ -6,10 +6,12 @@ import json
 import math
 import time
 
+import msgspec
 import pytest
 
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, rows, thinned, with_texts
+from pairec_fast.core import read_segments
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
 from tests.test_metrics import parsed
@@ -125,6 +127,17 @@ def test_the_record_of_the_documented_example():
     assert (user["module"], item["module"], item["raw_features"]) == ("user", "item", "")
 
 
+def test_what_a_replay_needs_stands_behind_the_columns_of_pairec_and_only_where_it_is_known():
+    known = Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}, {"item_id": "b"}], "e1", "f", [3, 0])
+    user, *items = rows(encode(known))
+    assert list(user) == [*USER, "experiment_id", "fingerprint"]
+    assert (user["experiment_id"], user["fingerprint"]) == ("e1", "f")
+    assert [list(item) for item in items] == [[*ITEM, "position"]] * 2
+    assert [item["position"] for item in items] == [3, 0]
+    without = list(rows(encode(Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}]))))
+    assert [list(row) for row in without] == [USER, ITEM]
+
+
 def test_model_texts_are_fields_of_their_own_and_everything_else_is_a_feature():
     item = {"item_id": "a", "raw_features": "x", "generate_features": 5, "z": 20.0, "a": "<b>", "n": None}
     _, row = written([item])
@@ -195,7 +208,8 @@ def test_an_explicit_callback_leaves_the_user_and_then_its_items_in_order(world)
         assert ask(App(engine), CALLBACK, request).json == {"code": 200, "msg": "success", "request_id": "r1"}
         assert counts(engine)["accepted"] == 5
     ((user, *items),) = world.records()
-    assert list(user) == USER and [list(item) for item in items] == [ITEM] * 5
+    assert list(user) == [*USER, "fingerprint"] and [list(item) for item in items] == [[*ITEM, "position"]] * 5
+    assert user["fingerprint"] and [item["position"] for item in items] == list(range(5))
     assert user["user_features"] == '{"age":7,"n":["1152921504606846976"],"uid":"u00042","x":1,"y":5}'
     assert user["request_info"] == '{"a":"\\u003c","b":1}'
     assert [item["item_id"] for item in items] == ids
@@ -397,6 +411,29 @@ def test_an_automatic_callback_too_large_for_the_log_is_dropped_and_counted(worl
         assert len(engine.recommend(FIRST | {"features": {"x": "y" * 100_000}}).items) == 3
         assert counts(engine) == {"offered": 3, "sampled_out": 0, "accepted": 0, "dropped": 3}
     assert world.records() == []
+
+
+def test_a_record_says_where_its_items_stood_and_what_they_scored(world):
+    """Of a thinned callback the places in the log are not those the user saw."""
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.callback |= {"ItemSize": 20, "ItemSizeRate": 25}
+    with world.engine() as engine:
+        answered = engine.recommend(FIRST | {"size": 40, "request_id": "r1"}).items
+        assert engine.callback(LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(30)]})
+        fingerprint = engine.snapshot.fingerprint
+    decode = msgspec.msgpack.Decoder(Record).decode
+    automatic, explicit = (decode(payload) for payload, _, _ in read_segments(world.log))
+    assert len(automatic.positions) == len(automatic.items) == 5 and automatic.positions == thinned(20, 25, "r1")
+    for place, item in zip(automatic.positions, automatic.items, strict=True):
+        assert (item["item_id"], item["score"]) == (answered[place].item_id, answered[place].score)
+    assert explicit.positions == list(range(20))
+    assert automatic.fingerprint == explicit.fingerprint == fingerprint and automatic.experiment_id == ""
+
+
+def test_a_record_from_before_positions_can_be_read(world):
+    old = msgspec.msgpack.encode(["s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "", "f"])
+    assert [list(row) for row in rows(old)] == [[*USER, "fingerprint"], ITEM]
+    assert msgspec.msgpack.decode(old, type=Record).positions == []
 
 
 def test_recall_with_enough_items_is_logged_and_one_with_fewer_is_not(world):

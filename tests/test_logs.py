@@ -7,19 +7,23 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from pairec_fast.app import App
-from pairec_fast.config import Config
-from pairec_fast.core.ring import read_segments
-from pairec_fast.errors import ConfigError
+from pairec_fast.callback import invoked
+from pairec_fast.config import Config, DataSource
+from pairec_fast.core.ring import read_segments, recover
+from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
 from pairec_fast.scene import KINDS
+from tests.servers import Server
 from tests.test_callback import counts
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, ROOT, ask
@@ -75,7 +79,7 @@ def gauge(engine, name: str) -> float:
 
 
 def test_an_explicit_callback_waits_for_space_without_holding_up_anybody_and_is_then_refused(world):
-    small(world, BlockMilliseconds=300)
+    small(world, BlockMilliseconds=800)
     world.conf["LimitConf"] = {"InFlightMax": 1}  # who waits is not at work
     with world.engine() as engine, no_disk(world):
         app, taken = App(engine), fill(engine)
@@ -85,13 +89,13 @@ def test_an_explicit_callback_waits_for_space_without_holding_up_anybody_and_is_
             begin = time.monotonic()
             waiting = [asyncio.create_task(answer(app, CALLBACK, LARGE)) for _ in range(3)]
             await asyncio.sleep(0)
-            for _ in range(20):
+            for _ in range(5):
                 assert (await answer(app, FEED, FIRST))[0] == 200
-            assert time.monotonic() - begin < 0.3 and not any(task.done() for task in waiting)
+            assert time.monotonic() - begin < 0.8 and not any(task.done() for task in waiting)
             for task in waiting:
                 status, headers, body = await task
                 assert (status, headers["retry-after"], json.loads(body)) == (503, "1", OVERLOADED)
-            assert 0.3 <= time.monotonic() - begin < 2
+            assert 0.79 <= time.monotonic() - begin < 4
 
         asyncio.run(scenario())
         totals = counts(engine, "log")
@@ -135,7 +139,7 @@ def test_the_synchronous_callback_waits_in_its_own_thread(world):
         assert took == []
         for thread in threads:
             thread.join()
-        assert all(not accepted and 0.2 <= seconds < 2 for accepted, seconds in took)
+        assert all(not accepted and 0.19 <= seconds < 4 for accepted, seconds in took)
 
 
 @pytest.mark.parametrize("ring", [{"ExplicitPolicy": "drop_newest"}, {"BlockMilliseconds": 0}], ids=str)
@@ -164,6 +168,20 @@ def test_an_automatic_callback_never_waits_and_what_it_drops_is_counted_by_scene
         assert totals["dropped"] == 3 and totals["offered"] == totals["accepted"] + 3
         labels = '{source="automatic",scene="home_feed",reason="full"}'
         assert parsed(engine.metrics.text())["pairec_log_dropped_total" + labels] == 1
+
+
+def test_over_real_http_a_full_log_refuses_callbacks_and_serves_everything_else(world):
+    small(world, BlockMilliseconds=200, DroppedSeconds=60)
+    with Server(world) as server:
+        with no_disk(world):
+            taken = 0
+            while (answered := server.ask(CALLBACK, LARGE))[0] == 200:
+                taken += 1
+            assert answered[0] == 503 and json.loads(answered[1]) == OVERLOADED and 10 < taken < 17
+            assert server.ask(FEED, FIRST)[0] == server.ask("/livez")[0] == 200
+            assert server.ask("/readyz") == (503, b"not ready: callbacks were dropped in the last 60 s")
+        assert server.end(signal.SIGTERM)[0] == 0
+    assert len(world.records()) == taken
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3])
@@ -201,6 +219,84 @@ def test_what_was_refused_can_be_seen_in_the_log(world, capsys):
     reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(report["dropped"] for report in reports) == 2
     assert sum(report["records"] for report in reports) == taken
+
+
+def test_closing_takes_as_long_as_the_slowest_log_and_not_as_all_of_them(world):
+    for name in ("a", "b", "c"):
+        world.conf["DiskConfs"][name] = {"Directory": str(world.folder / name)}
+        world.conf["CallBackConfs"][name] = world.callback | {"DataSource": {"Type": "disk", "Name": name}}
+    engine = world.engine()
+    for name in ("a", "b", "c"):
+        (world.folder / name).rename(world.folder / f"{name}.aside")
+        assert engine.callback(LOGGED | {"scene_id": name})
+    begin = time.monotonic()
+    engine.close(1.0)
+    assert 1.0 <= time.monotonic() - begin < 2.5
+    for name in ("a", "b", "c"):
+        (world.folder / f"{name}.aside").rename(world.folder / name)
+        assert recover(world.folder / name, *world.folder.glob(f"ring/{name}/0.ring"))["records"] == 1
+
+
+def test_errors_of_the_disk_are_shown_by_their_name_and_words_as_labels(world):
+    with world.engine() as engine:
+        with no_disk(world):
+            assert engine.callback(LOGGED)
+            (log,) = engine.logs._logs.values()
+            assert not log.flush(0.3)
+            assert gauge(engine, 'segment_errors_total{errno="ENOENT"}') >= 1
+            assert gauge(engine, "log_oldest_unsynced_seconds") > 0.2 and gauge(engine, "ring_used_bytes") > 0
+        source = DataSource("log", "kafka")
+        states = {"state": "spill", "errors": {"_TIMED_OUT": 2}, "spill_records": 3, "disk_errors": {"EIO": 1}}
+        engine.logs._logs[source] = SimpleNamespace(counters=lambda: states, close=lambda timeout: True)
+        assert gauge(engine, 'log_state{state="spill"}') == 1 and gauge(engine, "log_in_spill") == 3
+        assert gauge(engine, 'kafka_errors_total{code="_TIMED_OUT"}') == 2
+        assert gauge(engine, 'segment_errors_total{errno="EIO"}') == 1
+
+
+def test_the_counting_law_holds_after_every_kind_of_traffic(world, tmp_path):
+    """Checked by `counts`; what is in the ring, by what a recovery of a copy of its file finds."""
+    small(world, BlockMilliseconds=1)
+    world.scene["default"] |= {"AutoInvokeCallBack": True, "AutoInvokeCallBackRate": 50}
+    world.callback |= {"ItemSize": 20, "ItemSizeRate": 30}
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    engine = world.engine()
+    app = App(engine)
+
+    def traffic(size: int = 10) -> None:
+        for number in range(20):
+            _, after = engine.feed(RecommendRequest(**FIRST | {"size": size, "request_id": f"a{number}"}))
+            after()
+            ask(app, CALLBACK, LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(30)]})
+        counts(engine)
+
+    with no_disk(world):
+        for _ in range(2):
+            traffic()
+            while engine.callback(LARGE):
+                pass
+            assert ask(app, CALLBACK, LOGGED | {"item_list": [{"item_id": "a", "x": "y" * 9000}]}).json["code"] == 400
+            with pytest.raises(RequestError):
+                engine.callback(CallbackRequest(**LOGGED | {"features": deep}))
+            ask(app, CALLBACK, "{")
+            ask(app, CALLBACK, LOGGED | {"scene_id": "other"})
+            totals = counts(engine, "log")
+        (ring,) = world.folder.glob("ring/*/*.ring")
+        shutil.copy(ring, tmp_path / "copy")
+        found = recover(tmp_path / "segments", tmp_path / "copy")["records"]
+        assert gauge(engine, "log_in_ring") == found == totals["accepted"] and totals["sampled_out"] > 10
+    _, after = engine.feed(RecommendRequest(**FIRST, debug=True, request_id="a0"))
+    traffic()
+    engine.close()
+    after()
+    metrics, totals = parsed(engine.metrics.text(engine.gauges())), counts(engine, "log")
+    assert metrics["pairec_log_in_ring"] == 0
+    assert metrics["pairec_log_delivered_total"] == totals["accepted"] == len(world.records())
+    dropped = {key.split('reason="')[1][:-2] for key in metrics if key.startswith("pairec_log_dropped_total")}
+    assert dropped == {"full", "too_large", "invalid", *(["closed"] if invoked("a0", 50) else [])}
+    sources = {key.split('"')[1] for key in metrics if key.startswith("pairec_log_offered_total")}
+    assert sources == {"explicit", "automatic"}
 
 
 # Durability
@@ -269,7 +365,7 @@ print(json.dumps(told))
 
 
 def test_a_durability_that_is_not_reached_in_time_is_an_unknown_outcome(world):
-    small(world, Durability="delivered", DurabilityMilliseconds=150)
+    small(world, Durability="delivered", DurabilityMilliseconds=500)
     with world.engine() as engine:
         app = App(engine)
         with no_disk(world):
@@ -281,7 +377,7 @@ def test_a_durability_that_is_not_reached_in_time_is_an_unknown_outcome(world):
                 assert (await answer(app, FEED, FIRST))[0] == 200 and not waiting.done()
                 status, headers, body = await waiting
                 assert (status, headers["retry-after"], json.loads(body)) == (503, "1", OVERLOADED)
-                assert 0.15 <= time.monotonic() - begin < 2
+                assert 0.5 <= time.monotonic() - begin < 4
 
             asyncio.run(scenario())
             assert parsed(engine.metrics.text())['pairec_log_unconfirmed_total{scene="home_feed"}'] == 1

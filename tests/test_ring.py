@@ -272,6 +272,9 @@ def test_wrong_arguments_are_named(tmp_path, ring_path, segments):
         ({"rotate_bytes": 1}, "rotate_bytes must be"),
         ({"sync_seconds": -1}, "sync_seconds must be"),
         ({"rotate_seconds": float("nan")}, "rotate_seconds must be"),
+        ({"retain_bytes": -1}, "retain_bytes must be"),
+        ({"retain_seconds": -1}, "retain_seconds must be"),
+        ({"free_bytes_min": 1 << 63}, "free_bytes_min must be"),
     ]:
         with pytest.raises(ValueError, match=message):
             Log(segments, ring_path, **keywords)

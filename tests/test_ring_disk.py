@@ -182,7 +182,7 @@ def test_a_push_that_does_not_return_is_told_and_never_skipped(ring_path, segmen
 def test_the_flush_thread_beats_also_when_idle_and_stands_behind_the_others(ring_path, segments):
     with Log(segments, ring_path, capacity=SMALL) as log:
         for _ in range(20):
-            assert log.counters()["heartbeat_seconds"] < 0.5
+            assert log.counters()["heartbeat_seconds"] < 1.5
             time.sleep(0.01)
         assert log.push(b"x") and log.flush()
         counters = log.counters()

@@ -194,6 +194,7 @@ class LogRingConf(Struct, frozen=True, rename="pascal"):
         oldest first; 0 keeps them.
     free_bytes_min: with less free space on a sink's disk nothing is written, and records wait in the ring; null is
         1 GiB or, of a smaller disk, 5 % of it; 0 is no mark.
+    adopt_seconds: what a dead worker left in its ring is written out by another after so long, if none has followed it.
     dropped_seconds: for so long after a callback was dropped the worker is not ready; 0 is never.
     """
 
@@ -209,6 +210,7 @@ class LogRingConf(Struct, frozen=True, rename="pascal"):
     retention_bytes: Count = 0
     retention_seconds: Count = 0
     free_bytes_min: Count | None = None
+    adopt_seconds: Annotated[float, Meta(gt=0)] = 10.0
     dropped_seconds: Annotated[float, Meta(ge=0)] = 10.0
 
 

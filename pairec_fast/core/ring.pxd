@@ -69,6 +69,7 @@ cdef extern from "ring.hpp" namespace "pairec" nogil:
     uint64_t c_record_bytes "pairec::record_bytes"(uint64_t)
     bool is_gap(const unsigned char*, size_t)
     uint64_t gap_dropped(const unsigned char*, size_t)
+    bool c_ring_has_owner "pairec::ring_has_owner"(const string&) except +raise_log_error
     cdef cppclass CRing "pairec::Ring":
         CPush push(const void*, size_t)
         CPush offer(const void*, size_t)
@@ -143,7 +144,7 @@ cdef extern from "recover.hpp" namespace "pairec" nogil:
 
 
 # What the modules of other sinks share.
-cdef bint push_to(CRing* ring, object record, bint last) except -1
+cdef bint push_to(CRing* ring, object record, bint last=*) except -1
 cdef string encoded(object path) except *
 cdef int64_t nanoseconds(str name, double seconds) except -1
 cdef uint32_t checked_slot(object slot) except? 0xFFFFFFFF

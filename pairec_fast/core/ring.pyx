@@ -22,7 +22,7 @@ import os
 from pairec_fast.errors import PairecError
 
 
-cdef bint push_to(CRing* ring, object record, bint last) except -1:
+cdef bint push_to(CRing* ring, object record, bint last=True) except -1:
     """One call without the GIL. `bytes` costs no buffer protocol. Only the `last` refusal of a record is counted."""
     cdef Py_buffer view
     cdef const void* data
@@ -64,6 +64,12 @@ cdef uint64_t checked_capacity(object capacity) except 0:
     if not 65536 <= capacity <= 1 << 33 or capacity & (capacity - 1):
         raise ValueError(f"capacity must be a power of two from 65536 to {1 << 33} bytes, got {capacity}")
     return capacity
+
+
+cdef uint64_t checked_bytes(str name, object value) except? 0:
+    if not 0 <= value < 1 << 63:
+        raise ValueError(f"{name} must be 0 to {(1 << 63) - 1} bytes, got {value}")
+    return value
 
 
 cdef double age(int64_t since):
@@ -130,13 +136,11 @@ cdef class Ring:
 
     def push(self, record) -> bool:
         """Copy `record` (bytes-like, contiguous) into the ring. False if it is refused: `counters` says why."""
-        return push_to(self._ring.get(), record, True)
+        return push_to(self._ring.get(), record)
 
     def pop(self, bytes_max=1 << 20) -> list:
-        """The oldest records as `(position, payload)`, up to `bytes_max` bytes but at least one, and free their space.
-
-        Answers [] when there is none, also when the oldest is still being copied. One thread at a time.
-        """
+        """The oldest records as `(position, payload)`, up to `bytes_max` bytes but at least one, and free their space:
+        [] when there is none, also when the oldest is still being copied. One thread at a time."""
         cdef Run run
         cdef uint64_t limit = bytes_max
         cdef uint64_t at = 0
@@ -208,8 +212,7 @@ cdef class Log:
                   rotate_seconds=60.0, sync_seconds=0.05, retain_bytes=0, retain_seconds=0.0, free_bytes_min=0):
         cdef FlushOptions options
         cdef Recovery recovery
-        cdef bint in_memory = ring_path is None
-        cdef string path = b"" if in_memory else encoded(ring_path)
+        cdef string path = b"" if ring_path is None else encoded(ring_path)
         cdef uint64_t size = checked_capacity(capacity)
         if not 4096 <= rotate_bytes <= 1 << 40:
             raise ValueError(f"rotate_bytes must be 4096 to {1 << 40}, got {rotate_bytes}")
@@ -219,17 +222,14 @@ cdef class Log:
         options.rotate_bytes = rotate_bytes
         options.rotate_ns = nanoseconds("rotate_seconds", rotate_seconds)
         options.sync_ns = nanoseconds("sync_seconds", sync_seconds)
-        if not 0 <= retain_bytes < 1 << 63:
-            raise ValueError(f"retain_bytes must be 0 to {(1 << 63) - 1}, got {retain_bytes}")
-        options.retain_bytes = retain_bytes
+        options.retain_bytes = checked_bytes("retain_bytes", retain_bytes)
         options.retain_ns = nanoseconds("retain_seconds", retain_seconds)
-        if free_bytes_min is not None and not 0 <= free_bytes_min < 1 << 63:
-            raise ValueError(f"free_bytes_min must be 0 to {(1 << 63) - 1}, or None, got {free_bytes_min}")
-        options.free_bytes_min = <uint64_t> -1 if free_bytes_min is None else free_bytes_min
+        options.free_bytes_min = (<uint64_t> -1 if free_bytes_min is None  # FlushOptions::free_bytes_auto
+                                  else checked_bytes("free_bytes_min", free_bytes_min))
         check_sink(options.sink)
         with nogil:
             make_directory(options.directory)
-            if in_memory:
+            if path.empty():
                 self._ring = open_memory_ring(options.directory, options.sink, size, options.slot, recovery)
             else:
                 self._ring = open_ring(options.directory, options.sink, path, size, options.slot, recovery)
@@ -266,7 +266,7 @@ cdef class Log:
         Raises:
             TypeError: not bytes-like.
         """
-        return push_to(self._ring.get(), record, True)
+        return push_to(self._ring.get(), record)
 
     def try_push(self, record) -> bool:
         """`push` for one who asks again: that the ring is full is not counted, and makes no gap."""
@@ -294,7 +294,8 @@ cdef class Log:
         """Refuse further pushes, drain the ring into closed segments, end the thread, mark the ring clean. Idempotent.
 
         False if that took more than `timeout` seconds (a full or hanging disk): the rest stays in the ring, and the
-        next `Log` or `recover` on it writes it. May take one disk call longer than `timeout`. No-op in a forked child.
+        next `Log` or `recover` on it writes it; without a file it is lost. May take one disk call longer than `timeout`.
+        No-op in a forked child.
         """
         cdef int64_t wait = nanoseconds("timeout", timeout)
         cdef bint drained
@@ -311,19 +312,17 @@ cdef class Log:
     def counters(self) -> dict:
         """A snapshot of what happened. Costs microseconds; reads no file.
 
-        `pushed`, `pushed_bytes`, the `dropped_` counts and `high_water_bytes` go on from the previous owner of the ring;
-        the rest is this log's: `accepted` = `delivered` + `in_ring` + `in_spill` + `dead_letter`, in records; the last
-        two are 0, as the disk refuses nothing for good. `flushed_records` (the same as `delivered`) and `flushed_bytes`
-        (payload) are on disk as far as fdatasync can tell. `segments_closed`,
-        `errors` (errno name -> count), `used_bytes` of the ring, `recovered_records`, and `oldest_unsynced_seconds`,
-        the age of the oldest record not yet on disk (0.0 if none; up to 10 ms too small, more behind a slow disk call).
-        `heartbeat_seconds` since the flush thread last looked around, `hole_age_seconds` of the push that has not
-        returned and holds up what is behind it (0.0 if none). `fdatasync_count`, `fdatasync_seconds_sum` and `_max`.
-        `segments_removed` and `removed_bytes` by retention. With a mark: `free_bytes` of the disk, `low_water` 1 while
-        there are fewer than `free_bytes_min`, `low_water_times` that this began.
+        `pushed`, `pushed_bytes`, the `dropped_` counts and `high_water_bytes` go on from the previous owner of the
+        ring; the rest is this log's: `accepted` = `delivered` + `in_ring` + `in_spill` + `dead_letter`, in records; the
+        last two are 0, as the disk refuses nothing for good. `flushed_records` (= `delivered`) and `flushed_bytes`
+        (payload) are on disk as far as fdatasync can tell. `segments_closed`, `errors` (errno name -> count),
+        `used_bytes` of the ring, `recovered_records`. Ages, 0.0 if there is none: `oldest_unsynced_seconds` of the
+        oldest record not yet on disk (up to 10 ms too small, more behind a slow disk call), `heartbeat_seconds` since
+        the flush thread looked around, `hole_age_seconds` of a push that has not returned and holds up all behind it.
+        `fdatasync_count`, `fdatasync_seconds_sum`, `_max`; `segments_removed`, `removed_bytes` by retention. With a
+        mark: `free_bytes` of the disk, `low_water` 1 while under it, `low_water_times` that this began.
         """
         cdef const FlushCounters* c = &self._flusher.get().counters()
-        cdef int64_t oldest = c.oldest_ns.load()
         counts = ring_counters(self._ring.get())
         # In this order: what is pushed or delivered meanwhile must not make a count negative.
         counts["delivered"] = counts["flushed_records"] = c.records.load()
@@ -337,18 +336,14 @@ cdef class Log:
             for code in range(c.errors.size()) if c.errors[code].load()
         }
         counts["recovered_records"] = self.recovered["records"]
-        counts["oldest_unsynced_seconds"] = age(oldest)
-        counts["hole_age_seconds"] = age(c.hole_ns.load())
-        counts["heartbeat_seconds"] = 0.0 if self._closed else age(c.heartbeat_ns.load())
-        counts["fdatasync_count"] = c.syncs.load()
-        counts["fdatasync_seconds_sum"] = c.sync_sum_ns.load() / 1e9
-        counts["fdatasync_seconds_max"] = c.sync_most_ns.load() / 1e9
-        counts["segments_removed"] = c.removed.load()
-        counts["removed_bytes"] = c.removed_bytes.load()
-        counts["free_bytes"] = c.free_bytes.load()
-        counts["low_water"] = c.low_water.load()
-        counts["low_water_times"] = c.low_water_times.load()
-        return counts
+        return counts | {
+            "oldest_unsynced_seconds": age(c.oldest_ns.load()), "hole_age_seconds": age(c.hole_ns.load()),
+            "heartbeat_seconds": 0.0 if self._closed else age(c.heartbeat_ns.load()),
+            "fdatasync_count": c.syncs.load(), "fdatasync_seconds_sum": c.sync_sum_ns.load() / 1e9,
+            "fdatasync_seconds_max": c.sync_most_ns.load() / 1e9, "segments_removed": c.removed.load(),
+            "removed_bytes": c.removed_bytes.load(), "free_bytes": c.free_bytes.load(),
+            "low_water": c.low_water.load(), "low_water_times": c.low_water_times.load(),
+        }
 
     @property
     def ring_id(self) -> int:
@@ -413,6 +408,11 @@ def recover(directory, ring_path, *, sink="log", slot=0) -> dict:
     return {"state": state, **answer}
 
 
+def ring_has_owner(path) -> bool:
+    """Whether a living process owns the ring file at this moment. Takes no lock. OSError: it cannot be opened."""
+    return c_ring_has_owner(encoded(path))
+
+
 cdef class _Records:
     cdef unique_ptr[DirectoryReader] _reader
     cdef bint _gaps
@@ -442,8 +442,8 @@ def read_segments(directory, sink="log", *, gaps=False):
     """Iterate over the records of all segments as `(payload, ring_id, position)`, each record once.
 
     Order: rings by creation, then segments by sequence, then as pushed. Closed and open segments, damaged ones as far
-    as their checksums hold (`verify_segments` tells what is missing). Only records that passed their checksum appear.
-    With `gaps` also those that the log itself left where it refused some: `is_gap_record` tells them from the others.
+    as their checksums hold (`verify_segments` tells what is missing). With `gaps` also what the log itself left where
+    it refused some: `is_gap_record` tells them from records.
 
     Raises:
         ValueError: `sink`.
@@ -452,11 +452,9 @@ def read_segments(directory, sink="log", *, gaps=False):
     return _Records(directory, sink, gaps)
 
 
-def is_gap_record(payload) -> bool:
-    """Whether a payload that `read_segments` yields with `gaps` is a gap: the msgpack map `gap_from`, `gap_to`,
-    `dropped`, `reason`."""
-    cdef bytes data = bytes(payload)
-    return is_gap(<const unsigned char*> PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+def is_gap_record(bytes payload not None) -> bool:
+    """Whether this is a gap: the msgpack map `gap_from`, `gap_to` (positions), `dropped`, `reason`."""
+    return is_gap(<const unsigned char*> PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
 
 def verify_segments(directory, sink="log") -> list:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pairec_fast.core import Log, recover
+from pairec_fast.core.ring import ring_has_owner
 from pairec_fast.errors import PairecError
 
 SLOTS_MAX = 256  # rings of one directory
+RING_PAGE = 4096  # bytes, csrc/ring.hpp
 
 
 def ring_directory(segments: Path) -> Path:
@@ -59,6 +61,40 @@ def open_log(
         with contextlib.suppress(PairecError):  # a living worker's
             return Log(segments, rings / f"{slot}.ring", slot=slot, **options)
     raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
+
+
+class Adopter:
+    """Writes out the rings of workers that died and were not followed by another.
+
+    A ring that holds something and has had no living owner for `seconds` is adopted: so long a worker that is started
+    anew has the time to take it itself. Any number of adopters may look at once; the ring's lock decides.
+    """
+
+    def __init__(self, segments: Path, rings: Path, seconds: float, sink: str = "log") -> None:
+        self.segments, self.rings, self.seconds, self.sink = segments, rings, seconds, sink
+        self._since: dict[Path, float] = {}  # when each was first seen without an owner
+
+    def look(self, now: float) -> int:
+        """Adopt what is due at `now`, a monotonic time. Answers how many records were written.
+
+        Raises:
+            OSError: of one ring; it keeps what it holds, and is tried again after as long a time.
+        """
+        orphans = {path: self._since.get(path, now) for path in self.rings.glob("*.ring") if _is_orphan(path)}
+        records, self._since = 0, orphans
+        for path, since in sorted(orphans.items()):
+            if now - since >= self.seconds:
+                self._since[path] = now
+                records += int(recover(self.segments, path, sink=self.sink, slot=int(path.stem))["records"])
+        return records
+
+
+def _is_orphan(path: Path) -> bool:
+    try:
+        # A ring that was closed, or written out, is its header page.
+        return path.stem.isdigit() and path.stat().st_size > RING_PAGE and not ring_has_owner(path)
+    except OSError:  # replaced meanwhile: by somebody who lives
+        return False
 
 
 def recover_all(segments: Path, rings: Path, sink: str = "log") -> int:
