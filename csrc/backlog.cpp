@@ -1,5 +1,6 @@
 #include "backlog.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,6 +33,23 @@ bool Backlog::lock(std::uint64_t ring_id) {
     locks_[ring_id] = std::move(fd);
     return true;
   }
+}
+
+// Of each lock file that is there, whoever holds it.
+std::vector<std::uint64_t> Backlog::locked_rings() const {
+  std::vector<std::uint64_t> rings;
+  DIR* entries = ::opendir(directory_.c_str());
+  if (entries == nullptr) return rings;
+  const std::string format = sink_ + "-%16" SCNx64 ".lock%n";
+  while (const dirent* entry = ::readdir(entries)) {
+    std::uint64_t ring_id = 0;
+    int length = 0;
+    if (std::sscanf(entry->d_name, format.c_str(), &ring_id, &length) == 1 && length != 0 &&
+        entry->d_name[length] == '\0')
+      rings.push_back(ring_id);
+  }
+  ::closedir(entries);
+  return rings;
 }
 
 void Backlog::unlock_unused() {
@@ -74,6 +92,9 @@ int Backlog::adopt() {
     }
   };
   std::set<std::uint64_t> mine;
+  // A worker that died between its lock and its first segment, or after its last one, left a lock of nothing.
+  for (const std::uint64_t ring_id : locked_rings())
+    if (ring_id != ring_id_) keep([&] { lock(ring_id); });
   keep([&] {
     for (const auto& file : list_segments(directory_, sink_)) {
       if (file.ring_id == ring_id_) continue;
@@ -84,7 +105,6 @@ int Backlog::adopt() {
       });
     }
   });
-  if (mine.empty()) return code;
   keep([&] {
     for (const auto& file : list_segments(directory_, sink_)) {
       const bool known = std::any_of(segments_.begin(), segments_.end(),
@@ -136,8 +156,9 @@ std::uint32_t Backlog::remove_settled() {
       ++at;
       continue;
     }
-    // A missing footer is no damage: what was written behind the last sync is known by `limit`, or is there.
-    const auto& errors = at->reader->errors();
+    // A missing footer is no damage: what was written behind the last sync is known by `limit`, or is there. Without a
+    // reader nothing of it was ever promised.
+    const auto errors = at->reader ? at->reader->errors() : std::vector<std::string>();
     const bool bad = std::any_of(errors.begin(), errors.end(),
                                  [](const std::string& error) { return error.rfind("no footer", 0) != 0; });
     const std::string& path = at->file.path;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "ring.hpp"
 #include "segment.hpp"
@@ -67,6 +68,7 @@ class Backlog {
 
  private:
   bool lock(std::uint64_t ring_id);
+  std::vector<std::uint64_t> locked_rings() const;
   void unlock_unused();
   std::string lock_path(std::uint64_t ring_id) const;
 

@@ -18,6 +18,7 @@ bool is_shared(int code) {
     case kafka_code::invalid_msg_size:
     case kafka_code::invalid_timestamp:
     case kafka_code::invalid_record:
+    case kafka_code::invalid_different_record:
       return true;
     default:
       return false;

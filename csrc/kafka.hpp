@@ -21,7 +21,7 @@ struct KafkaError : std::runtime_error {
 // Codes of librdkafka that decide what becomes of a record. Negative ones are its own, positive ones the broker's.
 namespace kafka_code {
 inline constexpr int unknown_partition = -190, unknown_topic = -188, queue_full = -184, purge_queue = -152;
-inline constexpr int purge_inflight = -151, fatal = -150, none = 0;
+inline constexpr int purge_inflight = -151, fatal = -150, invalid_different_record = -138, none = 0;
 inline constexpr int unknown_topic_or_part = 3, invalid_msg_size = 4, msg_size_too_large = 10, topic_exception = 17;
 inline constexpr int record_list_too_large = 18, topic_authorization_failed = 29, invalid_timestamp = 32;
 inline constexpr int unsupported_for_message_format = 43, policy_violation = 44, invalid_record = 87;

@@ -32,6 +32,35 @@ def test_names_that_nothing_defines_are_errors_wherever_they_are_used():
     ]
 
 
+def test_a_topic_in_use_names_its_brokers_and_has_a_directory_of_its_own():
+    callbacks = {scene: {"DataSource": {"Name": scene, "Type": "kafka"}} for scene in "abc"}
+    topic = {"Topic": "t", "BootstrapServers": "localhost:9092", "Directory": "spill"}
+    confs = {"a": topic, "b": topic | {"Properties": {"sasl.password": "p"}}, "c": {"Topic": "t"}, "idle": {}}
+    assert errors_of(KafkaConfs=confs, CallBackConfs=callbacks) == [
+        'KafkaConfs.b: Directory "spill" is that of "a" too; each needs its own',
+        "KafkaConfs.c: BootstrapServers is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("servers", "warned"),
+    [
+        ("localhost", False),
+        ("127.0.0.1:9092,[::1]:9092,plaintext://localhost:1", False),
+        ("127.0.0.1:9092,10.0.0.1:9092", True),
+        ("kafka.example:9092", True),
+    ],
+)
+def test_brokers_elsewhere_without_a_security_protocol_are_a_warning(servers, warned):
+    callbacks = {"a": {"DataSource": {"Name": "a", "Type": "kafka"}}}
+    conf = {"Topic": "t", "BootstrapServers": servers}
+    message = "configuration: KafkaConfs.a: brokers on other machines, and no security.protocol in Properties"
+    warnings = parse(KafkaConfs={"a": conf}, CallBackConfs=callbacks).warnings
+    assert [warning.startswith(message) for warning in warnings] == [True] * warned
+    safe = conf | {"Properties": {"security.protocol": "ssl"}}
+    assert parse(KafkaConfs={"a": safe}, CallBackConfs=callbacks).warnings == ()
+
+
 def test_entry_with_an_error_still_defines_its_name():
     """Otherwise one wrong field would be reported again at every use of the entry."""
     assert errors_of(

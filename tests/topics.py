@@ -91,7 +91,8 @@ def read(mock: Mock, topic: str = TOPIC, partitions: int = PARTITIONS) -> list[M
     consumer = Consumer({"bootstrap.servers": mock.servers, "group.id": "reader", "log_level": 0})
     messages = []
     for partition in range(partitions):
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        begin, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        assert begin == 0, "the mock keeps 5 MiB of a partition, and this was more"
         consumer.assign([TopicPartition(topic, partition, 0)])
         count = 0
         while count < end:

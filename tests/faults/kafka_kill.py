@@ -26,6 +26,7 @@ from tests.faults import kill
 from tests.faults.mockd import Mock
 
 LIFE = 10**6  # numbers of one life
+LIVES = 10  # on one cluster: the mock keeps no more than 5 MiB of a partition
 
 
 def push_for_ever(mock: Mock, directory: Path, oracle: mmap.mmap, life: int) -> None:
@@ -45,10 +46,17 @@ def push_for_ever(mock: Mock, directory: Path, oracle: mmap.mmap, life: int) -> 
 
 
 def run(times: int, seed: int, directory: Path, library: str) -> Counter[str]:
+    totals: Counter[str] = Counter()
+    for done in range(0, times, LIVES):
+        totals += one_cluster(min(LIVES, times - done), seed + done, directory / str(done), library)
+    return totals
+
+
+def one_cluster(times: int, seed: int, directory: Path, library: str) -> Counter[str]:
     from tests.topics import TOPIC, distinct, expected, open_log, read, until
 
     rng = random.Random(seed)
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True)
     mock = Mock(library)
     mock.tell("topic", TOPIC, 4)
     oracle = mmap.mmap(-1, 8 * times + 8)

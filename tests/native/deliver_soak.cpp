@@ -1,5 +1,5 @@
 // Three producers, the Kafka thread, and readers of counters and positions on one small ring, for the thread sanitizer.
-// Usage: deliver_soak LIBRARY SERVERS TOPIC DIRECTORY RECORDS. Compiled and run by tests/test_kafka.py, which takes the
+// Usage: deliver_soak LIBRARY SERVERS TOPIC DIRECTORY RECORDS. Compiled and run by tests/test_kafka_faults.py, which takes the
 // brokers away meanwhile; the exit code says whether all was acknowledged.
 #include <pthread.h>
 #include <threads.h>
