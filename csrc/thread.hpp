@@ -8,7 +8,8 @@
 
 namespace pairec {
 
-// Starts `body`, at a lower priority than the caller's. Signals are the interpreter's, whose main thread must be the one they interrupt: all are blocked here.
+// Starts `body`, at a lower priority than the caller's. Signals are the interpreter's, whose main thread must be the one
+// they interrupt: all are blocked here.
 std::unique_ptr<std::thread> start_thread(const char* name, std::function<void()> body);
 
 // When positions of a ring were first seen, to within one look: so that the oldest one still waiting has an age.

@@ -174,7 +174,8 @@ def test_repair_closes_what_the_dead_left_and_refuses_what_the_living_write(run,
 def test_columns_are_the_fields_that_rows_have_and_what_names_a_row():
     from pairec_fast.core import expand
 
-    user, item = map(json.loads, expand(RECORDS[1]))
+    known = Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "e1", "f1", [0])
+    user, item = map(json.loads, expand(encode(known)))
     assert {*user, *item} == {*Row.__struct_fields__}
     assert [*Row.__struct_fields__, "ring_id", "ring_position", "row"] == COLUMNS
 

@@ -168,7 +168,7 @@ def test_a_push_that_does_not_return_is_told_and_never_skipped(ring_path, segmen
         until(lambda: log.counters()["hole_age_seconds"] > 0.2)
         assert not log.flush(0.2) and payloads(segments) == [b"before"]
         assert log.counters()["hole_age_seconds"] > 0.4 and log.counters()["in_ring"] == 1
-        checksum = crc32c(payload, at & 0xFFFFFFFF)
+        checksum = crc32c(payload, (at & 0xFFFFFFFF) ^ ((len(payload) + 1) * 0x9E3779B1 & 0xFFFFFFFF))
         file.seek(4096 + at + 8)
         file.write(struct.pack("<II", len(payload), checksum) + payload)
         file.flush()

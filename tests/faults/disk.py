@@ -320,7 +320,7 @@ def start(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
         before = (rings / "0.ring").read_bytes()
         filler = fill(mount)
         options = {"ring_bytes": SMALL, "segment_bytes": 1 << 20, "segment_seconds": 60.0, "sync_seconds": 0.0}
-        victim = sink.open_log(mount / "segments", rings, **options)
+        victim = sink.open_log(mount / "segments", rings, free_bytes_min=0, **options)
         totals["truncated"] += (rings / "0.ring").read_bytes() != before
         accepted = 0
         while accepted < 50 and victim.push(record(1, accepted)):

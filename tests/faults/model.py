@@ -34,8 +34,7 @@ OPENED = """#include <atomic>
 #define private public
 #include "flush.hpp"
 #undef private"""
-THREAD = "thread_ = std::make_unique<std::thread>([this] { run(); });"
-NAMED = '::pthread_setname_np(thread_->native_handle(), "pairec-flush");'
+THREAD = 'thread_ = start_thread("pairec-flush", [this] { run(); });'
 
 
 def model(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
@@ -43,10 +42,9 @@ def model(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     if change := getattr(log, "change", ""):
         names.update([native.changed(change)])
     flush = names["flush"]
-    for gone in (THREAD, NAMED):
-        if flush.count(gone) != 1:
-            raise RuntimeError(f"csrc/flush.cpp has {flush.count(gone)} times what the model takes out: {gone}")
-        flush = flush.replace(gone, "")
+    if flush.count(THREAD) != 1:
+        raise RuntimeError(f"csrc/flush.cpp has {flush.count(THREAD)} times what the model takes out: {THREAD}")
+    flush = flush.replace(THREAD, "")
     parts = [OPENED, *native.core(names | {"flush": flush}), native.ROOT / "tests" / "native" / "model.cpp"]
     made = native.build("model", parts, ["-O1", "-g1", "-Wno-clobbered"])
     folder = tempfile.mkdtemp(prefix="model-", dir=kill.memory_directory() or place)

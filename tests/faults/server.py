@@ -92,7 +92,7 @@ def kill(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(settled), signal.SIGKILL)
                     totals["kills"] += 1
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(server.workers()) < WORKERS and time.monotonic() < deadline:
             time.sleep(0.05)
         totals["not_back"] += len(server.workers()) < WORKERS
@@ -110,7 +110,7 @@ def loop(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     for number in range(times):
         with Server(world, 1) as server:
             clients = [Watcher(server, f"l{number}-{at}") for at in range(2)]
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while server.process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.3)
                 for pid in server.workers()[:1]:

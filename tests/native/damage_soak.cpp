@@ -84,6 +84,7 @@ void damage(Bytes& bytes, std::mt19937_64& random) {
 int check(const std::string& directory, std::uint64_t& read) {
   DirectoryReader reader(directory, "log");
   for (Record record; reader.next(record); ++read) {
+    if (is_gap(record.data, record.size)) continue;  // counters of a damaged ring page may tell of drops
     std::uint32_t number = records;
     if (record.size < sizeof(number)) return 3;
     std::memcpy(&number, record.data, sizeof(number));
