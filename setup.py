@@ -19,6 +19,7 @@ CORE = {
     "arena": [],
     "idmap": ["idmap"],
     "index_scratch": [],
+    "index_filter": [],
     "index": ["index", "flat", "hnsw", "partition", "blocks", "rows", "best", "distance"],
     "recall": ["recall"],
     "filter": ["filter"],

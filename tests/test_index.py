@@ -11,8 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from pairec_fast.core import index_build, index_graph
-from pairec_fast.core.index import Filter, VectorIndex
+from pairec_fast.core import Filter, VectorIndex, index_build, index_graph
 from pairec_fast.core.index_scratch import SearchScratch
 from pairec_fast.core.simd import isas
 from tests import reference

@@ -7,7 +7,7 @@ import gc
 import numpy as np
 import pytest
 
-from pairec_fast.core.index import Filter, VectorIndex
+from pairec_fast.core import Filter, Lists, VectorIndex
 from tests import reference
 from tests.indexes import DIM, KINDS, METRICS, clustered, made, recalls, truth
 
@@ -286,3 +286,80 @@ def test_rows_are_a_filter_like_their_mask(tmp_path, kind):
             for one, other in zip(by_rows, by_mask, strict=True):
                 np.testing.assert_array_equal(one, other)
             assert mask[by_rows[0]].all() and len(by_rows[0]) == min(20, count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_by_value_are_filters_like_the_masks_of_their_rows(tmp_path, kind):
+    """A value of one row and one of half of them; two rows in five have none; and what is appended comes beside."""
+    if kind == "hnsw":
+        pytest.importorskip("hnswlib")
+    rng = np.random.default_rng(18)
+    vectors = clustered(rng, 3_000)
+    index = made(tmp_path / "index", vectors, kind=kind, k=10, spare=40)
+    rows = rng.permutation(3_000)[:1_800].astype(np.int32)
+    values = np.concatenate([[2.5], np.full(900, -1e9), rng.integers(0, 60, 899).astype(float)]).astype(np.float32)
+    grouped = index.grouped(rows, values)
+    stored = index.lists(*(part.copy() for part in (grouped.values, grouped.first, grouped.places)))
+    assert len(stored) == len(np.unique(values)) == len(stored.first) - 1 and len(stored.places) == 1_800
+    index.remove(int(rows[5]))
+    appended = [index.append(vectors[0]) for _ in range(20)]
+    common = set(stored.common().tolist())
+    for value in np.unique(values).tolist():
+        at = stored.find(value)
+        filter_, mask = stored.filter(at), np.zeros(3_000, bool)
+        mask[rows[values == value]] = True
+        few = len(filter_) <= 600
+        assert len(filter_) == mask.sum() and (filter_.places is not None) == few
+        assert not few or np.shares_memory(filter_.places, stored.places)
+        assert (at in common) == (len(filter_) * 256 >= 3_000)
+        for query in vectors[:2]:
+            for one, other in zip(
+                index.search(query, 20, None, filter_), index.search(query, 20, None, mask), strict=True
+            ):
+                np.testing.assert_array_equal(one, other)
+        filter_.add(appended[-1])
+        assert appended[-1] in index.search(vectors[0], 3_000, None, filter_)[0]
+        assert appended[-1] not in index.search(vectors[0], 3_000, None, stored.filter(at))[0], "each filter is its own"
+
+
+def test_values_are_found_as_python_compares_numbers(tmp_path):
+    index = made(tmp_path / "index", clustered(np.random.default_rng(19), 300))
+    rows = np.arange(4, dtype=np.int32)
+    near = index.grouped(rows, np.array([2**53 + 3, 2**53 + 4, -(2**63), 7]))
+    assert [near.find(value) for value in (-(2**63), 7, 7.0, 2**53 + 3, float(2**53 + 4))] == [0, 1, 1, 2, 3]
+    assert [near.find(value) for value in (6.5, 2**53, 2**70, float("inf"), float("nan"))] == [-1] * 5
+    tenth = index.grouped(rows[:1], np.array([0.1], np.float32))
+    assert (tenth.find(0.1), tenth.find(float(np.float32(0.1)))) == (-1, 0)
+    none = index.grouped(rows[:0], np.zeros(0))
+    assert (len(none), none.find(0), none.common().tolist()) == (0, -1, [])
+    for lists, at in ((none, 0), (near, 4), (near, -1)):
+        with pytest.raises(IndexError, match=f"at must be 0 to {len(lists) - 1}, got {at}"):
+            lists.filter(at)
+
+
+def test_lists_keep_their_index_and_those_that_do_not_fit_are_refused(tmp_path):
+    vectors = clustered(np.random.default_rng(20), 300)
+    index = made(tmp_path / "index", vectors)
+    rows = np.arange(300, dtype=np.int32)
+    for few, values in ((rows[:5], np.zeros(4)), (rows[:4].reshape(2, 2), np.zeros((2, 2)))):
+        with pytest.raises(ValueError, match="values must have shape"):
+            index.grouped(few, values)
+    with pytest.raises(ValueError, match=r"rows\[0\] is 300; rows here are 0 to 299"):
+        index.grouped(np.array([300], np.int32), np.zeros(1))
+    with pytest.raises(ValueError, match="holds no row or does not ascend"):
+        index.grouped(np.array([5, 5], np.int32), np.zeros(2))
+    with pytest.raises(ValueError, match="values must ascend"):
+        index.grouped(rows[:2], np.array([np.nan, 1]))
+    with pytest.raises(ValueError, match="values must ascend"):
+        index.lists(np.array([np.nan]), np.array([0, 1]), rows[:1])
+    with pytest.raises(TypeError, match=r"VectorIndex\.lists"):
+        Lists()
+    lists = index.grouped(rows, rows % 2)
+    search = index.search
+    odd = lists.filter(1)
+    del index, lists
+    gc.collect()
+    assert (search(vectors[0], 300, None, odd)[0] % 2 == 1).all()
+    other = made(tmp_path / "other", vectors)
+    with pytest.raises(ValueError, match="another index"):
+        other.search(vectors[0], 5, None, odd)

@@ -9,7 +9,8 @@ from pairec_fast.core.filter import drop_exposed, keep_allowed
 from pairec_fast.core.forest import Forest
 from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
-from pairec_fast.core.index import Filter, VectorIndex
+from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.index_filter import Filter, Lists
 from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
@@ -28,6 +29,7 @@ __all__ = [
     "Forest",
     "IdMap",
     "KafkaLog",
+    "Lists",
     "Log",
     "MappedFile",
     "Neighbours",

@@ -4,12 +4,6 @@ from pairec_fast.core.index_scratch cimport SearchScratch
 from pairec_fast.core.index_types cimport Flat, Strategy, c_Allow, c_Index, c_Work
 
 
-cdef class Filter:
-    cdef c_Allow c
-    cdef object _lanes, _listed, _fresh
-    cdef object index
-
-
 cdef class VectorIndex:
     cdef c_Index c
     cdef bint is_l2

@@ -1,18 +1,16 @@
 import os
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pairec_fast.core.index_filter import Filter, Lists
 
 LENGTH_MAX: float
 
 Mode = Literal["budget", "recall"]
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
-
-class Filter:
-    def __len__(self) -> int: ...
-    def add(self, row: int) -> None: ...
 
 class VectorIndex:
     path: str
@@ -68,6 +66,8 @@ class VectorIndex:
         **knobs: float,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], str]: ...
     def filter(self, allow: Mask | NDArray[np.int32]) -> Filter: ...
+    def lists(self, values: NDArray[Any], first: NDArray[np.int64], places: NDArray[np.int32]) -> Lists: ...
+    def grouped(self, rows: NDArray[np.int32], values: NDArray[Any]) -> Lists: ...
     def append(self, vector: NDArray[np.float32]) -> int: ...
     def remove(self, row: int) -> None: ...
     def vector(self, row: int) -> NDArray[np.float32]: ...

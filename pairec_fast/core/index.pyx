@@ -12,6 +12,7 @@ cimport numpy as cnp
 
 from pairec_fast.core import index_file
 from pairec_fast.core.arena cimport check_rows
+from pairec_fast.core.index_filter cimport Filter, Lists
 from pairec_fast.core.index_scratch cimport SearchScratch
 from pairec_fast.core.index_types cimport (
     Flat, Graph, Kind, Metric, Partition, block_kernels, c_append, c_prepare, c_search, expansions, row_kernels, scorer,
@@ -21,35 +22,8 @@ cnp.import_array()
 
 # Longer vectors, or queries ten times as long, may score beyond float32 (3.4e38), and infinities have no order.
 LENGTH_MAX = 1e18
-LISTED_SHARE = 5  # a filter that allows fewer than a fifth lists them, for a search to choose
-ALWAYS_LISTED = 256  # and one that allows fewer than this part has nothing but the list
 STRATEGIES = ("none", "scan", "list", "partitions", "walk")
 MODES = ("budget", "recall")
-
-
-cdef class Filter:
-    """Which rows of an index may be found, prepared once: `index.filter(mask)`. Safe to share between threads."""
-
-    def __init__(self):
-        raise TypeError("made by VectorIndex.filter(mask)")
-
-    def __len__(self) -> int:
-        return self.c.count
-
-    def add(self, row) -> None:
-        """Allow a row that is or will be appended to the index. Searches in other threads see it from some moment on.
-
-        Raises:
-            IndexError: it is none.
-        """
-        cdef VectorIndex index = self.index
-        if index is None:
-            raise TypeError("made by VectorIndex.filter(mask)")
-        cdef int64_t at = operator.index(row) - index.count
-        if not 0 <= at < index.c.fresh.capacity:
-            last = index.count + index.c.fresh.capacity - 1
-            raise IndexError(f"row must be one appended since, {index.count} to {last}, got {row}")
-        self._fresh[at // 16] |= np.uint16(1 << (at % 16))
 
 
 cdef class VectorIndex:
@@ -363,22 +337,44 @@ cdef class VectorIndex:
             raise ValueError(f"allow must have shape ({self.count},), got {allow.shape}")
         else:
             rows = np.flatnonzero(allow)
-        cdef Filter filter_ = Filter.__new__(Filter)
-        filter_.index = self
-        places = rows[rows < self.count]
-        if "place" in self._parts:
-            places = np.sort(self._parts["place"][places])
-        filter_.c.count = len(places)
-        if filter_.c.count * ALWAYS_LISTED >= self.count:
-            filter_._lanes = index_file.lanes_of(places, len(self._parts["live"]))
-            filter_.c.lanes = <const uint16_t*> cnp.PyArray_DATA(filter_._lanes)
-        if filter_.c.lanes == NULL or filter_.c.count * LISTED_SHARE <= self.count:
-            filter_._listed = np.ascontiguousarray(places, np.int32)
-            filter_.c.listed = <const int32_t*> cnp.PyArray_DATA(filter_._listed)
-        if self.c.fresh.capacity:
-            filter_._fresh = index_file.lanes_of(rows[rows >= self.count] - self.count, len(self._fresh["live"]))
-            filter_.c.fresh = <const uint16_t*> cnp.PyArray_DATA(filter_._fresh)
+        cdef Filter filter_ = Filter.make(
+            self, self.count, self.c.fresh.capacity, self._parts["live"], self._places(rows[rows < self.count]))
+        if len(fresh := rows[rows >= self.count]):
+            filter_.allow_fresh(fresh - self.count)
         return filter_
+
+    def lists(self, values, first, places) -> Lists:
+        """Lists of rows as `grouped` makes them, of arrays that were stored. Keeps the arrays and copies none.
+
+        Args:
+            values: [n], ascending.
+            first: int64 [n + 1]; the rows of a value are those at `places[first[i]:first[i + 1]]`.
+            places: int32, ascending within each value.
+
+        Raises:
+            ValueError: the arrays do not fit together, or one of `places` holds no row.
+        """
+        return Lists.make(self, self.count, self.c.fresh.capacity, self._parts["live"], values, first, places)
+
+    def grouped(self, rows, values) -> Lists:
+        """Lists of `rows` [n] int32, each once and one the index was built with, by `values` [n], none of them NaN.
+
+        Raises:
+            ValueError: another shape, or a row that is none.
+        """
+        if rows.shape != values.shape or rows.ndim != 1:
+            raise ValueError(f"values must have shape {rows.shape}, got {values.shape}")
+        cdef const int32_t[::1] checked = rows
+        if len(rows):
+            check_rows("rows", &checked[0], len(rows), self.count)
+        places = self._parts["place"][rows] if "place" in self._parts else rows
+        order = np.lexsort((places, values))
+        found, first = np.unique(values[order], return_index=True)
+        return self.lists(found, np.append(first, len(rows)).astype(np.int64), places[order])
+
+    def _places(self, rows):
+        """Where it holds rows it was built with: int32, ascending."""
+        return np.sort(self._parts["place"][rows]) if "place" in self._parts else np.sort(rows).astype(np.int32)
 
     def _filter(self, allow):
         if allow is None or isinstance(allow, Filter):

@@ -2,7 +2,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core.arena import Arena
-from pairec_fast.core.index import Filter, VectorIndex
+from pairec_fast.core.index import VectorIndex
+from pairec_fast.core.index_filter import Filter
 
 def add(
     arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int, k: int = 0x7FFFFFFF

@@ -5,7 +5,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 import numpy as np
 
 from pairec_fast.core.arena cimport Arena, check_rows, check_source, rows_within
-from pairec_fast.core.index cimport Filter, VectorIndex, nothing
+from pairec_fast.core.index cimport VectorIndex, nothing
+from pairec_fast.core.index_filter cimport Filter
 from pairec_fast.core.index_scratch cimport SearchScratch
 from pairec_fast.core.index_types cimport Strategy, c_Allow, c_Work
 
