@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Forest, MappedFile, RequestForest, VectorIndex, build_slots, crc32c
-from pairec_fast.errors import SnapshotError
+from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.features import FeaturePlan, FeatureSchema
 from pairec_fast.items.change import Change, merged
 from pairec_fast.items.log import Reader
 from pairec_fast.learn.aggregates import Aggregate
 from pairec_fast.learn.dataset import Dataset, Rows
 from pairec_fast.learn.derive import Known
-from pairec_fast.learn.frame import id_arrays
+from pairec_fast.learn.frame import id_arrays, suggestions
 from pairec_fast.learn.ranker import Ranker, train_ranker
 from pairec_fast.learn.sources import Sources, read_sources
-from pairec_fast.learn.spec import FeatureSpec, ModelSpec, World, load_world
+from pairec_fast.learn.spec import FeatureSpec, ModelSpec, VectorsSpec, World, load_world
 from pairec_fast.manifest import (
     FORMAT,
     AggregateInfo,
@@ -42,7 +42,7 @@ from pairec_fast.manifest import (
     read_manifest,
     resolve,
 )
-from pairec_fast.snapshot import Snapshot, Table
+from pairec_fast.snapshot import Column, Snapshot, Table, listed
 
 GOLDEN_USERS, GOLDEN_ITEMS = 16, 32
 Say = Callable[[str], None]
@@ -121,7 +121,8 @@ class _Builder:
         for part, values in zip(("offset", "rows"), self.known.history, strict=True):
             self._array(f"history.{part}", values)
 
-    def _vectors(self, spec: Any) -> None:
+    def _vectors(self, spec: VectorsSpec) -> None:
+        columns = {name: self._listed_column(spec, name) for name in spec.lists}  # before an index takes its minutes
         users, items = self.known.vectors_of(spec.name)
         self._array(f"{spec.name}.users", users)
         self._array(f"{spec.name}.items", items)
@@ -144,11 +145,24 @@ class _Builder:
         except ValueError as error:
             raise SnapshotError(f"vectors.{spec.name}: {error}") from error
         index = VectorIndex.load(self.target / f"{spec.name}.index", verify=False)
+        for name, column in columns.items():
+            lists = listed(index, rows, column)
+            for part in ("values", "first", "places"):
+                self._array(f"{spec.name}.{name}.{part}", getattr(lists, part))
         tried = ", ".join(f"{kind} {us:,.0f} us" for kind, us in measured.items())
         self.say(
             f"vectors {spec.name}: {index.kind}, {len(rows):,} x {index.dim}, finds {index.recall_reached:.3f} "
             f"of the {spec.k} nearest; a search takes {tried}"
         )
+
+    def _listed_column(self, spec: VectorsSpec, name: str) -> Column:
+        columns = {known: one for known, one in self.sources.items.columns.items() if one.kind != "vector"}
+        if name not in columns:
+            raise ConfigError(
+                f"vectors.{spec.name}.lists: the items table has no text or number column "
+                f"{suggestions([name], list(columns))}"
+            )
+        return columns[name]
 
     def _neighbours(self, spec: Any) -> None:
         for part, array in zip(("offset", "neighbour", "weight"), self.known.neighbours_of(spec.name), strict=True):

@@ -6,6 +6,7 @@
         manifest.json              shapes, dtypes, checksums, meanings; fingerprint over all of it
         items.price.npy  ...       one array a file
         als.index                  vector indexes
+        als.city.places.npy  ...   what an index holds, listed by a column of the items
         ranker.txt  ...            models as trained
         ranker.forest  ...         the same, compiled
         ranker.lines.npy  ...      what they read of each item, as bytes
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Forest, IdMap, MappedFile, Neighbours, Overlay, VectorIndex, build_slots, crc32c
+from pairec_fast.core import (
+    Forest,
+    IdMap,
+    Lists,
+    MappedFile,
+    Neighbours,
+    Overlay,
+    VectorIndex,
+    build_slots,
+    crc32c,
+)
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.manifest import FileInfo, Manifest, TableInfo, read_manifest, resolve
 
@@ -37,6 +49,7 @@ class Texts:
         self._text, self._offset = text, offset
         self._added: list[str] = []
         self._codes: IdMap | None = None
+        self._making = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._offset) - 1 + len(self._added)
@@ -53,15 +66,21 @@ class Texts:
         """Text -> code, of the texts there are when it is first asked for."""
         return {self[code]: code for code in range(len(self))}
 
+    @property
+    def codes(self) -> IdMap:
+        """Text -> code, of the texts there are and those that come. Made when it is first asked for."""
+        with self._making:
+            if self._codes is None:
+                self._codes = IdMap(self._text, self._offset, build_slots(self._text, self._offset))
+            return self._codes
+
     def put(self, text: str) -> int:
         """The code of `text`, a new one if it has none. One thread at a time; others may read."""
-        if self._codes is None:
-            self._codes = IdMap(self._text, self._offset, build_slots(self._text, self._offset))
-        code = self._codes.find(text)
+        code = self.codes.find(text)
         if code < 0:
             code = len(self)
             self._added.append(text)
-            self._codes.put(text, code)
+            self.codes.put(text, code)
         return code
 
 
@@ -102,7 +121,8 @@ class Vectors:
 
     The index holds the items that have a vector; `rows` [index.count] int32 says which, ascending. `index` None: the
     vectors feed a feature, and nothing is searched in them. `items` and `rows` have spare rows too. `followers` are
-    called with (row of the index, row of the item) before a vector that was added later can be found.
+    called with (row of the index, row of the item) before a vector that was added later can be found. `lists` are those
+    of the index's rows that the snapshot stores, by column of the items.
     """
 
     def __init__(
@@ -111,9 +131,23 @@ class Vectors:
         items: NDArray[np.float32],
         index: VectorIndex | None,
         rows: NDArray[np.int32],
+        lists: Mapping[str, Lists],
     ) -> None:
-        self.users, self.items, self.index, self.rows = users, items, index, rows
+        self.users, self.items, self.index, self.rows, self.lists = users, items, index, rows, lists
         self.followers: list[Callable[[int, int], None]] = []
+
+
+def listed(
+    index: VectorIndex, items: NDArray[np.int32], column: Column, allowed: NDArray[np.bool_] | None = None
+) -> Lists:
+    """The rows of an index by what a text or number `column` says of their `items`, where it says something.
+
+    With `allowed` [index.count], of these rows alone.
+    """
+    values = column.values[items]
+    known = values >= 0 if column.kind == "text" else values == values
+    rows = np.flatnonzero(known if allowed is None else known & allowed).astype(np.int32)
+    return index.grouped(rows, values[rows])
 
 
 class Ranked:
@@ -202,9 +236,12 @@ class Snapshot:
             for name, info in manifest.files.items():
                 _verify(directory / name, info)
         try:
-            return cls(directory, manifest, spare)
+            snapshot = cls(directory, manifest, spare)
         except KeyError as error:
             raise SnapshotError(f"{path}: names no array {error}") from error
+        if verify:
+            snapshot._verify_lists()
+        return snapshot
 
     def array(self, name: str) -> NDArray[Any]:
         """The mapped array of that name.
@@ -282,7 +319,26 @@ class Snapshot:
                 f"{self.directory / name}: {held:,} vectors for {vectors:,} rows; {len(users):,} users and "
                 f"{item_vectors:,} items where the tables have {len(self.users):,} and {len(self.items):,}"
             )
-        return Vectors(users, items, index, rows)
+        lists = {}
+        for column, kind in self.manifest.items.columns.items():
+            key = f"{name}.{column}"
+            if index is not None and kind != "vector" and f"{key}.places" in self.manifest.arrays:
+                stored = (self.array(f"{key}.{part}") for part in ("values", "first", "places"))
+                lists[column] = self._checked(f"{key}.places.npy", index.lists, *stored)
+        return Vectors(users, items, index, rows, lists)
+
+    def _verify_lists(self) -> None:
+        """Raises SnapshotError: stored lists are not what the columns say."""
+        for name, vectors in self.vectors.items():
+            for column, stored in vectors.lists.items():
+                assert vectors.index is not None
+                made = listed(vectors.index, vectors.rows[: vectors.index.count], self.items.columns[column])
+                for part in ("values", "first", "places"):
+                    if not np.array_equal(getattr(stored, part), getattr(made, part)):
+                        raise SnapshotError(
+                            f"{self.directory / name}.{column}.{part}.npy is not what items.{column}.npy says of the "
+                            f"items of {name}.index. They are not of one build"
+                        )
 
     def _checked(self, name: str, make: Any, *arrays: NDArray[Any]) -> Any:
         try:

@@ -11,9 +11,9 @@ import pytest
 
 from pairec_fast import ConfigError, Snapshot, SnapshotError
 from pairec_fast.build import build
-from pairec_fast.core import Forest
+from pairec_fast.core import Forest, VectorIndex, crc32c
 from pairec_fast.features import FeatureSchema
-from pairec_fast.manifest import Feature, resolve
+from pairec_fast.manifest import ArrayInfo, Feature, FileInfo, fingerprint, read_manifest, resolve
 from pairec_fast.scene import rehearse
 from pairec_fast.score import Model
 
@@ -232,6 +232,135 @@ def test_vectors_of_another_shape_or_with_a_nan_are_refused(folder):
     broken[2, 1] = np.nan
     np.save(folder / "items.npy", broken)
     with pytest.raises(SnapshotError, match="row 2 is not finite"):
+        build(folder / "world.toml", folder / "snapshots")
+
+
+def with_lists(folder: Path, columns: str) -> None:
+    replace(folder, "world.toml", 'kind = "flat"', f'kind = "flat"\nlists = {columns}')
+
+
+def forge(directory: Path, name: str, array: np.ndarray) -> None:
+    """Another array under that name, with a manifest that fits it."""
+    path = directory / f"{name}.npy"
+    np.save(path, array)
+    manifest = read_manifest(directory)
+    info = ArrayInfo(array.dtype.str, list(array.shape))
+    data = path.read_bytes()
+    forged = msgspec.structs.replace(
+        manifest,
+        arrays=manifest.arrays | {name: info},
+        files=manifest.files | {path.name: FileInfo(len(data), crc32c(data))},
+    )
+    forged = msgspec.structs.replace(forged, fingerprint=fingerprint(forged))
+    (directory / "manifest.json").write_bytes(msgspec.json.encode(forged))
+
+
+def test_lists_are_of_the_rows_of_an_index_by_a_columns_values(folder):
+    with_lists(folder, '["category", "price", "in_stock"]')
+    vectors = np.load(folder / "items.npy")
+    vectors[1] = 0  # b has no place in the index: a, c, d are 0, 1, 2 there
+    np.save(folder / "items.npy", vectors)
+    snapshot = made(folder)
+    lists, texts = snapshot.vectors["taste"].lists, snapshot.items.columns["category"].texts
+    assert {name: lists[name].places.tolist() for name in lists} == {
+        "price": [0, 1, 2], "category": [0, 2] if texts.codes.find("tea") == 0 else [2, 0], "in_stock": [0, 1, 2],
+    }  # fmt: skip
+    assert lists["price"].values.tolist() == [1.5, 3, 4] and lists["price"].first.tolist() == [0, 1, 2, 3]
+    assert [texts[code] for code in lists["category"].values.tolist()] == ["tea", "cup"]
+    assert lists["in_stock"].values.tolist() == [1] and lists["in_stock"].first.tolist() == [0, 3]
+    assert (len(snapshot.vectors["taste"].lists), len(made(folder).vectors["taste"].lists)) == (3, 3)
+
+
+def test_a_column_that_says_nothing_of_any_item_has_no_list(folder):
+    replace(folder, "items.csv", "tea,true\nb,,tea", ",true\nb,,")
+    replace(folder, "items.csv", "d,4,cup", "d,4,")
+    replace(folder, "items.csv", "a,1.5,,", "a,1.5,,")
+    for price in ("1.5", "3", "4"):
+        replace(folder, "items.csv", price, "")
+    replace(folder, "world.toml", '["user.gender", "item.category"]', '["user.gender"]')
+    with_lists(folder, '["price"]')
+    lists = made(folder).vectors["taste"].lists["price"]
+    assert len(lists) == len(lists.places) == 0 and lists.first.tolist() == [0] and lists.find(1.5) == -1
+
+
+@pytest.mark.parametrize(
+    ("part", "array", "says"),
+    [
+        ("places", [0, 1, 4], r"places\[2\] is 4, which holds no row"),
+        ("places", [0, 1, 1 << 30], r"places\[2\] is 1073741824, which holds no row"),
+        ("places", [-1, 1, 3], r"places\[0\] is -1, which holds no row"),
+        ("places", [1, 0, 3], r"places\[1\] is 0, which holds no row or does not ascend"),
+        ("places", [1, 1, 3], r"places\[1\] is 1, which holds no row or does not ascend"),
+        ("places", [0, 1], r"first must run from 0 to the 2 places"),
+        ("places", [0, 2, 3], r"taste\.category\.places\.npy is not what items\.category\.npy says"),
+        ("first", [0, 2], r"first must run from 0 to the 3 places"),
+        ("first", [0, 1 << 40, 3], r"first must ascend"),
+        ("first", [0, -5, 3], r"first must ascend"),
+        ("first", [0, 3, 3], r"first must ascend: each value has a row"),
+        ("first", [1, 2, 3], r"first must run from 0"),
+        ("first", [0, 1, 3], r"taste\.category\.first\.npy is not what items\.category\.npy says"),
+        ("values", [1, 0], r"values must ascend"),
+        ("values", [0, 0], r"values must ascend"),
+        ("values", [0, 5], r"taste\.category\.values\.npy is not what items\.category\.npy says"),
+        ("places", np.array([0, 1, 3], np.int64), "taste\\.category\\.places"),
+        ("first", np.array([0, 2, 3], np.int32), "taste\\.category"),
+        ("values", np.array([[0], [1]], np.int32), "taste\\.category"),
+    ],
+)
+def test_forged_lists_are_refused(folder, part, array, says):
+    """Their checksums hold: whoever wrote them meant it, or had other tables."""
+    with_lists(folder, '["category"]')
+    directory = made(folder).directory
+    name = f"taste.category.{part}"
+    assert (
+        np.load(directory / f"{name}.npy").tolist() == {"places": [0, 1, 3], "first": [0, 2, 3], "values": [0, 1]}[part]
+    )
+    forge(
+        directory, name, np.asarray(array, {"first": np.int64}.get(part, np.int32) if isinstance(array, list) else None)
+    )
+    with pytest.raises(SnapshotError, match=says):
+        Snapshot.load(directory)
+    if "not what" not in says:
+        with pytest.raises(SnapshotError, match=says):
+            Snapshot.load(directory, verify=False)
+
+
+def test_places_between_the_lists_of_partitions_are_refused(folder, tmp_path):
+    """A partition ends with places that hold no row: there is nothing an item could be read from."""
+    vectors = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    VectorIndex.build(vectors, tmp_path / "index", kind="partition", k=5)
+    index = VectorIndex.load(tmp_path / "index")
+    rows = np.arange(200, dtype=np.int32)
+    places = index.grouped(rows, np.zeros(200)).places
+    values, first = np.zeros(1), np.array([0, 1])
+    empty = sorted(set(range(places.max())) - set(places.tolist()))
+    assert empty, "or there is no such place to forge"
+    assert len(index.lists(values, first, places[:1]).filter(0)) == 1
+    for place in (empty[0], empty[-1], 1 << 20):
+        with pytest.raises(ValueError, match=rf"places\[0\] is {place}, which holds no row"):
+            index.lists(values, first, np.array([place], np.int32))
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ('["categroy"]', r'vectors\.taste\.lists: .* "categroy" \(did you mean "category"\?\); it has price, category'),
+        ('["item_id"]', r"vectors\.taste\.lists: the items table has no text or number column \"item_id\""),
+        ('["price", "price"]', r'vectors\.taste\.lists names "price" twice'),
+        ('"price"', r"vectors\[0\]\.lists"),
+    ],
+)
+def test_lists_of_columns_that_are_not_there_are_refused_and_leave_nothing(folder, columns, says):
+    with_lists(folder, columns)
+    with pytest.raises(ConfigError, match=says):
+        build(folder / "world.toml", folder / "snapshots")
+    assert list(folder.glob("snapshots/*")) == []
+
+
+def test_lists_want_an_index(folder):
+    with_lists(folder, '["price"]')
+    replace(folder, "world.toml", '"flat"', '"none"')
+    with pytest.raises(ConfigError, match=r'vectors\.taste\.lists: kind = "none" builds no index'):
         build(folder / "world.toml", folder / "snapshots")
 
 

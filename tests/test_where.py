@@ -9,7 +9,7 @@ import pytest
 
 from pairec_fast import items
 from pairec_fast.build import build
-from pairec_fast.core import Arena
+from pairec_fast.core import Arena, MappedFile
 from pairec_fast.errors import ConfigError
 from pairec_fast.items.live import Live
 from pairec_fast.query import Query
@@ -38,18 +38,22 @@ recall = 1.0
 """
 
 
-@pytest.fixture
-def folder(tmp_path):
+LISTS = 'lists = ["genre", "stock", "shelf"]\n'
+
+
+@pytest.fixture(params=["", LISTS], ids=["made", "stored"])
+def folder(request, tmp_path):
+    """Lists are made by each process that binds, or stored: no answer may tell."""
     rng = np.random.default_rng(1)
-    lines = [f"b{row},{row % 2},{GENRES[row % 3]}\n" for row in range(COUNT)]
-    (tmp_path / "items.csv").write_text("item_id,stock,genre\n" + "".join(lines))
+    lines = [f"b{row},{row % 2},{GENRES[row % 3]},shelf {row // 30}\n" for row in range(COUNT)]
+    (tmp_path / "items.csv").write_text("item_id,stock,genre,shelf\n" + "".join(lines))
     (tmp_path / "users.csv").write_text("user_id,likes\n" + "".join(f"u{row},{GENRES[row % 3]}\n" for row in range(6)))
     (tmp_path / "events.csv").write_text(
         "user_id,item_id,timestamp\n" + "".join(f"u{row % 6},b{row},{row}\n" for row in range(100))
     )
     for side, rows in (("users", 6), ("items", COUNT)):
         np.save(tmp_path / f"{side}.npy", rng.normal(size=(rows, WIDTH)).astype(np.float32))
-    (tmp_path / "world.toml").write_text(WORLD)
+    (tmp_path / "world.toml").write_text(WORLD + request.param)
     build(tmp_path / "world.toml", tmp_path / "snapshots")
     return tmp_path / "snapshots"
 
@@ -66,7 +70,7 @@ class Asked:
         return Query(self.snapshot, uid, 10, context or {}, history_max=100, item_id=item_id)
 
     def found(self, uid="u1", context=None, item_id=""):
-        arena = Arena(1000, items_max=COUNT + SPARE)
+        arena = Arena(1000, items_max=self.snapshot.overlay.capacity)
         arena.follow(self.snapshot.overlay)
         self.recall(self.query(uid, context, item_id), arena)
         return [self.snapshot.items.ids.id(row) for row in arena.row[: arena.count].tolist()]
@@ -154,3 +158,96 @@ def test_conditions_that_cannot_hold_are_named(folder):
     ):
         with pytest.raises(ConfigError, match=r"RecallConfs\.near\.HnswConf\." + message):
             Asked(folder, where=where)
+
+
+def test_two_items_of_a_genre_that_comes_later_are_both_found(folder):
+    asked = Asked(folder, where=[Where("genre", user="wanted")])
+    for name in ("new", "newer"):
+        items.add(folder, [{"item_id": name, "genre": "opera", "stock": 1, "vectors": {"taste": [0.5] * WIDTH}}])
+        asked.live.update()
+    assert set(asked.found(context={"wanted": "opera"})) == {"new", "newer"}
+
+
+def test_a_removed_item_does_not_come_back_by_a_list(folder):
+    """Lists say which rows have a value; whether a row still counts only the index knows."""
+    one, any_ = (Asked(folder, where=[where]) for where in (Where("genre", "noir"), Where("genre", user="wanted")))
+    wanted = {"wanted": "noir"}
+    assert {"b1", "b4"} <= set(one.found()) == set(any_.found(context=wanted))
+    items.remove(folder, ["b1", "b4"])
+    for asked in (one, any_):
+        asked.live.update()
+        assert set(asked.found(context=wanted)) == base(lambda row: row % 3 == 1) - {"b1", "b4"}
+    items.add(folder, [{"item_id": "b4", "genre": "noir", "stock": 1, "vectors": {"taste": [0.5] * WIDTH}}])
+    for asked in (one, any_):
+        asked.live.update()
+        assert set(asked.found(context=wanted)) == base(lambda row: row % 3 == 1) - {"b1"}
+
+
+LONG = 2_600  # a value of fewer than a 256th of the items is listed and has no bits
+
+
+@pytest.mark.parametrize("kind", ["flat", "partition", "hnsw"])
+def test_stored_lists_give_the_answers_of_those_made(tmp_path, kind):
+    """Rare and common values, none, zeros of both signs, fractions that float32 rounds, and whatever a user may say."""
+    if kind == "hnsw":
+        pytest.importorskip("hnswlib")
+    rng = np.random.default_rng(7)
+    shops = [f"s{min(int(shop), 400)}" for shop in rng.zipf(1.3, LONG)]
+    prices = [("", "0.0", "-0.0", "0.1", "2.5", "1e30")[place] for place in rng.integers(0, 6, LONG)]
+    rows = [f"b{row},{'' if row % 7 == 0 else shops[row]},{prices[row]}\n" for row in range(LONG)]
+    (tmp_path / "items.csv").write_text("item_id,shop,price\n" + "".join(rows))
+    (tmp_path / "users.csv").write_text("user_id\nu0\nu1\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\nu0,b0,1\n")
+    vectors = rng.normal(size=(LONG, WIDTH)).astype(np.float32)
+    vectors[::11] = 0  # no place in the index
+    np.save(tmp_path / "items.npy", vectors)
+    np.save(tmp_path / "users.npy", rng.normal(size=(2, WIDTH)).astype(np.float32))
+    folders = []
+    for name, lists in (("made", ""), ("stored", 'lists = ["shop", "price"]\n')):
+        world = WORLD.replace('"flat"', f'"{kind}"').replace("k = 40", "k = 20") + lists
+        (tmp_path / "world.toml").write_text(world)
+        folders.append(tmp_path / name)
+        build(tmp_path / "world.toml", folders[-1])
+    having = {name: {f"b{row}" for row in range(LONG) if shops[row] == name and row % 7 and row % 11} for name in shops}
+    shop = next(name for name in sorted(having) if 3 <= len(having[name]) <= 8)
+    said = ["s1", "s2", shop, "s9999", "s0", "", "\ud800", 0, 0.0, -0.0, 0.1, float(np.float32(0.1)), 2.5, 1e30, True]
+    said += [float("nan"), float("inf"), 10**400, [1], None]
+    for where in (
+        *(Where("shop", value) for value in ("s1", shop)), *(Where("price", value) for value in (0, 0.1, 2.5, 3.5)),
+        Where("shop", user="said"), Where("price", user="said"),
+    ):  # fmt: skip
+        made, stored = (Asked(folder, 50, where=[where]) for folder in folders)
+        for step in ("built", "changed"):
+            for value in said if where.user else [None]:
+                context = {"said": value}
+                assert stored.found("u1", context) == made.found("u1", context), (where, value, step)
+                assert stored.recall.told(stored.query("u1", context)) == made.recall.told(made.query("u1", context))
+            for folder, asked in zip(folders, (made, stored), strict=True):
+                new = {"shop": shop, "price": 0.1, "vectors": {"taste": [1.0] * WIDTH}}
+                items.add(folder, [{"item_id": "n1", **new}, {"item_id": "n2", **new, "shop": "s9999"}])
+                items.remove(folder, [f"b{row}" for row in range(0, LONG, 5)])
+                asked.live.update()
+    left = {id for id in having[shop] if int(id[1:]) % 5}
+    asked = Asked(folders[1], 50, where=[Where("shop", user="said")])
+    assert set(asked.found("u1", {"said": shop})) == having[shop] != left
+    asked.live.update()
+    assert set(asked.found("u1", {"said": shop})) == left | {"n1"}
+    assert asked.found("u1", {"said": "s9999"}) == ["n2"]
+
+
+@pytest.mark.parametrize("folder", [LISTS], indirect=True)
+def test_filters_of_stored_lists_are_views_of_the_mapped_file(folder):
+    asked = Asked(folder, where=[Where("shelf", user="shelf")])
+    lists = asked.snapshot.vectors["taste"].lists["shelf"]
+    whole = lists.places
+    while not isinstance(whole, memoryview):
+        whole = whole.base
+    assert isinstance(whole.obj, MappedFile)
+    for shelf in range(10):
+        chosen = asked.recall.choose(asked.query(context={"shelf": f"shelf {shelf}"}))
+        assert len(chosen) == 30
+        assert np.shares_memory(chosen.places, lists.places) and not chosen.places.flags.writeable
+    only = Asked(folder, where=[Where("shelf", "shelf 4")])
+    kept = only.recall.choose(only.query()).places
+    assert kept.tolist() == list(range(120, 150))
+    assert np.shares_memory(kept, only.snapshot.vectors["taste"].lists["shelf"].places)

@@ -70,6 +70,7 @@ class VectorsSpec(_Spec, frozen=True):
     shares of its row's sum; a user is the mean over what they chose, relative to the mean user.
     `kind` is that of the index: "auto" builds the kinds that may be the fastest and keeps the one that was, at `recall`
     of `k` on 200 of the users; "none": for features only, no index is built.
+    `lists`: text or number columns of the items that recalls ask for in `Where`; the index's items are listed by each.
     """
 
     name: Name
@@ -85,6 +86,7 @@ class VectorsSpec(_Spec, frozen=True):
     kind: Literal["auto", "flat", "hnsw", "partition", "none"] = "auto"
     k: Count = 500
     recall: float = 0.95
+    lists: list[str] = []
 
 
 _SIDES = {"share": 1, "lift": 2}  # how many entries `by` must have
@@ -229,6 +231,11 @@ def check_world(world: World) -> None:
             raise ConfigError(f"vectors.{vectors.name}: give users and items, two NPY files, or a method")
         if (vectors.method == "profile") != bool(vectors.column):
             raise ConfigError(f'vectors.{vectors.name}.column: method = "profile" needs one, the others have none')
+        if vectors.lists and vectors.kind == "none":
+            raise ConfigError(f'vectors.{vectors.name}.lists: kind = "none" builds no index whose items to list')
+        for column in vectors.lists:
+            if vectors.lists.count(column) > 1:
+                raise ConfigError(f'vectors.{vectors.name}.lists names "{column}" twice')
     for model in world.models:
         if bool(model.file) == bool(model.features):
             raise ConfigError(f"models.{model.name}: give file, a LightGBM model, or features to train one on")

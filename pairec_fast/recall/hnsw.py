@@ -22,7 +22,8 @@ class HnswConf(msgspec.Struct, frozen=True, rename="pascal"):
     `user_vector`: vectors whose user side asks, if not those of `index`. `item_vector`: the item of the request's
     `item_id` asks instead, for items like it.
     `mode`: "budget", the same work for every query, or "recall", as much as the query needs, up to four times that.
-    `where`: conditions on columns of the items, all of which must hold: the search finds only such items.
+    `where`: conditions on columns of the items, all of which must hold: the search finds only such items. One alone, on
+    a column that `lists` in world.toml names, takes them from lists that all workers share.
     `skip_shown`: the search does not find the items of the request's `history` feature.
     """
 

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Filter
+from pairec_fast.core import Filter, Lists
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
-from pairec_fast.snapshot import Column, Snapshot, Vectors, pick
+from pairec_fast.snapshot import Column, Snapshot, Vectors, listed, pick
 
 Choose = Callable[[Query], Filter | None]  # None: nothing can be found
 
@@ -31,15 +31,13 @@ class Where(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=
 
 
 def chooser(snapshot: Snapshot, vectors: Vectors, conditions: list[Where], where: str) -> Choose:
-    """The filter for a query, of those prepared here: one, or one a value of the single condition that names a user.
+    """The filter for a query: one, or of each value of the condition that names a user one.
+
+    A single condition on a column whose lists the snapshot stores takes them from there.
 
     Raises:
         ConfigError: a column that is not there or holds vectors, a text no item has, two conditions that name a user.
     """
-    index = vectors.index
-    assert index is not None
-    items = vectors.rows[: index.count]
-    allowed = np.ones(len(items), np.bool_)
     asked: list[tuple[Column, str]] = []
     fixed: list[tuple[Column, Any]] = []
     for place, one in enumerate(conditions):
@@ -50,62 +48,84 @@ def chooser(snapshot: Snapshot, vectors: Vectors, conditions: list[Where], where
             raise ConfigError(f"{at}.Column: items.{one.column} holds vectors; a number or a text is compared")
         if one.user:
             asked.append((column, one.user))
-            continue
-        value = _coded(column, one.value, f"{at}.Value")
-        allowed &= column.values[items] == value
-        fixed.append((column, value))
+        else:
+            fixed.append((column, _coded(column, one.value, f"{at}.Value")))
     if len(asked) > 1:
         raise ConfigError(f"{where}: {len(asked)} conditions name a user; one may")
-    if not asked:
-        only = index.filter(allowed)
+    stored = vectors.lists.get(conditions[0].column) if len(conditions) == 1 else None
+    if asked:
+        return _by_value(vectors, stored, fixed, *asked[0])
+    return _by_none(vectors, stored, fixed)
 
-        def follow(row: int, item: int) -> None:
-            if all(column.values[item] == value for column, value in fixed):
-                only.add(row)
 
-        vectors.followers.append(follow)
-        return lambda query: only
-    return _by_value(vectors, items, allowed, fixed, *asked[0])
+def _allowed(vectors: Vectors, fixed: list[tuple[Column, Any]]) -> NDArray[np.bool_]:
+    """Which of the rows that the index was built with meet the fixed conditions."""
+    assert vectors.index is not None
+    items = vectors.rows[: vectors.index.count]
+    allowed = np.ones(len(items), np.bool_)
+    for column, value in fixed:
+        allowed &= column.values[items] == value
+    return allowed
+
+
+def _by_none(vectors: Vectors, stored: Lists | None, fixed: list[tuple[Column, Any]]) -> Choose:
+    """One filter for all queries."""
+    assert vectors.index is not None
+    # As the rows would be compared: a number may equal the rounding of two that are stored.
+    places = np.flatnonzero(stored.values == fixed[0][1]).tolist() if stored is not None else []
+    if stored is not None and len(places) == 1:
+        only = stored.filter(places[0])
+    else:
+        only = vectors.index.filter(_allowed(vectors, fixed))
+
+    def follow(row: int, item: int) -> None:
+        if all(column.values[item] == value for column, value in fixed):
+            only.add(row)
+
+    vectors.followers.append(follow)
+    return lambda query: only
 
 
 def _by_value(
-    vectors: Vectors, items: NDArray[np.int32], allowed: NDArray[np.bool_], fixed: list[tuple[Column, Any]],
-    column: Column, user: str,
-) -> Choose:  # fmt: skip
-    """A filter for each value that an item has."""
+    vectors: Vectors, stored: Lists | None, fixed: list[tuple[Column, Any]], column: Column, user: str
+) -> Choose:
+    """A filter for each value that an item has.
+
+    Those of common values, which take time to make, and of values that items added later have, are kept; others are
+    made when a query asks, and forgotten: there may be as many values as items.
+    """
     index = vectors.index
     assert index is not None
-    rows = np.flatnonzero(allowed)
-    values = column.values[items[rows]]
-    order = np.argsort(values, kind="stable")
-    found, first = np.unique(values[order], return_index=True)
-    texts = column.texts
+    lists = stored
+    if lists is None:
+        lists = listed(index, vectors.rows[: index.count], column, _allowed(vectors, fixed))
+    kept = {lists.values.item(at): lists.filter(at) for at in lists.common().tolist()}
+    codes = column.texts.codes if column.texts is not None else None
 
-    def named(value: Any) -> Any:
-        """A text, or a number; None where the item has none."""
-        if texts is not None:
-            return texts[int(value)] if value >= 0 else None
-        return value.item() if value == value else None
-
-    filters = {
-        named(value): index.filter(rows[part].astype(np.int32))
-        for value, part in zip(found, np.split(order, first[1:]), strict=True)
-    }
-    filters.pop(None, None)
+    def filter_of(value: int | float) -> Filter | None:
+        """Of a number, or the code of a text."""
+        one = kept.get(value)
+        if one is None and (at := lists.find(value)) >= 0:
+            one = lists.filter(at)
+        return one
 
     def follow(row: int, item: int) -> None:
-        if all(other.values[item] == value for other, value in fixed):
-            value = named(column.values[item])
-            if value is not None and value not in filters:
-                filters[value] = index.filter(np.empty(0, np.int32))
-            if value is not None:
-                filters[value].add(row)
+        value = column.values[item].item()
+        known = value >= 0 if codes is not None else value == value
+        if known and all(other.values[item] == wanted for other, wanted in fixed):
+            one = filter_of(value)
+            if one is None:
+                one = index.filter(np.empty(0, np.int32))
+            one.add(row)
+            kept[value] = one
 
     vectors.followers.append(follow)
 
     def choose(query: Query) -> Filter | None:
         value = query.user_value(user)
-        return filters.get(value) if isinstance(value, str | int | float) else None
+        if codes is not None:
+            return filter_of(codes.find(value)) if isinstance(value, str) else None
+        return filter_of(value) if isinstance(value, int | float) else None
 
     return choose
 
@@ -118,6 +138,7 @@ def _coded(column: Column, value: Any, where: str) -> Any:
         return value
     if not isinstance(value, str):
         raise ConfigError(f"{where}: {value!r}; the column holds texts")
-    if value not in column.texts.code:
+    code = column.texts.codes.find(value)
+    if code < 0:
         raise ConfigError(f"{where}: no item has {value!r} there")
-    return column.texts.code[value]
+    return code
