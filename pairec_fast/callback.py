@@ -7,13 +7,13 @@ drawn from a hash of the request id, so it can be repeated. *Source*: PAI-Rec, c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from pairec_fast.config import Config, DataSource
+from pairec_fast.config import Config, DatahubConf, DataSource, DiskConf, KafkaConf
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import go_json
 from pairec_fast.sink import datahub, kafka
@@ -166,30 +166,25 @@ class Sink(Protocol):
     def counters(self) -> dict[str, Any]: ...
 
 
-def disk_directories(config: Config, name: str) -> tuple[Path, Path]:
-    """Where the segments and the rings of a disk sink lie."""
-    segments = config.path(config.disk_confs[name].directory)
-    ring = config.log_ring_conf.directory
-    # Several sinks may share one configured folder, so each gets its own in it.
-    return segments, config.path(ring) / name if ring else ring_directory(segments)
+def sink_directories(config: Config, kind: str, name: str) -> tuple[Path, Path]:
+    """Where the segments of a sink lie, those that wait for delivery too, and where its rings do."""
+    confs: dict[str, Mapping[str, DiskConf | DatahubConf | KafkaConf]] = {
+        "disk": config.disk_confs, "datahub": config.datahub_confs, "kafka": config.kafka_confs,
+    }  # fmt: skip
+    segments, ring = config.path(confs[kind][name].folder(name)), config.log_ring_conf.directory
+    # All sinks share one configured folder, so each has its own in it: who opens a ring takes what was left in it.
+    return segments, config.path(ring) / kind / name if ring else ring_directory(segments)
 
 
 def _open_disk(config: Config, name: str) -> Sink:
     conf = config.log_ring_conf
-    segments, rings = disk_directories(config, name)
+    segments, rings = sink_directories(config, "disk", name)
     return open_log(
         segments, None if conf.durability == "memory" else rings, ring_bytes=conf.ring_bytes,
         segment_bytes=conf.segment_bytes, segment_seconds=conf.segment_seconds,
         sync_seconds=conf.sync_milliseconds / 1000, retain_bytes=conf.retention_bytes,
         retain_seconds=conf.retention_seconds, free_bytes_min=conf.free_bytes_min,
     )  # fmt: skip
-
-
-def datahub_directories(config: Config, name: str) -> tuple[Path, Path]:
-    """Where records wait for DataHub, and where the rings lie."""
-    conf, ring = config.datahub_confs[name], config.log_ring_conf.directory
-    spill = config.path(conf.directory or f"tmp/{conf.project_name}/{conf.topic_name}/{name}")
-    return spill, config.path(ring) / "datahub" / name if ring else ring_directory(spill)
 
 
 def _open_datahub(config: Config, name: str) -> Sink:
@@ -205,22 +200,15 @@ def _open_datahub(config: Config, name: str) -> Sink:
         columns,
     )
     return datahub.open_log(
-        *datahub_directories(config, name), target, ring_bytes=ring.ring_bytes, segment_bytes=ring.segment_bytes,
-        segment_seconds=ring.segment_seconds, sync_seconds=ring.sync_milliseconds / 1000,
-        free_bytes_min=ring.free_bytes_min,
+        *sink_directories(config, "datahub", name), target, ring_bytes=ring.ring_bytes,
+        segment_bytes=ring.segment_bytes, segment_seconds=ring.segment_seconds,
+        sync_seconds=ring.sync_milliseconds / 1000, free_bytes_min=ring.free_bytes_min,
     )  # fmt: skip
-
-
-def kafka_directories(config: Config, name: str) -> tuple[Path, Path]:
-    """Where the spill and the rings of a Kafka sink lie."""
-    spill = config.path(config.kafka_confs[name].directory or f"spill/{name}")
-    ring = config.log_ring_conf.directory
-    return spill, config.path(ring) / name if ring else ring_directory(spill)
 
 
 def _open_kafka(config: Config, name: str) -> Sink:
     conf, ring = config.kafka_confs[name], config.log_ring_conf
-    spill, rings = kafka_directories(config, name)
+    spill, rings = sink_directories(config, "kafka", name)
     try:
         return kafka.open_log(
             spill, None if ring.durability == "memory" else rings, servers=conf.bootstrap_servers, topic=conf.topic,
@@ -237,6 +225,7 @@ OPENERS: dict[str, Callable[[Config, str], Sink]] = {
     "datahub": _open_datahub,
     "kafka": _open_kafka,
 }
+_SEGMENTS = {"disk": "log", "datahub": SPILLED, "kafka": kafka.SPILL}  # the first word of their segments' names
 
 
 def data_sources(config: Config) -> list[DataSource]:
@@ -266,13 +255,9 @@ def log_directories(config: Config) -> list[tuple[Path, Path, str]]:
     """
     places = []
     for source in data_sources(config):
-        if source.type == "disk":
-            places.append((*disk_directories(config, source.name), "log"))
-        elif source.type == "datahub":
-            places.append((*datahub_directories(config, source.name), SPILLED))
-        else:
+        if source.type == "kafka":
             kafka.check_library(config.kafka_confs[source.name].library)
-            places.append((*kafka_directories(config, source.name), kafka.SPILL))
+        places.append((*sink_directories(config, source.type, source.name), _SEGMENTS[source.type]))
     return places
 
 

@@ -342,7 +342,7 @@ def test_a_disk_sink_that_two_scenes_share_is_one_log(world):
     with world.engine() as engine:
         assert engine.callback(LOGGED) and engine.callback(LOGGED | {"scene_id": "other"})
     assert [record[0]["scene"] for record in world.records()] == ["home_feed", "other"]
-    assert len(list((world.folder / "ring").glob("*/*.ring"))) == 1
+    assert len(list((world.folder / "ring").glob("*/*/*.ring"))) == 1
 
 
 # The automatic callback

@@ -6,7 +6,7 @@ import importlib.metadata
 
 import pytest
 
-from pairec_fast.callback import data_sources, datahub_directories
+from pairec_fast.callback import data_sources, sink_directories
 from pairec_fast.errors import ConfigError
 from tests.configs import MINIMAL, errors_of, parse
 
@@ -47,10 +47,10 @@ def test_what_pairec_takes_is_taken_and_keys_come_from_the_environment():
 
 def test_records_wait_where_pairec_kept_them_unless_said_otherwise(tmp_path):
     config = parse(**MINIMAL, **USED, DatahubConfs={"log": GOOD})
-    spill, _ = datahub_directories(config, "log")
+    spill, _ = sink_directories(config, "datahub", "log")
     assert spill == config.directory / "tmp/shop/callback_log/log"
     config = parse(**MINIMAL, **USED, DatahubConfs={"log": GOOD | {"Directory": str(tmp_path)}})
-    spill, _ = datahub_directories(config, "log")
+    spill, _ = sink_directories(config, "datahub", "log")
     assert spill == tmp_path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pairec_fast.callback import sink_directories
 from pairec_fast.config import Config
 from pairec_fast.errors import ConfigError
 from tests.configs import KINDS, errors_of, parse
@@ -37,9 +38,33 @@ def test_a_topic_in_use_names_its_brokers_and_has_a_directory_of_its_own():
     topic = {"Topic": "t", "BootstrapServers": "localhost:9092", "Directory": "spill"}
     confs = {"a": topic, "b": topic | {"Properties": {"sasl.password": "p"}}, "c": {"Topic": "t"}, "idle": {}}
     assert errors_of(KafkaConfs=confs, CallBackConfs=callbacks) == [
-        'KafkaConfs.b: Directory "spill" is that of "a" too; each needs its own',
+        'KafkaConfs.b: Directory "spill" is that of KafkaConfs.a too; each needs its own',
         "KafkaConfs.c: BootstrapServers is missing",
     ]
+
+
+HUB = {"AccessId": "i", "AccessKey": "k", "Endpoint": "http://h", "ProjectName": "pro", "TopicName": "t"}
+TOPIC = {"Topic": "t", "BootstrapServers": "localhost:9092"}
+
+
+def test_a_folder_belongs_to_one_sink_however_it_is_written():
+    """DataHub's delivery removes the segments it has delivered: in a disk sink's folder, those of the log."""
+    scenes = {"a": ("log", "disk"), "b": ("log", "datahub"), "c": ("log", "kafka"), "d": ("other", "datahub")}
+    callbacks = {scene: {"DataSource": {"Name": name, "Type": kind}} for scene, (name, kind) in scenes.items()}
+    assert errors_of(
+        DiskConfs={"log": {"Directory": "log"}, "idle": {"Directory": "log"}}, KafkaConfs={"log": TOPIC},
+        DatahubConfs={"log": HUB | {"Directory": "x/../log"}, "other": HUB | {"Directory": "spill/log/"}},
+        CallBackConfs=callbacks,
+    ) == [
+        'DatahubConfs.log: Directory "x/../log" is that of DiskConfs.log too; each needs its own',
+        'DatahubConfs.other: Directory "spill/log/" is that of KafkaConfs.log too; each needs its own',
+    ]  # fmt: skip
+    apart = parse(
+        DiskConfs={"log": {"Directory": "log"}}, KafkaConfs={"log": TOPIC}, DatahubConfs={"log": HUB},
+        CallBackConfs={scene: callbacks[scene] for scene in "abc"}, LogRingConf={"Directory": "rings"},
+    )  # fmt: skip
+    places = [place for kind in ("disk", "kafka", "datahub") for place in sink_directories(apart, kind, "log")]
+    assert len(set(places)) == 6, "who opens a ring takes what was left in it: no two sinks of one name share theirs"
 
 
 @pytest.mark.parametrize(

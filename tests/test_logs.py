@@ -234,7 +234,7 @@ def test_closing_takes_as_long_as_the_slowest_log_and_not_as_all_of_them(world):
     assert 1.0 <= time.monotonic() - begin < 2.5
     for name in ("a", "b", "c"):
         (world.folder / f"{name}.aside").rename(world.folder / name)
-        assert recover(world.folder / name, *world.folder.glob(f"ring/{name}/0.ring"))["records"] == 1
+        assert recover(world.folder / name, *world.folder.glob(f"ring/disk/{name}/0.ring"))["records"] == 1
 
 
 def test_errors_of_the_disk_are_shown_by_their_name_and_words_as_labels(world):
@@ -282,7 +282,7 @@ def test_the_counting_law_holds_after_every_kind_of_traffic(world, tmp_path):
             ask(app, CALLBACK, "{")
             ask(app, CALLBACK, LOGGED | {"scene_id": "other"})
             totals = counts(engine, "log")
-        (ring,) = world.folder.glob("ring/*/*.ring")
+        (ring,) = world.folder.glob("ring/*/*/*.ring")
         shutil.copy(ring, tmp_path / "copy")
         found = recover(tmp_path / "segments", tmp_path / "copy")["records"]
         assert gauge(engine, "log_in_ring") == found == totals["accepted"] and totals["sampled_out"] > 10

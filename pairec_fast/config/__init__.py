@@ -150,7 +150,7 @@ def _checked(document: Document, kinds: Kinds, directory: Path) -> Config:
             STAGES[stage].take(entry, registry, at, converter, report)
             for at, entry in enumerate(entries if entries is not BAD else ())
         )
-    check(sections, sections.raw, report)
+    check(sections, sections.raw, report, directory)
     report.raise_errors()
     unused = tuple(report.line((name,), "unused here") for name in sections.raw if name in Sections.untyped)
     return Config(**fields, directory=directory, warnings=report.warnings(), unused=unused)

@@ -5,13 +5,15 @@ PAI-Rec logs and skips unknown names in RecallNames, FilterNames and SortNames; 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path as FilePath
 from typing import Any
 
 from pairec_fast.config.kinds import STAGES
 from pairec_fast.config.positions import Path, quote
 from pairec_fast.config.report import Report, match_key
-from pairec_fast.config.sections import Sections
+from pairec_fast.config.sections import DatahubConf, DiskConf, KafkaConf, Sections
 from pairec_fast.errors import ConfigError
 from pairec_fast.expression import RankScore
 
@@ -29,8 +31,10 @@ _USES: dict[str, tuple[set[str], set[str] | None]] = {
 }
 
 
-def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
+def check(sections: Sections, document: dict[str, Any], report: Report, directory: FilePath) -> None:
     """Report names that do not resolve, names defined twice and definitions without use.
+
+    Relative paths start at `directory`.
 
     Names are read from `document` (top-level keys spelled as PAI-Rec does), not from the Structs: an entry that has an
     error in it still defines its name.
@@ -39,7 +43,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report) -> None:
     for section in ("RecallConfs", "FilterConfs", "SortConfs", "AlgoConfs"):
         _names_are_distinct(defined[section], report)
     _scene_names_resolve(sections, {section: _distinct(places) for section, places in defined.items()}, report)
-    _sinks_resolve(sections, document, report)
+    _sinks_resolve(sections, document, report, directory)
     _expressions_parse(sections, report)
     for scene, categories in _items(sections.scene_confs):
         for category, conf in _items(categories):
@@ -136,8 +140,8 @@ def _warn_repeated(names: Any, path: Path, report: Report) -> None:
             seen.add(name)
 
 
-def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report) -> None:
-    used: set[str] = set()
+def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report, directory: FilePath) -> None:
+    used = set[tuple[str, str]]()  # sections and names
     for scene, conf in _items(sections.call_back_confs):
         source = getattr(conf, "data_source", None)
         name, kind = getattr(source, "name", None), getattr(source, "type", None)
@@ -152,21 +156,35 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report)
         if name not in known:
             hint = report.did_you_mean(name, known)
             report.error((*path, "Name"), f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
-        elif kind == "kafka":
-            used.add(name)
-    _topics_are_whole({name: conf for name, conf in _items(sections.kafka_confs) if name in used}, report)
+        else:
+            used.add((_SINKS[kind], name))
+    confs = {
+        "DiskConfs": sections.disk_confs, "KafkaConfs": sections.kafka_confs, "DatahubConfs": sections.datahub_confs
+    }  # fmt: skip
+    named = {(section, name): conf for section in confs for name, conf in _items(confs[section])}
+    in_use = {path: conf for path, conf in named.items() if path in used}
+    _sinks_are_apart(in_use, report, directory)
+    _topics_are_whole({path[1]: conf for path, conf in in_use.items() if path[0] == "KafkaConfs"}, report)
+
+
+def _sinks_are_apart(confs: dict[tuple[str, str], Any], report: Report, directory: FilePath) -> None:
+    """No two sinks share a folder: one would deliver, and then remove, what another has written there."""
+    places: dict[str, tuple[str, str]] = {}
+    for path, conf in confs.items():
+        if not isinstance(conf, DiskConf | KafkaConf | DatahubConf) or not isinstance(conf.directory, str):
+            continue
+        folder = conf.folder(path[1])
+        if (other := places.setdefault(os.path.realpath(directory / folder), path)) != path:
+            told = f"Directory {quote(folder)} is that of {'.'.join(other)} too; each needs its own"
+            report.error(path, told)
 
 
 def _topics_are_whole(confs: dict[str, Any], report: Report) -> None:
-    directories: dict[str, str] = {}
     for name, conf in confs.items():
         path = ("KafkaConfs", name)
         for attribute, key in (("bootstrap_servers", "BootstrapServers"), ("topic", "Topic")):
             if getattr(conf, attribute, None) == "":
                 report.error(path, f"{key} is missing")
-        directory = getattr(conf, "directory", "") or f"spill/{name}"
-        if (other := directories.setdefault(directory, name)) != name:
-            report.error(path, f"Directory {quote(directory)} is that of {quote(other)} too; each needs its own")
         servers = getattr(conf, "bootstrap_servers", "")
         if isinstance(servers, str) and not _on_loopback(servers) and "security.protocol" not in _properties(conf):
             report.warn(

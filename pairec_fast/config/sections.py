@@ -226,6 +226,10 @@ class DiskConf(Struct, frozen=True, rename="pascal"):
 
     directory: Filled
 
+    def folder(self, name: str) -> str:
+        """Where the segments of the sink `name` lie."""
+        return self.directory
+
 
 _ENDPOINT = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
@@ -273,6 +277,10 @@ class DatahubConf(Struct, frozen=True, rename="pascal"):
         if repeated:
             raise ConfigError(f'Schemas: "{repeated[0]}" is given more than once')
 
+    def folder(self, name: str) -> str:
+        """Where records of the sink `name` wait."""
+        return self.directory or f"tmp/{self.project_name}/{self.topic_name}/{name}"
+
     def __repr__(self) -> str:
         """Without the keys."""
         return f"DatahubConf({self.endpoint!r}, {self.project_name!r}, {self.topic_name!r})"
@@ -300,6 +308,10 @@ class KafkaConf(Struct, frozen=True, rename="pascal"):
     directory: str = ""
     properties: dict[str, str] = field(default_factory=dict)
     library: str = ""
+
+    def folder(self, name: str) -> str:
+        """Where records of the sink `name` wait."""
+        return self.directory or f"spill/{name}"
 
 
 _UNUSED: dict[str, Any] = {
