@@ -48,20 +48,34 @@ class Record(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 
+REPEATED_BYTES_MAX = 1 << 28  # csrc/expand.hpp: every row repeats the ids, and a record with more has no rows
+
 
 def encode(record: Record) -> bytes:
     """The bytes that go into the ring. Integers beyond 64 bits become doubles, as in Go.
 
     Raises:
-        RequestError: nested too deep.
+        RequestError: nested too deep, a value that msgpack has not, or ids too long beside so many items: no reader
+            could make rows of it.
     """
+    # As JSON a character is 6 bytes at most; the 200 are the names of the columns.
+    ids = len(record.request_id) + len(record.scene) + len(record.uid)
+    if (6 * ids + 200) * (len(record.items) + 1) > REPEATED_BYTES_MAX:
+        raise RequestError(
+            f"request_id, scene_id and uid of {ids} characters are too long for {len(record.items)} items"
+        )
     try:
-        return _encode(record)
+        try:
+            return _encode(record)
+        except OverflowError:
+            parts = {name: _in_64_bits(getattr(record, name)) for name in ("features", "request_info", "items")}
+            return _encode(msgspec.structs.replace(record, **parts))
     except RecursionError:
         raise RequestError("exceeded max depth") from None
     except OverflowError:
-        parts = {name: _in_64_bits(getattr(record, name)) for name in ("features", "request_info", "items")}
-        return _encode(msgspec.structs.replace(record, **parts))
+        raise RequestError("number out of range") from None
+    except (TypeError, UnicodeEncodeError) as error:  # of a caller in this process; JSON has no such values
+        raise RequestError(f"cannot be logged: {error}") from None
 
 
 def _in_64_bits(value: Any) -> Any:

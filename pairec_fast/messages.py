@@ -68,7 +68,12 @@ def decode(body: bytes, kind: type[Request]) -> Request:
         request = _decode_as_go(body, kind)
     # Beyond a double Go refuses a number. With a point or an exponent msgspec does so too; an integer may be any size.
     if len(body) >= _DIGITS_MAX and b"0" * _DIGITS_MAX in body.translate(_DIGITS):
-        _refuse_beyond_double(msgspec.structs.asdict(request))
+        try:
+            _refuse_beyond_double(msgspec.structs.asdict(request))
+        except OverflowError:
+            raise RequestError("invalid JSON: number out of range") from None
+        except RecursionError:
+            raise RequestError("exceeded max depth") from None
     return request
 
 
@@ -77,8 +82,9 @@ _DIGITS = bytes(ord("0") if 48 <= byte < 58 else 32 for byte in range(256))
 
 
 def _refuse_beyond_double(value: Any) -> None:
-    if isinstance(value, int) and abs(value) >= 2**1024:
-        raise RequestError("invalid JSON: number out of range")
+    """Raises OverflowError."""
+    if isinstance(value, int):
+        float(value)  # rounded as Go rounds it: the largest double is not the largest integer that has one
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _refuse_beyond_double(part)
 

@@ -313,6 +313,42 @@ def test_a_callback_that_cannot_be_encoded_is_refused_and_counted_as_invalid(wor
     assert world.records() == []
 
 
+@pytest.mark.parametrize("depth", [400, 600, 980, 2000])
+@pytest.mark.parametrize("first", ["1", str(2**70), "0." + "9" * 400], ids=["small", "large", "digits"])
+def test_deep_nesting_beside_any_number_is_logged_or_refused(world, depth, first):
+    """Large integers are replaced before they are written, which takes more of the stack than writing does."""
+    nested = f'{{"n": {first}, "x": {"[" * depth}{"]" * depth}}}'
+    with world.engine() as engine:
+        for part in ("request_info", "features"):
+            reply = ask(App(engine), CALLBACK, json.dumps(LOGGED)[:-1] + f', "{part}": {nested}}}')
+            taken = reply.json["msg"] == "success"
+            assert reply.status == 200 and (taken or reply.json["msg"] == "exceeded max depth"), reply
+            assert taken or depth > 400
+    assert all(len(rows) == 2 for rows in world.records()), "what was taken can be read"
+
+
+def test_ids_that_every_row_repeats_are_refused_before_they_fill_the_memory_of_a_reader(world):
+    world.callback["ItemSize"] = 0
+    world.conf["LogRingConf"]["RingBytes"] = 1 << 26
+    with world.engine() as engine:
+        for size, items, taken in ((500_000, 20_000, False), (500_000, 80, True), (100, 20_000, True)):
+            request = LOGGED | {"request_id": "r" * size, "item_list": [{"item_id": "1"}] * items}
+            reply = ask(App(engine), CALLBACK, request)
+            assert reply.status == 200 and reply.json["code"] == (200 if taken else 400), reply.body[:100]
+        assert counts(engine, "log") == {"offered": 3, "sampled_out": 0, "accepted": 2, "dropped": 1}
+    assert [len(rows) for rows in world.records()] == [81, 20_001]
+
+
+def test_what_a_caller_in_this_process_gives_that_no_json_has_is_refused_and_counted(world):
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    with world.engine() as engine:
+        for value in ("\ud800", object(), 2**2000):
+            with pytest.raises(RequestError):
+                engine.callback(CallbackRequest(**LOGGED, features={"x": value}))
+        assert len(engine.recommend(RecommendRequest(**FIRST, features={"x": "\ud800"})).items) == 3
+        assert counts(engine, "log") == {"offered": 4, "sampled_out": 0, "accepted": 0, "dropped": 4}
+
+
 def test_a_callback_that_the_log_could_never_take_is_refused_for_good(world):
     world.conf["LogRingConf"]["RingBytes"] = 1 << 16
     with world.engine() as engine:

@@ -193,12 +193,19 @@ def test_what_is_no_json_object_is_refused_in_the_words_of_go(body, message):
         b'{"features":{"x":%s}}' % (b"9" * 1_000_000),
         b'{"uid":%s}' % (b"9" * 1_000_000),
         b'{"item_list":[{"score":%s}]}' % (b"9" * 400),
+        b'{"features":{"x":%d}}' % (2**1024 - 1),
+        b'{"features":{"x":-%d}}' % (2**1024 - 2**970),  # rounded to even, and that is 2**1024
         b'{"uid":"a","UNKNOWN":1,"features":{"x":%s}}' % (b"9" * 400),
     ],
     ids=lambda body: f"{len(body)} bytes",
 )
 def test_numbers_beyond_a_double_are_refused(body):
     assert "out of range" in refusal(body)
+
+
+def test_the_largest_integers_that_are_a_double_when_rounded_are_taken():
+    largest = 2**1024 - 2**970 - 1
+    assert decode(b'{"features":{"x":%d}}' % largest, RecommendRequest).features == {"x": largest}
 
 
 def test_long_runs_of_digits_in_texts_are_texts():
