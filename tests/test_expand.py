@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pairec_fast.callback import Record, encode
+from pairec_fast.callback import REPEATED_BYTES_MAX, Record, encode
 from pairec_fast.core import expand
 from tests import reference_log
 from tests.faults import expand as faults
@@ -54,6 +55,7 @@ def test_rows_agree_with_the_slow_twin_on_nasty_and_on_damaged_records():
     totals = faults.run(2000, 5)
     assert totals["different"] == 0
     assert totals["same"] > 800 and totals["refused"] > 700, totals
+    assert totals["gap"] > 20 and all(totals[part] > 100 for part in faults.PARTS if part != "gap"), totals
 
 
 def test_doubles_of_every_magnitude_are_written_as_go_writes_them():
@@ -159,11 +161,14 @@ def test_what_is_no_record_is_refused(payload):
 
 def test_ids_that_repeated_in_every_row_would_fill_the_memory_are_refused():
     def rows(items: int) -> list[bytes]:
-        return expand(encode(Record("s", "r", 7, "u" * 500_000, {}, {}, [{"item_id": "a"}] * items)))
+        return expand(msgspec.msgpack.encode(Record("s", "r", 7, "u" * 500_000, {}, {}, [{"item_id": "a"}] * items)))
 
     assert len(rows(100)) == 101
     with pytest.raises(ValueError, match="not a record"):
         rows(600)
+    header = (Path(__file__).parent.parent / "csrc" / "expand.hpp").read_text()
+    (shift,) = re.findall(r"expand_repeated_bytes_max = 1u << (\d+);", header)
+    assert 1 << int(shift) == REPEATED_BYTES_MAX, "what is refused here is refused before it is logged"
 
 
 def test_a_payload_is_any_contiguous_buffer():

@@ -42,8 +42,11 @@ int main(int, char** arguments) {
         if (turn == 0) std::printf("%.*s\n", static_cast<int>(end - begin), text.data() + begin);
         begin = end;
       }
-      if (good && (expander.rows() != ends.size() || expander.uid().data() < reinterpret_cast<char*>(payload) ||
-                   expander.uid().data() + expander.uid().size() > reinterpret_cast<char*>(payload + size)))
+      // A gap has no uid.
+      const auto uid = expander.uid();
+      if (good && (expander.rows() != ends.size() ||
+                   (!uid.empty() && (uid.data() < reinterpret_cast<char*>(payload) ||
+                                     uid.data() + uid.size() > reinterpret_cast<char*>(payload + size)))))
         return 3;
       std::free(payload);
     }
