@@ -40,6 +40,7 @@ T = TypeVar("T")
 Waits = Generator[float, None, T]  # yields how many seconds to wait before it is asked again; its value is the outcome
 
 PAUSE = 0.001  # seconds: uvloop's timers count whole milliseconds, and anything less would spin
+PAUSE_MAX = 0.05  # of who has waited long
 HEARTBEAT_SECONDS = 2.0  # a flush thread that has not moved for longer is stuck
 HOLE_SECONDS = 5.0  # a push that has not returned for longer holds up all behind it
 
@@ -111,7 +112,12 @@ class Logs:
             raise RequestError(f"callback of {len(payload)} bytes; the log takes {log.record_bytes_max}")
         explicit = source == "explicit"
         if explicit and self._conf.explicit_policy == "block":
-            accepted = yield from self._blocking(log, payload)
+            try:
+                accepted = yield from self._blocking(log, payload)
+            except GeneratorExit:  # the request is over before its wait: it ends here, and is counted all the same
+                taken = log.push(payload)
+                self.count(source, scene, items, kept, *(("accepted",) if taken else ("dropped", "full")))
+                raise
         else:
             accepted = log.push(payload)
         if not accepted:
@@ -139,13 +145,16 @@ class Logs:
 
     def _safe(self, log: Sink, level: str, scene: str) -> Waits[bool]:
         target = log.tail  # at or behind the end of what was pushed just now
-        deadline = time.monotonic() + self._conf.durability_milliseconds / 1000
+        begin = time.monotonic()
+        deadline = begin + self._conf.durability_milliseconds / 1000
         self._hurry(log)
         while (log.synced if level == "synced" else log.delivered) < target:
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= deadline:
                 self._metrics.count("log_unconfirmed_total", scene=scene)
                 return False
-            yield PAUSE
+            # Ever more seldom: while brokers are away hundreds wait, and share the loop with recommendations.
+            yield min(max(PAUSE, (now - begin) / 8), PAUSE_MAX, max(PAUSE, deadline - now))
         return True
 
     def _hurry(self, log: Sink) -> None:

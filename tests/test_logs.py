@@ -122,6 +122,46 @@ def test_an_explicit_callback_gets_in_when_there_is_space_before_its_time_is_ove
     assert len(world.records()) == taken + 1
 
 
+@pytest.mark.parametrize("level", ["process", "synced"])
+def test_a_request_that_is_cancelled_while_it_waits_is_counted_as_what_became_of_it(world, level):
+    """A server may end the task of a client that has left; gone from the counts, it would be a loss nobody sees."""
+    small(world, BlockMilliseconds=1000, Durability=level, DurabilityMilliseconds=5000)
+    with world.engine() as engine, no_disk(world):
+        app = App(engine)
+
+        async def scenario(ended: str, count: int) -> None:
+            before = counts(engine, "log")
+            waiting = [asyncio.create_task(answer(app, CALLBACK, LARGE)) for _ in range(count)]
+            await asyncio.sleep(0.02)
+            assert not any(task.done() for task in waiting)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            after = counts(engine, "log")
+            assert after["offered"] - before["offered"] == after[ended] - before[ended] == count
+            assert app._in_flight == 0
+
+        if level == "synced":
+            asyncio.run(scenario("accepted", 3))
+        else:
+            fill(engine)
+            asyncio.run(scenario("dropped", 3))
+            assert gauge(engine, 'ring_dropped_total{reason="full"}') == 4, "and a gap will tell"
+
+
+def test_the_longer_it_waits_the_more_seldom_a_callback_asks(world):
+    """Hundreds wait while brokers are away, and share the loop with the recommendations."""
+    small(world, Durability="synced", DurabilityMilliseconds=1000)
+    with world.engine() as engine, no_disk(world):
+        waits, pauses = engine.callback_waits(CallbackRequest(**LOGGED)), []
+        with pytest.raises(StopIteration) as done:
+            while True:
+                pauses.append(next(waits))
+                time.sleep(pauses[-1])
+        assert done.value.value is False
+        assert min(pauses[:2]) == 0.001 and max(pauses) == 0.05 and len(pauses) < 80 and sum(pauses) < 1.06
+
+
 def test_the_synchronous_callback_waits_in_its_own_thread(world):
     small(world, BlockMilliseconds=200)
     with world.engine() as engine, no_disk(world):
