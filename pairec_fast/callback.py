@@ -260,19 +260,31 @@ def data_sources(config: Config) -> list[DataSource]:
     return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
 
 
+def check_sinks(config: Config) -> None:
+    """Refuse what would keep a log from being opened and needs no disk or network to be seen.
+
+    Raises:
+        ConfigError: a sink of a kind that is not available here, or settings that its library refuses.
+        PairecError: librdkafka is needed and cannot be loaded.
+    """
+    for source in data_sources(config):
+        if source.type == "kafka":
+            conf = config.kafka_confs[source.name]
+            try:
+                kafka.check(conf.bootstrap_servers, conf.topic, conf.properties, conf.library)
+            except ValueError as error:
+                raise ConfigError(f"KafkaConfs.{source.name}: {error}") from None
+
+
 def log_directories(config: Config) -> list[tuple[Path, Path, str]]:
     """Of each sink that a scene uses: where its segments and rings lie, and the first word of the segments' names.
 
     Raises:
         ConfigError: a sink of a kind that is not available here.
-        PairecError: librdkafka is needed and cannot be loaded.
     """
-    places = []
-    for source in data_sources(config):
-        if source.type == "kafka":
-            kafka.check_library(config.kafka_confs[source.name].library)
-        places.append((*sink_directories(config, source.type, source.name), _SEGMENTS[source.type]))
-    return places
+    return [
+        (*sink_directories(config, source.type, source.name), _SEGMENTS[source.type]) for source in data_sources(config)
+    ]
 
 
 def open_logs(config: Config) -> dict[DataSource, Sink]:

@@ -195,9 +195,11 @@ def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run_check(options: argparse.Namespace) -> int:
+    from pairec_fast.callback import check_sinks
     from pairec_fast.scene import prepare
 
     config, live, scenes = prepare(options.config)
+    check_sinks(config)
     snapshot = live.snapshot
     for line in (*config.warnings, *config.unused):
         say(line)

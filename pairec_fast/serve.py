@@ -16,7 +16,7 @@ from pathlib import Path
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 
-from pairec_fast.callback import log_directories
+from pairec_fast.callback import check_sinks, log_directories
 from pairec_fast.errors import PairecError
 from pairec_fast.scene import prepare
 from pairec_fast.sink.disk import recover_all
@@ -35,6 +35,7 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
     path = path.absolute()
     # Once here, so that what is wrong is said once and nothing starts; the workers find the pages in memory.
     config, live, _ = prepare(path)
+    check_sinks(config)
     logs = log_directories(config)
     address = config.listen_conf.http_addr or HOST
     port = config.listen_conf.http_port if port is None else port

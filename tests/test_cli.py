@@ -102,6 +102,23 @@ def test_check_prints_every_error_at_once(run, world):
     assert err.count("engine.json:1:") == 3
 
 
+@pytest.mark.parametrize("verb", ["check", "serve --config"])
+def test_a_kafka_property_that_librdkafka_refuses_is_told_before_anything_starts(run, world, verb):
+    """A worker that finds it would end, and be started again, for ever."""
+    pytest.importorskip("confluent_kafka")
+    conf = {"BootstrapServers": "127.0.0.1:1", "Topic": "t", "Properties": {"linger.sm": "5"}}
+    world.conf["KafkaConfs"] = {"rows": conf}
+    world.callback["DataSource"] = {"Name": "rows", "Type": "kafka"}
+    code, out, err = run(*verb.split(), world.write())
+    assert (code, out) == (1, "") and 'KafkaConfs.rows: librdkafka property "linger.sm": No such' in err
+    world.conf["KafkaConfs"]["rows"] = conf | {"Properties": {}, "Library": "/nowhere.so"}
+    code, out, err = run(*verb.split(), world.write())
+    assert (code, out) == (1, "") and "/nowhere.so" in err, "another is not taken instead"
+    world.conf["KafkaConfs"]["rows"] = conf | {"Properties": {}}
+    assert verb != "check" or run(verb, world.write())[0] == 0
+    assert not (world.folder / "spill").exists(), "a check leaves nothing behind"
+
+
 def test_check_finds_what_the_snapshot_lacks(run, world):
     world.conf["AlgoConfs"][0]["LightGBMConf"]["Model"] = "rankr"
     code, out, err = run("check", world.write())

@@ -9,6 +9,8 @@ from pairec_fast.config import Config
 from pairec_fast.errors import ConfigError
 from tests.configs import KINDS, errors_of, parse
 
+TOPIC = {"Topic": "t", "BootstrapServers": "localhost:9092"}
+
 
 def test_names_that_nothing_defines_are_errors_wherever_they_are_used():
     assert errors_of(
@@ -43,8 +45,14 @@ def test_a_topic_in_use_names_its_brokers_and_has_a_directory_of_its_own():
     ]
 
 
+@pytest.mark.parametrize("topic", ["a b", "a/b", "é", ".", "..", "x" * 250])
+def test_a_name_that_no_topic_can_have_is_refused_before_all_that_is_sent_there_is(topic):
+    callbacks = {"a": {"DataSource": {"Name": "a", "Type": "kafka"}}}
+    (error,) = errors_of(KafkaConfs={"a": TOPIC | {"Topic": topic}}, CallBackConfs=callbacks)
+    assert error.startswith("KafkaConfs.a.Topic: expected 1 to 249 letters, digits")
+
+
 HUB = {"AccessId": "i", "AccessKey": "k", "Endpoint": "http://h", "ProjectName": "pro", "TopicName": "t"}
-TOPIC = {"Topic": "t", "BootstrapServers": "localhost:9092"}
 
 
 def test_a_folder_belongs_to_one_sink_however_it_is_written():

@@ -6,6 +6,7 @@ PAI-Rec logs and skips unknown names in RecallNames, FilterNames and SortNames; 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
@@ -16,6 +17,8 @@ from pairec_fast.config.report import Report, match_key
 from pairec_fast.config.sections import DatahubConf, DiskConf, KafkaConf, Sections
 from pairec_fast.errors import ConfigError
 from pairec_fast.expression import RankScore
+
+_TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")  # a broker refuses others, and all that is sent to them
 
 _SINKS = {"disk": "DiskConfs", "kafka": "KafkaConfs", "datahub": "DatahubConfs"}
 
@@ -185,6 +188,10 @@ def _topics_are_whole(confs: dict[str, Any], report: Report) -> None:
         for attribute, key in (("bootstrap_servers", "BootstrapServers"), ("topic", "Topic")):
             if getattr(conf, attribute, None) == "":
                 report.error(path, f"{key} is missing")
+        topic = getattr(conf, "topic", None)
+        if isinstance(topic, str) and topic and (topic in (".", "..") or not _TOPIC.fullmatch(topic)):
+            told = "expected 1 to 249 letters, digits, dots, underscores and hyphens"
+            report.error((*path, "Topic"), f'{told}, got "{topic:.200}"')
         servers = getattr(conf, "bootstrap_servers", "")
         if isinstance(servers, str) and not _on_loopback(servers) and "security.protocol" not in _properties(conf):
             report.warn(

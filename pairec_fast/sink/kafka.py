@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,15 +14,17 @@ from pairec_fast.sink.disk import SLOTS_MAX
 
 SINK = "kafka"  # the spill's segments are `kafka_spill-…`, dead letters `kafka_dead-…`
 SPILL = f"{SINK}_spill"
+RING_BYTES_MIN = 1 << 16  # csrc/ring.hpp
 
 
 def libraries(path: str | Path = "") -> list[str]:
-    """Where librdkafka may be, in the order in which it is looked for: `path`, the system, the confluent-kafka wheel.
+    """Where librdkafka may be: at `path`; without one in the system, then in the confluent-kafka wheel.
 
     The wheel is not imported: only the library in it is used.
     """
-    found = [str(path)] if path else []
-    found.append("librdkafka.so.1")
+    if path:
+        return [str(path)]
+    found = ["librdkafka.so.1"]
     spec = find_spec("confluent_kafka")
     for package in (spec.submodule_search_locations or []) if spec else []:
         found += sorted(map(str, Path(package).parent.glob("confluent_kafka.libs/librdkafka*.so*")))
@@ -35,6 +38,21 @@ def check_library(path: str | Path = "") -> tuple[str, str]:
         PairecError: none can be loaded; the message says how to install one, and what is wrong with each.
     """
     return load_library(libraries(path))
+
+
+def check(servers: str, topic: str, properties: Mapping[str, str], library: str | Path = "") -> None:
+    """Make a producer and end it, unconnected: what `open_log` would refuse is refused now.
+
+    Raises:
+        PairecError: librdkafka cannot be loaded.
+        ValueError: servers, topic or a property; the message names it.
+    """
+    check_library(library)
+    with tempfile.TemporaryDirectory() as folder:
+        KafkaLog(
+            folder, None, servers=servers, topic=topic, options=properties, library=libraries(library),
+            capacity=RING_BYTES_MIN,
+        ).close(0)  # fmt: skip
 
 
 def open_log(
