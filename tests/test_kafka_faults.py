@@ -15,7 +15,7 @@ import pytest
 from pairec_fast.core.kafka import KafkaLog, load_library
 from pairec_fast.core.ring import verify_segments
 from pairec_fast.errors import ConfigError, PairecError
-from tests.faults import kafka_kill, kill
+from tests.faults import kafka_kill, kill, native
 from tests.topics import assert_all_there, assert_law, cluster, distinct, library, open_log, push, read, record, until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,8 +53,10 @@ UNSYNCED = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from tests.faults.native import Faults
 from tests.topics import assert_law, open_log, push, record, until
 
+Faults().arm(Path(sys.argv[2]) / "spill", 3, call="fdatasync", then=3)
 log = open_log(SimpleNamespace(servers=sys.argv[1]), Path(sys.argv[2]), rotate_bytes=1 << 16, sync_seconds=0.005)
 number = 0
 while log.counters()["errors"].get("EIO", 0) < 10:
@@ -70,13 +72,10 @@ print(number, log.ring_id)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the fault with")
 def test_spilled_records_whose_fdatasync_fails_are_spilled_again_and_all_sent(mock, tmp_path):
     """Every third fails while brokers are away: segments are given up, whole or in part, and written anew."""
-    shim = tmp_path / "fail_sync.so"
-    source = ROOT / "tests" / "native" / "fail_sync.cpp"
-    subprocess.run(["g++", "-shared", "-fPIC", "-o", shim, source], check=True)
     mock.tell("down", 0)
     child = subprocess.Popen(
         [sys.executable, "-c", UNSYNCED, mock.servers, tmp_path], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, env=os.environ | {"LD_PRELOAD": str(shim), "FAIL_EVERY": "3"},
+        stdout=subprocess.PIPE, env=os.environ | {"LD_PRELOAD": str(native.faultfs())},
     )  # fmt: skip
     assert child.stdout.readline() == "spilling\n"
     mock.tell("up", 0)
