@@ -59,9 +59,20 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
         if stopped.code not in (0, 1, None) or not server.interrupt_signal:
             raise
     finally:
-        for segments, rings, sink in logs:
-            recover_all(segments, rings, sink)
+        kept = [error for place in logs if (error := _recover(*place)) is not None]
+    if kept:
+        raise kept[0]
     return 0
+
+
+def _recover(segments: Path, rings: Path, sink: str) -> OSError | None:
+    """An error of one log must not keep the others' records in their rings."""
+    try:
+        recover_all(segments, rings, sink)
+    except OSError as error:
+        logging.error("what a worker left in its ring stays there until the next start: %s", error)
+        return error
+    return None
 
 
 def _when_ready(address: str, port: int, ready: Callable[[], None]) -> None:

@@ -10,9 +10,11 @@ import time
 
 import pytest
 
+from pairec_fast.callback import Record, encode
 from pairec_fast.core.checksum import crc32c
-from pairec_fast.core.ring import Log
-from tests.logs import assert_sound, payloads, push_all
+from pairec_fast.core.ring import Log, ring_has_owner
+from pairec_fast.sink.disk import open_log, recover_all
+from tests.logs import assert_sound, die_after, payloads, push_all
 from tests.servers import Server
 from tests.worlds import CALLBACK, LOGGED
 
@@ -138,6 +140,60 @@ def test_the_mark_of_a_small_disk_is_a_twentieth_of_it(tiny, ring_path):
         (tiny / "filler").write_bytes(bytes((4 << 20) * 97 // 100))
         until(lambda: log.counters()["low_water"] == 1)
         assert log.counters()["free_bytes"] < (4 << 20) // 20
+
+
+def open_datahub(segments, rings):
+    pytest.importorskip("datahub")
+    from pairec_fast.sink.datahub import open_log
+    from pairec_fast.sink.topic import Target
+
+    place = Target("id", "key", "http://127.0.0.1:9", "project", "topic", "", ())
+    return open_log(segments, rings, place, ring_bytes=1 << 18, segment_bytes=1 << 20, segment_seconds=60,
+                       sync_seconds=0.01, free_bytes_min=0)  # fmt: skip
+
+
+def open_kafka(segments, rings):
+    pytest.importorskip("confluent_kafka")
+    from pairec_fast.sink.kafka import open_log
+
+    return open_log(segments, rings, servers="127.0.0.1:9", topic="t", properties={}, ring_bytes=1 << 18,
+                    sync_seconds=0.01)  # fmt: skip
+
+
+def open_disk(segments, rings):
+    return open_log(segments, rings, ring_bytes=1 << 18, segment_bytes=1 << 20, segment_seconds=60, sync_seconds=0.01,
+                    free_bytes_min=0)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("opened", "sink"), [(open_disk, "log"), (open_datahub, "log"), (open_kafka, "kafka_spill")],
+    ids=["disk", "datahub", "kafka"],
+)  # fmt: skip
+def test_a_ring_that_a_full_disk_does_not_take_is_left_and_the_next_one_serves(tiny, tmp_path, opened, sink):
+    """Of two that died one can be written out when there is space for it: the other's trouble does not keep it."""
+    segments, rings = tiny / "segments", tmp_path / "rings"
+    segments.mkdir()
+    rings.mkdir()
+
+    def live(ring, count):
+        log = Log(tmp_path / "elsewhere", rings / ring, capacity=1 << 18, free_bytes_min=1 << 40)
+        until(lambda: log.counters()["low_water"] == 1)  # nothing is written
+        assert all(log.push(bytes(1000)) for _ in range(count))
+        return log
+
+    die_after(lambda: live("0.ring", 150))
+    die_after(lambda: live("7.ring", 1))
+    filler = tiny / "filler"
+    filler.write_bytes(bytes((4 << 20) - (64 << 10)))
+    log = opened(segments, rings)
+    assert log.push(encode(Record("s", "r", 7, "u", {}, {}, []))), "and takes callbacks"
+    assert (rings / "0.ring").stat().st_size > 1 << 18 and ring_has_owner(rings / "1.ring")
+    with pytest.raises(OSError):
+        recover_all(segments, rings, sink)
+    assert (rings / "7.ring").stat().st_size == 4096, "the other is written out"
+    filler.unlink()
+    assert recover_all(segments, rings, sink) == 150
+    log.close(2)
 
 
 def test_a_server_on_a_full_disk_serves_and_says_that_it_is_degraded(world, tiny):

@@ -7,16 +7,14 @@ names, tell repeats.
 
 from __future__ import annotations
 
-import contextlib
 import time
 import weakref
 from pathlib import Path
 from typing import Any
 
 from pairec_fast.core import Log
-from pairec_fast.errors import PairecError
 from pairec_fast.sink.delivery import Delivery, Pace
-from pairec_fast.sink.disk import SLOTS_MAX
+from pairec_fast.sink.disk import on_free_ring
 from pairec_fast.sink.spill import SINK
 from pairec_fast.sink.topic import Target, Topic, require_client
 
@@ -135,14 +133,14 @@ def open_log(
         OSError: a file or directory cannot be made.
     """
     require_client()
-    for place in (directory, rings):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for slot in range(SLOTS_MAX):
-        with contextlib.suppress(PairecError):  # a living worker's
-            log = Log(
-                directory, rings / f"{slot}.ring", capacity=ring_bytes, slot=slot, sink=SINK,
-                rotate_bytes=segment_bytes, rotate_seconds=segment_seconds, sync_seconds=sync_seconds,
-                free_bytes_min=free_bytes_min,
-            )  # fmt: skip
-            return DatahubLog(log, directory, rings, slot, Topic(target), pace or Pace())
-    raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    topic, slots = Topic(target), list[int]()
+
+    def log(ring: Path, slot: int) -> Log:
+        slots.append(slot)
+        return Log(
+            directory, ring, capacity=ring_bytes, slot=slot, sink=SINK, rotate_bytes=segment_bytes,
+            rotate_seconds=segment_seconds, sync_seconds=sync_seconds, free_bytes_min=free_bytes_min,
+        )  # fmt: skip
+
+    return DatahubLog(on_free_ring(rings, log), directory, rings, slots[-1], topic, pace or Pace())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pairec_fast.core import Log, recover
 from pairec_fast.core.ring import ring_has_owner
 from pairec_fast.errors import PairecError
+
+T = TypeVar("T")
 
 SLOTS_MAX = 256  # rings of one directory
 RING_PAGE = 4096  # bytes, csrc/ring.hpp
@@ -42,9 +45,7 @@ def open_log(
 ) -> Log:
     """A log on the first ring that no living worker owns; what its last owner left is written out first.
 
-    Without `rings` it is in memory, and what was not flushed dies with the worker. A ring whose records cannot be
-    written out, because the disk is full, is left as it is for a later start or `recover_all`, and the next one is
-    taken: a full disk must not keep a worker from serving.
+    Without `rings` it is in memory, and what was not flushed dies with the worker.
 
     Raises:
         PairecError: no ring is free.
@@ -57,11 +58,24 @@ def open_log(
     }  # fmt: skip
     if rings is None:
         return Log(segments, None, **options)
+    return on_free_ring(rings, lambda ring, slot: Log(segments, ring, slot=slot, **options))
+
+
+def on_free_ring(rings: Path, open_on: Callable[[Path, int], T]) -> T:
+    """What `open_on(ring, slot)` answers for the first ring of a directory that no living worker owns.
+
+    A ring whose records cannot be written out, because the disk is full, is left as it is for a later start, an
+    `Adopter` or `recover_all`, and the next one is taken: a full disk must not keep a worker from serving.
+
+    Raises:
+        PairecError: no ring is free.
+        OSError: a file or directory cannot be made.
+    """
     rings.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(SLOTS_MAX):
         ring = rings / f"{slot}.ring"
         try:
-            return Log(segments, ring, slot=slot, **options)
+            return open_on(ring, slot)
         except PairecError:  # a living worker's
             continue
         except OSError as error:
@@ -109,5 +123,18 @@ def _holds_records(ring: Path) -> bool:
 
 
 def recover_all(segments: Path, rings: Path, sink: str = "log") -> int:
-    """Write out what dead workers left in their rings. Returns how many records; rings of the living are left alone."""
-    return sum(int(recover(segments, path, sink=sink)["records"]) for path in sorted(rings.glob("*.ring")))
+    """Write out what dead workers left in their rings. Returns how many records; rings of the living are left alone.
+
+    Raises:
+        OSError: of one ring, when all have had their turn; it keeps what it holds.
+    """
+    records, failed = 0, list[OSError]()
+    for path in sorted(rings.glob("*.ring")):
+        try:
+            slot = int(path.stem) if path.stem.isdecimal() else 0
+            records += int(recover(segments, path, sink=sink, slot=slot)["records"])
+        except OSError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return records

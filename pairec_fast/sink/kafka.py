@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from pairec_fast.core.kafka import KafkaLog, load_library
-from pairec_fast.errors import PairecError
-from pairec_fast.sink.disk import SLOTS_MAX
+from pairec_fast.sink.disk import on_free_ring
 
 SINK = "kafka"  # the spill's segments are `kafka_spill-…`, dead letters `kafka_dead-…`
 SPILL = f"{SINK}_spill"
@@ -85,10 +83,4 @@ def open_log(
             capacity=ring_bytes, slot=slot, sink=SINK, sync_seconds=sync_seconds,
         )  # fmt: skip
 
-    if rings is None:
-        return log(None, 0)
-    rings.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for slot in range(SLOTS_MAX):
-        with contextlib.suppress(PairecError):  # a living worker's
-            return log(rings / f"{slot}.ring", slot)
-    raise PairecError(f"{rings}: all {SLOTS_MAX} rings are in use")
+    return log(None, 0) if rings is None else on_free_ring(rings, log)
