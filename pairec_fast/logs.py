@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 from pairec_fast.callback import Sink, log_directories, open_logs
 from pairec_fast.config import CallBackConfig, Config, DataSource
 from pairec_fast.errors import RequestError
-from pairec_fast.metrics import Metrics
+from pairec_fast.metrics import Counter, Metrics
 from pairec_fast.sink.disk import Adopter
 
 log = logging.getLogger("pairec_fast")
@@ -89,6 +89,7 @@ class Logs:
         self._closed = False
         self._dropped_at = -float("inf")
         self._logs: dict[DataSource, Sink] = open_logs(config)
+        self._counters: dict[tuple[str, str, str, str], tuple[Counter, ...]] = {}
         self._adopted, self._stop = 0, threading.Event()
         seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
         adopters = [Adopter(place, rings, seconds, sink) for place, rings, sink in log_directories(config)]
@@ -168,15 +169,13 @@ class Logs:
         offered = sampled_out + accepted + dropped{full, too_large, closed, invalid}, in callbacks, and the same of
         their items under `log_items_`; at one moment, so that the law holds whenever it is read.
         """
-        labels = ("source", source), ("scene", scene)
-        ended = (*labels, ("reason", reason)) if reason else labels
+        key = source, scene, outcome, reason
+        counters = self._counters.get(key)
+        if counters is None:
+            counters = self._counters[key] = _counters_of(*key)
         left = 0 if outcome == "sampled_out" else kept
-        self._metrics.count_all([
-            ("log_offered_total", 1, labels), (f"log_{outcome}_total", 1, ended),
-            ("log_items_offered_total", items, labels), ("log_items_sampled_out_total", items - left, labels),
-        ])  # fmt: skip
-        if left:
-            self._metrics.count_all([(f"log_items_{outcome}_total", left, ended)])
+        amounts = list(zip(counters, (1, 1, items, items - left, left), strict=True))
+        self._metrics.add(amounts if left else amounts[:-1])
 
     def gauges(self) -> dict[str, float]:
         """The logs' own figures: summed over the logs, of ages the highest."""
@@ -231,6 +230,16 @@ def _adopt(itself: weakref.ref[Logs], stop: threading.Event, adopters: list[Adop
             logs = itself()
             if records and logs is not None:
                 logs._adopted += records
+
+
+def _counters_of(source: str, scene: str, outcome: str, reason: str) -> tuple[Counter, ...]:
+    """What `Logs.count` counts up: callbacks offered and ended, items offered, sampled out and ended."""
+    labels = ("source", source), ("scene", scene)
+    ended = (*labels, ("reason", reason)) if reason else labels
+    return (
+        ("log_offered_total", labels), (f"log_{outcome}_total", ended), ("log_items_offered_total", labels),
+        ("log_items_sampled_out_total", labels), (f"log_items_{outcome}_total", ended),
+    )  # fmt: skip
 
 
 def _metrics(kind: str, name: str, value: Any) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 BUCKETS = tuple(round(50e-6 * 2 ** (step / 2), 7) for step in range(30))
 
 Labels = tuple[tuple[str, str], ...]
+Counter = tuple[str, Labels]
 
 
 class Histogram:
@@ -30,7 +31,7 @@ class Metrics:
     def __init__(self, prefix: str = "pairec") -> None:
         self.prefix = prefix
         self._lock = threading.Lock()  # an embedder's threads count together
-        self._counters: dict[tuple[str, Labels], float] = {}
+        self._counters: dict[Counter, float] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
@@ -38,12 +39,12 @@ class Metrics:
         with self._lock:
             self._counters[key] = self._counters.get(key, 0) + amount
 
-    def count_all(self, counts: Iterable[tuple[str, float, Labels]]) -> None:
+    def add(self, amounts: Iterable[tuple[Counter, float]]) -> None:
         """Several counters at one moment: what is read in between shows all of them or none."""
         with self._lock:
-            for name, amount, labels in counts:
-                key = (name, labels)
-                self._counters[key] = self._counters.get(key, 0) + amount
+            counters = self._counters
+            for counter, amount in amounts:
+                counters[counter] = counters.get(counter, 0) + amount
 
     def histogram(self, name: str, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, so that a request need not look it up."""

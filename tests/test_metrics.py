@@ -70,7 +70,7 @@ def test_several_counters_change_at_one_moment():
 
     def work() -> None:
         while not stop.is_set():
-            metrics.count_all([("offered_total", 1, ()), ("accepted_total", 1, ())])
+            metrics.add([(("offered_total", ()), 1), (("accepted_total", ()), 1)])
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
