@@ -25,7 +25,7 @@ from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
 from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
-from pairec_fast.scene import KINDS, Scene, bind, loaded, properties, snapshot_of
+from pairec_fast.scene import KINDS, Scene, bind, loaded, loaded_each, properties, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
 
 STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
@@ -351,16 +351,14 @@ class Engine:
             return _nothing
         count = min(len(items), conf.item_size or len(items))
         kept = thinned(count, conf.item_size_rate, request_id)
-        slots = [int(arena.order[place]) for place in kept]
-        rows = [int(arena.row[slot]) for slot in slots]
-        algo_scores = [scene.writer.algo_scores(arena, slot) if scored else {} for slot in slots]
+        slots = arena.order[kept]
+        rows = arena.row[slots]
+        algo_scores = scene.writer.algo_scores_of_each(arena, slots) if scored else [{} for _ in kept]
 
         def after() -> None:
-            entries = [
-                loaded({}, scene.item_properties, row)
-                | {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
-                for place, row, scores in zip(kept, rows, algo_scores, strict=True)
-            ]
+            entries = loaded_each(scene.item_properties, rows)
+            for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
+                entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
             features = scene.user_features(query) if conf.use_user_features else query.context
             record = Record(
                 scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pairec_fast.core import Arena
 from pairec_fast.snapshot import Snapshot
@@ -72,6 +74,11 @@ class Writer:
 
     def algo_scores(self, arena: Arena, slot: int) -> dict[str, float]:
         return {name: arena.algo_score[column, slot].item() for column, name in enumerate(self._outputs)}
+
+    def algo_scores_of_each(self, arena: Arena, slots: NDArray[np.int32]) -> list[dict[str, float]]:
+        """`algo_scores` of each slot, in a fraction of the time."""
+        columns = arena.algo_score[: len(self._outputs), slots].T.tolist()
+        return [dict(zip(self._outputs, scores, strict=True)) for scores in columns]
 
     def _extra(self, arena: Arena, row: int, slot: int) -> dict[str, Any]:
         extra: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
@@ -114,6 +115,16 @@ def loaded(given: dict[str, Any], columns: dict[str, Column], row: int) -> dict[
         return given
     values = ((name, column.value(row)) for name, column in columns.items())
     return given | {name: value for name, value in values if value is not None}
+
+
+def loaded_each(columns: dict[str, Column], rows: NDArray[np.int32]) -> list[dict[str, Any]]:
+    """`loaded` of nothing, for each of `rows`, none of which is -1."""
+    given: list[dict[str, Any]] = [{} for _ in rows]
+    for name, column in columns.items():
+        for entry, value in zip(given, column.value_of_each(rows), strict=True):
+            if value is not None:
+                entry[name] = value
+    return given
 
 
 def bind(config: Config, snapshot: Snapshot) -> dict[tuple[str, str], Scene]:

@@ -105,6 +105,15 @@ class Column:
         plain = value.item()
         return None if plain != plain else plain
 
+    def value_of_each(self, rows: NDArray[np.int32]) -> list[Any]:
+        """`value` of each row, in a fraction of the time."""
+        values = self.values[rows].tolist()
+        if self.kind == "text":
+            texts = self.texts
+            assert texts is not None
+            return [texts[code] if code >= 0 else None for code in values]
+        return values if self.kind == "vector" else [None if value != value else value for value in values]
+
 
 class Table:
     """Rows of items or users. `ids` maps an id to its row, `columns` a name to its column."""

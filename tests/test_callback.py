@@ -7,13 +7,16 @@ import math
 import time
 
 import msgspec
+import numpy as np
 import pytest
 
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, thinned, with_texts
-from pairec_fast.core import expand, read_segments
+from pairec_fast.core import Arena, expand, read_segments
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
+from pairec_fast.reply import Writer
+from pairec_fast.scene import loaded, loaded_each
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
 
@@ -190,6 +193,29 @@ def test_shared_cases_of_callback_features(case):
 )  # fmt: skip
 def test_lists_and_flat_objects_of_callback_features_hold_texts(given, expected):
     assert with_texts({"x": given}) == {"x": expected}
+
+
+# The automatic callback's parts, many at once
+
+
+def test_what_is_loaded_for_many_items_is_what_is_loaded_for_each(world):
+    with world.engine() as engine:
+        scene = engine._scene("home_feed", "default")
+        rows = np.random.default_rng(0).permutation(len(engine.snapshot.items)).astype(np.int32)
+        assert scene.item_properties
+        for each, row in zip(loaded_each(scene.item_properties, rows), rows.tolist(), strict=True):
+            assert list(each.items()) == list(loaded({}, scene.item_properties, row).items())
+        assert loaded_each({}, rows[:2]) == [{}, {}]
+
+
+@pytest.mark.parametrize("outputs", [[], ["a"], ["a", "b"]], ids=len)
+def test_scores_of_many_slots_are_those_of_each(world, outputs):
+    arena = Arena(8, items_max=8, width=1, algos=2)
+    arena.algo_score[:] = np.random.default_rng(0).random(arena.algo_score.shape)
+    with world.engine() as engine:
+        writer = Writer(engine.snapshot, [], outputs, [])
+    slots = np.array([5, 0, 7], np.int32)
+    assert writer.algo_scores_of_each(arena, slots) == [writer.algo_scores(arena, int(slot)) for slot in slots]
 
 
 # The explicit callback

@@ -85,6 +85,10 @@ def test_a_snapshot_holds_what_the_tables_said(folder):
     assert [items.columns["category"].value(row) for row in range(4)] == ["tea", "tea", None, "cup"]
     assert items.columns["in_stock"].values.tolist() == [1, 0, 1, 1]
     assert users.columns["gender"].value(1) is None
+    for table in (items, users):
+        rows = np.arange(len(table), dtype=np.int32)[::-1]
+        for column in table.columns.values():
+            assert column.value_of_each(rows) == [column.value(row) for row in rows]
     assert snapshot.time == 161.0
 
 
