@@ -29,6 +29,7 @@ CORE = {
     "expression": ["expression"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
+    "callback": ["callback", "go_json"],
     "expand": ["expand", "go_json"],
     "repair": ["repair", *LOG],
     "ring": [*LOG, "flush", "retain"],

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from pairec_fast.core import CallbackBody
 from pairec_fast.engine import Engine
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.logs import Waits, awaited, finish
@@ -169,7 +170,7 @@ def _recall(engine: Engine, body: bytes) -> Answer:
 
 
 def _callback(engine: Engine, body: bytes) -> Begun:
-    request = decode(body, CallbackRequest)
+    request = CallbackBody.read(body) or decode(body, CallbackRequest)
     waits = engine.callback_waits(request)
     try:
         pause = next(waits)
@@ -178,7 +179,7 @@ def _callback(engine: Engine, body: bytes) -> Begun:
     return _waiting(pause, waits, request)
 
 
-def _waiting(pause: float, waits: Waits[bool], request: CallbackRequest) -> Waits[Answer]:
+def _waiting(pause: float, waits: Waits[bool], request: CallbackRequest | CallbackBody) -> Waits[Answer]:
     yield pause
     try:
         return _logged((yield from waits), request)
@@ -187,7 +188,7 @@ def _waiting(pause: float, waits: Waits[bool], request: CallbackRequest) -> Wait
         return 500, TEXT, b"server error", None
 
 
-def _logged(logged: bool, request: CallbackRequest) -> Answer:
+def _logged(logged: bool, request: CallbackRequest | CallbackBody) -> Answer:
     if logged:
         return 200, JSON, answer(200, "success", request.request_id), None
     return 503, JSON, answer(503, "overloaded", request.request_id), None

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from pairec_fast.callback import Record, encode, invoked, thinned, with_texts, without_empty
 from pairec_fast.config import CallBackConfig, Config
-from pairec_fast.core import Arena, in_order
+from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
-from pairec_fast.messages import CallbackRequest, RecommendRequest, request_of
+from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.query import Query, merged_features
 from pairec_fast.recall.hnsw import Nearest
@@ -217,8 +217,12 @@ class Engine:
         """As `callback`, but what waits is the coroutine."""
         return await awaited(self.callback_waits(request))
 
-    def callback_waits(self, request: CallbackRequest | dict[str, Any]) -> Waits[bool]:
+    def callback_waits(self, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """As `callback`, for who waits in a way of its own."""
+        if isinstance(request, CallbackBody):
+            if not any(self._bound.callback_columns.get(request.scene_id, ())):
+                return (yield from self._ordinary(request))
+            request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
         request = request_of(request, CallbackRequest)
         for field in ("uid", "request_id", "scene_id"):
             if not getattr(request, field):
@@ -242,6 +246,17 @@ class Engine:
             self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
             raise
         return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
+
+    def _ordinary(self, body: CallbackBody) -> Waits[bool]:
+        """What `callback_waits` does, of a body that is already known to be sound."""
+        if self.closed:
+            raise NotReadyError("the engine is closed")
+        conf = self.config.call_back_confs.get(body.scene_id)
+        if conf is None:
+            return True
+        kept = min(body.items, conf.item_size or body.items)
+        payload = body.record(int(time.time()), self._bound.snapshot.fingerprint, kept)
+        return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
 
     def _record(self, request: CallbackRequest, ids: list[str]) -> Record:
         bound = self._bound

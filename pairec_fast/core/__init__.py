@@ -2,6 +2,7 @@
 
 from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
+from pairec_fast.core.callback import CallbackBody
 from pairec_fast.core.checksum import crc32c
 from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
@@ -22,6 +23,7 @@ from pairec_fast.core.segment import Segment, list_segments
 
 __all__ = [
     "Arena",
+    "CallbackBody",
     "Cross",
     "Crosses",
     "DiversityRules",
