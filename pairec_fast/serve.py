@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
@@ -42,16 +43,10 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
     _refuse_taken(address, port)
     os.environ["PAIREC_CONFIG"] = str(path)
     os.environ["PAIREC_SNAPSHOT"] = str(live.snapshot.directory)  # whatever CURRENT names when a worker starts anew
-    # Workers start from nothing: a forked one would inherit threads' locks and whatever the parent has read.
-    multiprocessing.set_start_method("spawn", force=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if ready is not None:
         threading.Thread(target=_when_ready, args=(address, port, ready), daemon=True).start()
-    server = Granian(
-        "pairec_fast.app:create", factory=True, interface=Interfaces.ASGI, address=address, port=port, workers=workers,
-        loop=Loops.uvloop, runtime_mode=RuntimeModes.st, http=HTTPModes.http1, websockets=False,
-        respawn_failed_workers=True, workers_kill_timeout=KILL_SECONDS, log_dictconfig=_STDERR,
-    )  # fmt: skip
+    server = granian("pairec_fast.app:create", address, port, workers)
     try:
         server.serve()
     except SystemExit as stopped:
@@ -73,6 +68,17 @@ def _recover(segments: Path, rings: Path, sink: str) -> OSError | None:
         logging.error("what a worker left in its ring stays there until the next start: %s", error)
         return error
     return None
+
+
+def granian(factory: str, address: str, port: int, workers: int = 1) -> Any:
+    """The server around the ASGI application that `factory`, as `module:function`, makes in each worker."""
+    # Workers start from nothing: a forked one would inherit threads' locks and whatever the parent has read.
+    multiprocessing.set_start_method("spawn", force=True)
+    return Granian(
+        factory, factory=True, interface=Interfaces.ASGI, address=address, port=port, workers=workers,
+        loop=Loops.uvloop, runtime_mode=RuntimeModes.st, http=HTTPModes.http1, websockets=False,
+        respawn_failed_workers=True, workers_kill_timeout=KILL_SECONDS, log_dictconfig=_STDERR,
+    )  # fmt: skip
 
 
 def _when_ready(address: str, port: int, ready: Callable[[], None]) -> None:
