@@ -112,6 +112,8 @@ class Logs:
             self.count(source, scene, items, kept, "dropped", "too_large")
             raise RequestError(f"callback of {len(payload)} bytes; the log takes {log.record_bytes_max}")
         explicit = source == "explicit"
+        level = conf.durability or self._conf.durability
+        dead = log.counters()["dead_letter"] if explicit and level == "delivered" else 0
         if explicit and self._conf.explicit_policy == "block":
             try:
                 accepted = yield from self._blocking(log, payload)
@@ -128,10 +130,14 @@ class Logs:
             self.count(source, scene, items, kept, "dropped", "full" if open_here else "closed")
             return False
         self.count(source, scene, items, kept, "accepted")
-        level = conf.durability or self._conf.durability
-        if explicit and level in ("synced", "delivered"):
-            return (yield from self._safe(log, level, scene))
-        return True
+        if not explicit or level not in ("synced", "delivered"):
+            return True
+        safe = yield from self._safe(log, level, scene)
+        if safe and level == "delivered" and log.counters()["dead_letter"] != dead:
+            # The position passes what was refused for good too. Whose it was is not known: unknown, for all who waited.
+            self._metrics.count("log_unconfirmed_total", scene=scene)
+            return False
+        return safe
 
     def _blocking(self, log: Sink, payload: bytes) -> Waits[bool]:
         if log.try_push(payload):

@@ -149,6 +149,22 @@ def test_a_request_that_is_cancelled_while_it_waits_is_counted_as_what_became_of
             assert gauge(engine, 'ring_dropped_total{reason="full"}') == 4, "and a gap will tell"
 
 
+def test_what_was_refused_for_good_while_it_waited_is_not_answered_as_delivered(world):
+    """A dead letter moves the position on as an acknowledgement does, and nobody has acknowledged it."""
+    small(world, Durability="delivered")
+    with world.engine() as engine:
+        assert engine.callback(LOGGED)
+        ((source, log),) = engine.logs._logs.items()
+        dead = iter([3, 4])
+        wrapped = SimpleNamespace(**{name: getattr(log, name) for name in ("try_push", "push", "flush", "close")})
+        wrapped.record_bytes_max, wrapped.tail, wrapped.delivered = log.record_bytes_max, 16, 16
+        wrapped.counters = lambda: {"dead_letter": next(dead)}
+        engine.logs._logs[source] = wrapped
+        assert not engine.callback(LOGGED)
+        engine.logs._logs[source] = log
+        assert gauge(engine, 'log_unconfirmed_total{scene="home_feed"}') == 1
+
+
 def test_the_longer_it_waits_the_more_seldom_a_callback_asks(world):
     """Hundreds wait while brokers are away, and share the loop with the recommendations."""
     small(world, Durability="synced", DurabilityMilliseconds=1000)
