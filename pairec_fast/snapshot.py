@@ -41,25 +41,35 @@ from pairec_fast.core import (
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.manifest import FileInfo, Manifest, TableInfo, read_manifest, resolve
 
+DECODED_MAX = 4096  # texts kept of a vocabulary: about 300 KB, and all of those that say of what kind an item is
+
 
 class Texts:
-    """A vocabulary: texts by code. Decoded one at a time; a large one costs nothing until asked."""
+    """A vocabulary: texts by code. Decoded one at a time, the first few asked for only once; a large one costs nothing
+    until asked."""
 
     def __init__(self, text: NDArray[np.uint8], offset: NDArray[np.uint64]) -> None:
         self._text, self._offset = text, offset
         self._added: list[str] = []
         self._codes: IdMap | None = None
         self._making = threading.Lock()
+        self._decoded: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._offset) - 1 + len(self._added)
 
     def __getitem__(self, code: int) -> str:
+        known = self._decoded.get(code)
+        if known is not None:
+            return known
         if not 0 <= code < len(self):
             raise IndexError(f"code {code} of {len(self)}")
         if (later := code - len(self._offset) + 1) >= 0:
             return self._added[later]
-        return bytes(self._text[self._offset[code] : self._offset[code + 1]]).decode()
+        text = bytes(self._text[self._offset[code] : self._offset[code + 1]]).decode()
+        if len(self._decoded) < DECODED_MAX:
+            self._decoded[code] = text
+        return text
 
     @cached_property
     def code(self) -> dict[str, int]:

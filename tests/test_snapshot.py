@@ -16,6 +16,7 @@ from pairec_fast.features import FeatureSchema
 from pairec_fast.manifest import ArrayInfo, Feature, FileInfo, fingerprint, read_manifest, resolve
 from pairec_fast.scene import rehearse
 from pairec_fast.score import Model
+from pairec_fast.snapshot import Texts
 
 ITEMS = "item_id,price,category,in_stock\na,1.5,tea,true\nb,,tea,false\nc,3,,true\nd,4,cup,true\n"
 USERS = "user_id,gender,age\nu,f,30\nv,,\nw,m,20\n"
@@ -408,3 +409,16 @@ def test_a_column_whose_file_cannot_be_is_refused_and_leaves_nothing(folder, col
     with pytest.raises(SnapshotError, match=says):
         build(folder / "world.toml", folder / "snapshots")
     assert list(folder.glob("snapshots/*")) == []
+
+
+def test_texts_are_the_same_however_many_of_them_were_asked_for_before(monkeypatch):
+    monkeypatch.setattr("pairec_fast.snapshot.DECODED_MAX", 3)
+    words = ["", "é", "tea", "cup", "a" * 300]
+    joined = np.frombuffer("".join(words).encode(), np.uint8)
+    texts = Texts(joined, np.cumsum([0, *(len(word.encode()) for word in words)]).astype(np.uint64))
+    for _ in range(2):
+        assert [texts[code] for code in (4, 0, 1, 2, 3)] == [words[code] for code in (4, 0, 1, 2, 3)]
+        for code in (-1, 5):
+            with pytest.raises(IndexError):
+                texts[code]
+    assert len(texts._decoded) == 3

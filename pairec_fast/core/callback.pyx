@@ -22,7 +22,7 @@ cdef extern from "callback.hpp" namespace "pairec" nogil:
         size_t items() noexcept
         bool record(int64_t, string_view, size_t, string&) noexcept
 
-# Bytes. A kilobyte takes 2 us, and a server's own threads wait for the GIL: to hand it over takes longer.
+# Bytes, below which the GIL is kept: a kilobyte takes some 2 us.
 cdef size_t LARGE = 64 << 10
 
 
