@@ -18,7 +18,9 @@ constexpr std::int64_t kafka_stop_ns = 5 * second;    // what stop() gives the b
 constexpr std::uint64_t turn_bytes = 1u << 20;        // or to this size
 constexpr std::uint64_t feed_bytes = 256u << 10;      // read in one round, before reports are looked at
 constexpr std::uint64_t sync_bytes = 4u << 20;
-constexpr std::uint64_t group_factor = 8, group_max = 10'000;  // rows: librdkafka's batch.num.messages
+constexpr std::int64_t never = ~(std::int64_t{1} << 63);
+constexpr std::int64_t ask_again_ns = 60 * second;    // for a limit that was not told
+constexpr int stuck = 3;                              // stalls that one record may wait while others are acknowledged
 
 }  // namespace
 
@@ -26,7 +28,8 @@ Deliverer::Deliverer(Ring& ring, const KafkaLibrary& library, DeliverOptions opt
     : ring_(ring),
       library_(library),
       options_(std::move(options)),
-      producer_(std::make_unique<Producer>(library, options_.kafka, static_cast<KafkaReports&>(*this))),
+      batch_(configured_batch_bytes(options_.kafka)),
+      producer_(std::make_unique<Producer>(library, options_.kafka, batch_.bytes(), static_cast<KafkaReports&>(*this))),
       backlog_(options_.directory, options_.sink + "_spill", ring),
       spill_(options_.directory, options_.sink + "_spill", ring),
       dead_(options_.directory, options_.sink + "_dead", ring),
@@ -82,6 +85,7 @@ void Deliverer::run() {
   }
   producer_.reset();
   backlog_.leave();
+  counters_.hole_ns.store(0, std::memory_order_relaxed);  // nobody looks
   const std::lock_guard lock(mutex_);
   drained_ = drained;
   ended_ = true;
@@ -100,6 +104,7 @@ bool Deliverer::step(std::int64_t now, const Wishes& wishes) {
   }
   settle(now);
   watch(now);
+  look_at_limit(now);
   if (now >= adopt_at_ && !wishes.stopping) {
     adopt_at_ = now + options_.adopt_ns;
     const std::uint64_t before = backlog_.records();
@@ -129,20 +134,17 @@ void Deliverer::watch(std::int64_t now) {
   if (fatal_) {
     if (producer_ != nullptr) counters_.errors.add(producer_->fatal());
     rewind(now);
-    producer_.reset();
     fatal_ = false;
-    make_producer(now);
-    return;
+    return replace_producer(now);
   }
   if (failed_ || unknown_) return go_down(now);
-  if (suspect_ && outstanding_ == 0) {
-    // A whole batch was refused for one row in it: smaller ones, until the row is alone.
-    group_ = std::max<std::uint64_t>(std::min({group_, group_used_, group_max}) / group_factor, 1);
-    return rewind(now);
-  }
-  if (group_ != unlimited && group_used_ != 0 && outstanding_ == 0) {
-    group_ = group_ >= group_max ? unlimited : 2 * group_;
-    group_used_ = 0;
+  if (suspect_) {
+    // A whole batch was refused, for its size or for one row in it. What is behind it must not overtake it.
+    if (has_run_dry()) {
+      batch_.refuse(now, counters_.dead.load(std::memory_order_relaxed));
+      rewind(now);
+      return replace_producer(now);
+    }
   }
   if (window_.empty() || window_.front().outstanding == 0) return;
   const Entry& oldest = window_.front();
@@ -150,7 +152,9 @@ void Deliverer::watch(std::int64_t now) {
   const std::int64_t patience =
       oldest.segment == nullptr ? options_.stall_ns
                                 : std::max(options_.stall_ns, options_.kafka.message_timeout_ms * millisecond / 3 * 2);
-  if (now - oldest.since_ns > patience) go_down(now);
+  // A queue that is long and moves is no silence; but one partition's must not hide behind the others' acknowledgements.
+  const bool silent = now - std::max(oldest.since_ns, reported_at_) > patience;
+  if (silent || now - std::max(oldest.since_ns, settled_at_) > stuck * patience) go_down(now);
 }
 
 void Deliverer::go_down(std::int64_t now) {
@@ -166,15 +170,58 @@ void Deliverer::go_down(std::int64_t now) {
 void Deliverer::make_producer(std::int64_t now) {
   if (now < producer_at_) return;
   try {
-    producer_ = std::make_unique<Producer>(library_, options_.kafka, static_cast<KafkaReports&>(*this));
+    producer_ = std::make_unique<Producer>(library_, options_.kafka, batch_.bytes(), static_cast<KafkaReports&>(*this));
+    if (asking_) is_told_ = false;
+    asking_ = false;
+    ask_at_ = 0;
   } catch (const std::exception&) {  // it was made once: no memory or no thread to be had now
     producer_at_ = now + second;
     state_ = DeliverState::spill;
   }
 }
 
+void Deliverer::replace_producer(std::int64_t now) {
+  producer_.reset();
+  make_producer(now);
+}
+
+// Takes back what was not sent, and waits for the reports of what was: true when there are none to come.
+bool Deliverer::has_run_dry() noexcept {
+  if (!purging_ && outstanding_ != 0) producer_->purge_unsent();
+  purging_ = true;
+  return outstanding_ == 0;
+}
+
+// Asks each new producer's brokers for the topic's limit, and makes another producer when its batches are to be of
+// another size.
+void Deliverer::look_at_limit(std::int64_t now) {
+  if (producer_ == nullptr || suspect_) return;
+  if (asking_) {
+    if (const std::int64_t limit = producer_->limit(); limit != Producer::unanswered) {
+      asking_ = false;
+      ask_at_ = limit == Producer::untold ? now + ask_again_ns : never;
+      is_told_ = limit != Producer::untold;
+      if (is_told_) batch_.tell(static_cast<std::uint64_t>(limit));
+    }
+  } else if (now >= ask_at_) {
+    hold_until_ = is_told_ ? now + hold_ns : 0;  // where nobody answered, nobody is waited for again
+    producer_->ask_limit();
+    asking_ = true;
+  }
+  batch_.grow(now);
+  // Once something was taken back it must be sent again, whatever the size is meanwhile.
+  if ((producer_->batch_bytes() == batch_.bytes() && !purging_) || !has_run_dry()) return;
+  rewind(now);
+  replace_producer(now);
+}
+
+// Nothing is handed over that a smaller batch would be needed for.
+bool Deliverer::is_held(std::int64_t now) const noexcept {
+  return purging_ || (asking_ && now < hold_until_) || producer_->batch_bytes() != batch_.bytes();
+}
+
 void Deliverer::feed_ring(std::int64_t now) {
-  if (producer_ == nullptr || failed_ || suspect_ || fatal_) return;
+  if (producer_ == nullptr || failed_ || suspect_ || fatal_ || is_held(now)) return;
   if (current_ != nullptr && !push_rows(now)) return;
   const Run run = ring_.peek(cursor_, feed_bytes);
   cursor_ = run.begin;
@@ -199,7 +246,7 @@ void Deliverer::replay(std::int64_t now, bool hurry) {
   if (producer_ == nullptr) return;
   for (std::uint64_t bytes = 0; bytes < feed_bytes;) {
     if (failed_ || suspect_ || fatal_ || unknown_) return;
-    if (current_ != nullptr && !push_rows(now)) return;
+    if (current_ != nullptr && (is_held(now) || !push_rows(now))) return;
     if (probing_ && !window_.empty()) return;
     SpillSegment* segment = backlog_.unread();
     if (segment == nullptr) {
@@ -213,6 +260,7 @@ void Deliverer::replay(std::int64_t now, bool hurry) {
       close_spill();
       continue;
     }
+    if (is_held(now)) return;
     try {
       Record record;
       if (!backlog_.read(*segment, record)) {
@@ -337,7 +385,19 @@ bool Deliverer::finish(std::int64_t now, const Wishes& wishes) {
   return true;
 }
 
+// Nothing can be read although something is reserved: some push has not returned.
+void Deliverer::find_hole(std::int64_t now) {
+  const Run run = ring_.peek(cursor_, 1);
+  if (run.begin != run.end || run.begin == ring_.tail()) {
+    counters_.hole_ns.store(0, std::memory_order_relaxed);
+  } else if (hole_at_ != run.begin || counters_.hole_ns.load(std::memory_order_relaxed) == 0) {
+    hole_at_ = run.begin;
+    counters_.hole_ns.store(now, std::memory_order_relaxed);
+  }
+}
+
 void Deliverer::publish(std::int64_t now) {
+  find_hole(now);
   const std::uint64_t delivered = backlog_.own_low(ring_.head());
   ages_.done(delivered);
   counters_.oldest_ns.store(ages_.oldest_ns(), std::memory_order_relaxed);

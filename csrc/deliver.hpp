@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "backlog.hpp"
+#include "batch_size.hpp"
 #include "expand.hpp"
 #include "kafka.hpp"
 #include "ring.hpp"
@@ -31,7 +32,7 @@ struct DeliverOptions {
   std::string directory, sink;    // segments `{sink}_spill-…` and `{sink}_dead-…`
   std::uint64_t rotate_bytes;     // at which a segment of either is closed
   std::int64_t sync_ns;           // a spilled block waits this long for its fdatasync, at most
-  std::int64_t stall_ns;          // without a report for the oldest record for so long, records are spilled
+  std::int64_t stall_ns;          // without acknowledgements for so long, records are spilled
   std::int64_t unknown_topic_ns;  // for so long a topic may be unknown before its records are dead letters
   std::int64_t adopt_ns;          // how often to look for what dead workers left
   KafkaOptions kafka;
@@ -63,6 +64,7 @@ struct DeliverCounters {
   std::atomic<std::int64_t> spill_first_ns{0};            // wall clock: oldest of them; 0 none
   std::atomic<std::int64_t> oldest_ns{0};                 // monotonic: oldest undelivered of this ring; 0 none
   std::atomic<std::int64_t> beat_ns{0};                   // monotonic: the thread's last round
+  std::atomic<std::int64_t> hole_ns{0};                   // monotonic: since when a push holds up all behind it; 0 none
   std::atomic<std::uint64_t> delivered{0};                // position: all before it is acknowledged or a dead letter
   std::atomic<int> queued{0}, state{0};
   CodeCounts errors, dead_codes;                          // of librdkafka and brokers
@@ -121,6 +123,11 @@ class Deliverer : private KafkaReports {
   void close_spill();
   void disk_failed(int code, std::int64_t now);
   void make_producer(std::int64_t now);
+  void replace_producer(std::int64_t now);
+  bool has_run_dry() noexcept;
+  void look_at_limit(std::int64_t now);
+  bool is_held(std::int64_t now) const noexcept;
+  void find_hole(std::int64_t now);
   void publish(std::int64_t now);
   void pause();
 
@@ -129,9 +136,9 @@ class Deliverer : private KafkaReports {
                     std::int64_t now);
   void pass_over(SpillSegment* segment, std::uint64_t begin, std::uint64_t end, std::int64_t now);
   bool push_rows(std::int64_t now);
-  void report(void* tag, int code, int row) override;
+  void report(void* tag, int code, int row, std::size_t size) override;
   void trouble(int code) override;
-  void judge(Entry& entry, int code, int row);
+  void judge(Entry& entry, int code, int row, std::size_t size);
   void settle(std::int64_t now);
   int append_dead(const Entry& entry);
   void rewind(std::int64_t now);
@@ -151,6 +158,7 @@ class Deliverer : private KafkaReports {
   std::uint64_t flush_target_ = 0;
 
   // The thread's own.
+  BatchSize batch_;
   std::unique_ptr<Producer> producer_;
   DeliverState state_ = DeliverState::replay;
   Backlog backlog_;
@@ -167,14 +175,17 @@ class Deliverer : private KafkaReports {
   std::map<std::uint64_t, std::uint64_t> ring_delivered_;  // begin -> end of records in the ring, out of order
   std::uint64_t ring_entries_ = 0, outstanding_ = 0, taken_ = 0, dead_position_ = 0;
   std::uint64_t pending_records_ = 0;  // appended to the spill and not synced
-  std::uint64_t group_ = unlimited, group_used_ = 0;  // rows that may be under way together
+  std::uint64_t hole_at_ = 0;
   bool probing_ = false, purging_ = false, fatal_ = false, suspect_ = false, unknown_ = false, failed_ = false;
-  bool last_ = false;  // stopping, and no more will be sent
+  static constexpr std::int64_t hold_ns = 500'000'000;  // for the topic's limit sending waits so long, at most
+  bool asking_ = false;    // for the topic's limit
+  bool is_told_ = true;    // the last question for it had an answer, or was none yet
+  bool last_ = false;      // stopping, and no more will be sent
   std::int64_t now_ = 0, full_since_ = 0, unspilled_since_ = 0, unsynced_since_ = 0, spill_since_ = 0;
   std::int64_t retry_at_ = 0, backoff_ns_ = 0, disk_retry_at_ = 0, disk_backoff_ns_ = 0, adopt_at_ = 0;
   std::int64_t unknown_since_ = 0, idle_ns_ = 0, producer_at_ = 0, empty_wall_ns_;
+  std::int64_t reported_at_ = 0, settled_at_ = 0, hold_until_ = 0, ask_at_ = 0;
   Ages ages_;
-  static constexpr std::uint64_t unlimited = ~std::uint64_t{0};
 
   std::unique_ptr<std::thread> thread_;
 };

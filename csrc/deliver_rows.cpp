@@ -109,8 +109,6 @@ bool Deliverer::push_rows(std::int64_t now) {
       }
       row_ready_ = true;
     }
-    if (outstanding_ == 0) group_used_ = 0;
-    if (group_used_ >= group_) return false;
     const int code = producer_->produce(key_, text_.data(), text_.size(), name_, row_, &entry);
     if (code == kafka_code::queue_full) {
       if (full_since_ == 0) full_since_ = now;
@@ -121,7 +119,6 @@ bool Deliverer::push_rows(std::int64_t now) {
     if (code == 0) {
       ++entry.outstanding;
       ++outstanding_;
-      ++group_used_;
     } else if (is_shared(code)) {
       counters_.errors.add(code);  // by the client's own limit, which knows which row it means
       if (entry.code == 0) {
@@ -129,7 +126,7 @@ bool Deliverer::push_rows(std::int64_t now) {
         entry.row = row_;
       }
     } else {
-      judge(entry, code, row_);
+      judge(entry, code, row_, key_.size() + text_.size());
       if (entry.failed) break;
     }
     ++row_;
@@ -139,12 +136,12 @@ bool Deliverer::push_rows(std::int64_t now) {
   return true;
 }
 
-void Deliverer::report(void* tag, int code, int row) {
+void Deliverer::report(void* tag, int code, int row, std::size_t size) {
   Entry& entry = *static_cast<Entry*>(tag);
   --entry.outstanding;
   --outstanding_;
   ++taken_;
-  judge(entry, code, row);
+  judge(entry, code, row, size);
 }
 
 void Deliverer::trouble(int code) {
@@ -152,8 +149,9 @@ void Deliverer::trouble(int code) {
   if (code == kafka_code::fatal) fatal_ = true;
 }
 
-void Deliverer::judge(Entry& entry, int code, int row) {
+void Deliverer::judge(Entry& entry, int code, int row, std::size_t size) {
   if (code == 0) {
+    reported_at_ = now_;
     counters_.rows.fetch_add(1, std::memory_order_relaxed);
     backoff_ns_ = unknown_since_ = 0;
     return;
@@ -162,7 +160,7 @@ void Deliverer::judge(Entry& entry, int code, int row) {
   if (!(purging_ && purged)) counters_.errors.add(code);
   bool refused = is_permanent(code);
   if (is_shared(code)) {
-    refused = group_ == 1;
+    refused = BatchSize::is_alone(size, producer_->batch_bytes());
     suspect_ = suspect_ || !refused;
   } else if (is_unknown_topic(code)) {
     if (unknown_since_ == 0) unknown_since_ = now_;
@@ -229,7 +227,9 @@ void Deliverer::settle(std::int64_t now) {
     }
     window_.pop_front();
   }
+  if (probing_ && asking_ && is_told_) hold_until_ = now + hold_ns;  // brokers are back: their answer is under way
   probing_ = false;
+  settled_at_ = now;
   ++taken_;
   if (ring_end != 0) ring_.release(ring_end);
   const std::uint32_t damaged = backlog_.remove_settled();
@@ -277,7 +277,6 @@ void Deliverer::rewind(std::int64_t now) {
     producer_->purge();
     const std::int64_t until = monotonic_ns() + purge_ns;
     while (outstanding_ != 0 && monotonic_ns() < until) producer_->poll(10);
-    purging_ = false;
     // Without its reports there is no knowing what it holds. Without the producer there is nothing.
     if (outstanding_ != 0) producer_.reset();
   }
@@ -301,9 +300,9 @@ void Deliverer::rewind(std::int64_t now) {
   }
   window_.clear();
   current_ = nullptr;
-  outstanding_ = ring_entries_ = group_used_ = 0;
+  outstanding_ = ring_entries_ = 0;
   full_since_ = 0;
-  failed_ = suspect_ = unknown_ = false;
+  failed_ = suspect_ = unknown_ = purging_ = false;
 }
 
 }  // namespace pairec

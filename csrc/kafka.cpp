@@ -1,5 +1,7 @@
 #include "kafka.hpp"
 
+#include "batch_size.hpp"
+
 #include <dlfcn.h>
 #include <sys/types.h>
 
@@ -34,8 +36,10 @@ constexpr int type_producer = 0, conf_ok = 0;
 // How producev() is told what its arguments are.
 constexpr int arg_end = 0, arg_topic = 2, arg_value = 4, arg_key = 5, arg_tag = 6, arg_flags = 7, arg_header = 9;
 constexpr int flag_copy = 2;
-constexpr int purge_queued_and_in_flight = 3;
-constexpr int version_min = 0x01000000;
+constexpr int purge_queued = 1, purge_queued_and_in_flight = 3;
+constexpr int describe_configs = 5, topic_resource = 2;
+constexpr int ask_timeout_ms = 3'600'000;  // the longest there is: brokers that come back late answer too
+constexpr int version_min = 0x01050000;
 
 }  // namespace
 
@@ -62,6 +66,23 @@ struct KafkaApi {
   int (*test_fatal_error)(void*, int, const char*);
   int (*message_headers)(const Message*, void**);
   int (*header_get_last)(const void*, const char*, const void**, std::size_t*);
+  void* (*queue_new)(void*);
+  void (*queue_destroy)(void*);
+  void* (*queue_poll)(void*, int);
+  int (*event_error)(void*);
+  void (*event_destroy)(void*);
+  void* (*admin_options_new)(void*, int);
+  int (*admin_options_set_request_timeout)(void*, int, char*, std::size_t);
+  void (*admin_options_destroy)(void*);
+  void* (*config_resource_new)(int, const char*);
+  void (*config_resource_destroy)(void*);
+  void (*describe)(void*, void**, std::size_t, void*, void*);
+  const void* (*describe_result)(void*);
+  const void* const* (*describe_resources)(const void*, std::size_t*);
+  int (*config_resource_error)(const void*);
+  const void* const* (*config_resource_configs)(const void*, std::size_t*);
+  const char* (*config_entry_name)(const void*);
+  const char* (*config_entry_value)(const void*);
 };
 
 namespace {
@@ -78,7 +99,7 @@ std::unique_ptr<KafkaApi> bind(const std::string& path) {
   auto api = std::make_unique<KafkaApi>();
   find(handle, "rd_kafka_version", api->version);
   find(handle, "rd_kafka_version_str", api->version_str);
-  if (api->version() < version_min) throw KafkaError(std::string("version ") + api->version_str() + " is before 1.0");
+  if (api->version() < version_min) throw KafkaError(std::string("version ") + api->version_str() + " is before 1.5");
   find(handle, "rd_kafka_err2name", api->err2name);
   find(handle, "rd_kafka_conf_new", api->conf_new);
   find(handle, "rd_kafka_conf_destroy", api->conf_destroy);
@@ -99,6 +120,23 @@ std::unique_ptr<KafkaApi> bind(const std::string& path) {
   find(handle, "rd_kafka_test_fatal_error", api->test_fatal_error);
   find(handle, "rd_kafka_message_headers", api->message_headers);
   find(handle, "rd_kafka_header_get_last", api->header_get_last);
+  find(handle, "rd_kafka_queue_new", api->queue_new);
+  find(handle, "rd_kafka_queue_destroy", api->queue_destroy);
+  find(handle, "rd_kafka_queue_poll", api->queue_poll);
+  find(handle, "rd_kafka_event_error", api->event_error);
+  find(handle, "rd_kafka_event_destroy", api->event_destroy);
+  find(handle, "rd_kafka_AdminOptions_new", api->admin_options_new);
+  find(handle, "rd_kafka_AdminOptions_set_request_timeout", api->admin_options_set_request_timeout);
+  find(handle, "rd_kafka_AdminOptions_destroy", api->admin_options_destroy);
+  find(handle, "rd_kafka_ConfigResource_new", api->config_resource_new);
+  find(handle, "rd_kafka_ConfigResource_destroy", api->config_resource_destroy);
+  find(handle, "rd_kafka_DescribeConfigs", api->describe);
+  find(handle, "rd_kafka_event_DescribeConfigs_result", api->describe_result);
+  find(handle, "rd_kafka_DescribeConfigs_result_resources", api->describe_resources);
+  find(handle, "rd_kafka_ConfigResource_error", api->config_resource_error);
+  find(handle, "rd_kafka_ConfigResource_configs", api->config_resource_configs);
+  find(handle, "rd_kafka_ConfigEntry_name", api->config_entry_name);
+  find(handle, "rd_kafka_ConfigEntry_value", api->config_entry_value);
   return api;
 }
 
@@ -141,7 +179,8 @@ struct Listener {
 
 void on_report(void*, const Message* message, void* opaque) {
   auto& listener = *static_cast<Listener*>(opaque);
-  listener.reports.report(message->tag, message->err, message->err == 0 ? -1 : row_of(listener.api, message));
+  const int row = message->err == 0 ? -1 : row_of(listener.api, message);
+  listener.reports.report(message->tag, message->err, row, message->key_len + message->len);
 }
 
 void on_error(void*, int code, const char*, void* opaque) {
@@ -182,10 +221,19 @@ std::string KafkaLibrary::error_name(int code) const {
   return name == nullptr ? std::to_string(code) : name;
 }
 
-Producer::Producer(const KafkaLibrary& library, const KafkaOptions& options, KafkaReports& reports)
-    : api_(library.api()), listener_(new Listener{reports, library.api()}, [](void* old) {
-        delete static_cast<Listener*>(old);
-      }) {
+std::uint64_t configured_batch_bytes(const KafkaOptions& options) noexcept {
+  std::uint64_t bytes = BatchSize::usual;
+  for (const auto& [name, value] : options.properties)  // what is no number, the producer refuses
+    if (name == "batch.size") std::from_chars(value.data(), value.data() + value.size(), bytes);
+  return bytes;
+}
+
+Producer::Producer(const KafkaLibrary& library, const KafkaOptions& options, std::uint64_t batch_bytes,
+                   KafkaReports& reports)
+    : api_(library.api()),
+      listener_(new Listener{reports, library.api()}, [](void* old) { delete static_cast<Listener*>(old); }),
+      topic_name_(options.topic),
+      batch_bytes_(batch_bytes) {
   Conf conf(api_);
   // Bounds: a report comes for every message, and memory stays small however long a broker is away.
   conf.set("bootstrap.servers", options.servers);
@@ -197,12 +245,19 @@ Producer::Producer(const KafkaLibrary& library, const KafkaOptions& options, Kaf
   conf.set("queue.buffering.max.kbytes", "65536");
   conf.set("socket.timeout.ms", "10000");
   conf.set("reconnect.backoff.max.ms", "1000");
+  // As Java producers do. An empty key is one as any other: its rows keep their order in one partition.
+  conf.set("partitioner", "murmur2");
   bool compression = false;
   for (const auto& [name, value] : options.properties) {
     compression = compression || name == "compression.type" || name == "compression.codec";
     conf.set(name, value);
   }
   if (!compression) conf.set("compression.type", "lz4");
+  if (batch_bytes == BatchSize::one_row) {
+    conf.set("batch.num.messages", "1");
+  } else {
+    conf.set("batch.size", std::to_string(batch_bytes));
+  }
   api_.conf_set_opaque(conf.conf, listener_.get());
   api_.conf_set_dr_msg_cb(conf.conf, on_report);
   api_.conf_set_error_cb(conf.conf, on_error);
@@ -212,13 +267,16 @@ Producer::Producer(const KafkaLibrary& library, const KafkaOptions& options, Kaf
   if (producer_ == nullptr) throw std::invalid_argument(std::string("librdkafka makes no producer of these properties: ") + text);
   conf.conf = nullptr;  // the producer's now
   topic_ = api_.topic_new(producer_, options.topic.c_str(), nullptr);
-  if (topic_ != nullptr) return;
+  if (topic_ != nullptr) answers_ = api_.queue_new(producer_);
+  if (answers_ != nullptr) return;
+  if (topic_ != nullptr) api_.topic_destroy(topic_);
   api_.destroy(producer_);
   throw std::invalid_argument("librdkafka takes no topic of this name: \"" + options.topic + "\"");
 }
 
 Producer::~Producer() {
   api_.purge(producer_, purge_queued_and_in_flight);
+  api_.queue_destroy(answers_);
   api_.topic_destroy(topic_);
   api_.destroy(producer_);
 }
@@ -239,6 +297,39 @@ int Producer::produce(const std::string& key, const char* value, std::size_t siz
 void Producer::poll(int wait_ms) noexcept { api_.poll(producer_, wait_ms); }
 
 void Producer::purge() noexcept { api_.purge(producer_, purge_queued_and_in_flight); }
+
+void Producer::purge_unsent() noexcept { api_.purge(producer_, purge_queued); }
+
+void Producer::ask_limit() noexcept {
+  char text[128];
+  void* options = api_.admin_options_new(producer_, describe_configs);
+  void* resource = api_.config_resource_new(topic_resource, topic_name_.c_str());
+  if (options != nullptr && resource != nullptr) {
+    api_.admin_options_set_request_timeout(options, ask_timeout_ms, text, sizeof(text));
+    api_.describe(producer_, &resource, 1, options, answers_);
+  }
+  if (resource != nullptr) api_.config_resource_destroy(resource);
+  if (options != nullptr) api_.admin_options_destroy(options);
+}
+
+std::int64_t Producer::limit() noexcept {
+  void* event = api_.queue_poll(answers_, 0);
+  if (event == nullptr) return unanswered;
+  std::int64_t bytes = untold;
+  const void* result = api_.event_error(event) == 0 ? api_.describe_result(event) : nullptr;
+  std::size_t resources = 0, entries = 0;
+  const void* const* resource = result == nullptr ? nullptr : api_.describe_resources(result, &resources);
+  if (resources == 1 && api_.config_resource_error(*resource) == 0) {
+    const void* const* entry = api_.config_resource_configs(*resource, &entries);
+    for (std::size_t at = 0; at < entries; ++at) {
+      const char* value = api_.config_entry_value(entry[at]);
+      if (value == nullptr || std::strcmp(api_.config_entry_name(entry[at]), "max.message.bytes") != 0) continue;
+      std::from_chars(value, value + std::strlen(value), bytes);
+    }
+  }
+  api_.event_destroy(event);
+  return std::max(bytes, untold);
+}
 
 int Producer::queued() const noexcept { return api_.outq_len(producer_); }
 

@@ -1,7 +1,7 @@
 // librdkafka, loaded at run time, and one idempotent producer on it.
 //
 // Nothing of librdkafka is needed to build: the functions used and their few constants are declared here and in
-// kafka.cpp. They have not changed since librdkafka 1.0.
+// kafka.cpp. They have not changed since librdkafka 1.5, the first that knows `batch.size`.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -50,8 +50,9 @@ class KafkaLibrary {
 // Who hears of messages. Called by the thread that calls Producer::poll, within it.
 class KafkaReports {
  public:
-  // `tag` as given to produce; `row` as given, or -1 where the library cannot say. Exactly once per accepted message.
-  virtual void report(void* tag, int code, int row) = 0;
+  // `tag` as given to produce; `row` as given, or -1 where the library cannot say; `size` of key and value. Exactly once
+  // per accepted message.
+  virtual void report(void* tag, int code, int row, std::size_t size) = 0;
   // Something about the connection, in between; `code` fatal when the producer is of no use any more.
   virtual void trouble(int code) = 0;
 
@@ -62,8 +63,11 @@ class KafkaReports {
 struct KafkaOptions {
   std::string servers, topic;
   std::int64_t message_timeout_ms;
-  std::vector<std::pair<std::string, std::string>> properties;  // applied last
+  std::vector<std::pair<std::string, std::string>> properties;  // instead of our own
 };
+
+// The `batch.size` among the properties, or librdkafka's.
+std::uint64_t configured_batch_bytes(const KafkaOptions& options) noexcept;
 
 // Which record a message is a row of: the headers by which a reader removes repeats. Decimal text.
 struct RowName {
@@ -74,9 +78,9 @@ RowName row_name(std::uint64_t ring_id, std::uint64_t position) noexcept;
 
 class Producer {
  public:
-  // Throws std::invalid_argument: a property that is none or has no such value, or all of them together; the message
-  // says which.
-  Producer(const KafkaLibrary& library, const KafkaOptions& options, KafkaReports& reports);
+  // Its batches have `batch_bytes` at most, or one row (BatchSize). Throws std::invalid_argument: a property that is none
+  // or has no such value, or all of them together; the message says which.
+  Producer(const KafkaLibrary& library, const KafkaOptions& options, std::uint64_t batch_bytes, KafkaReports& reports);
   // Takes as long as its threads need to end: milliseconds, seconds while one resolves a name. Nothing is reported.
   ~Producer();
   Producer(const Producer&) = delete;
@@ -89,6 +93,14 @@ class Producer {
   void poll(int wait_ms) noexcept;
   // Takes back what was not acknowledged: reported with a purge_ code at the next polls.
   void purge() noexcept;
+  // The same of what was not sent either.
+  void purge_unsent() noexcept;
+  // Asks brokers for the topic's `max.message.bytes`. One question at a time.
+  void ask_limit() noexcept;
+  // The answer: `unanswered` until it is there, then once the limit, or `untold` if it may not be asked or is unknown.
+  std::int64_t limit() noexcept;
+  static constexpr std::int64_t unanswered = -1, untold = 0;
+  std::uint64_t batch_bytes() const noexcept { return batch_bytes_; }
   int queued() const noexcept;
   // The code of the fatal error, 0 if there is none.
   int fatal() const noexcept;
@@ -98,8 +110,11 @@ class Producer {
  private:
   const KafkaApi& api_;
   std::unique_ptr<void, void (*)(void*)> listener_;  // what callbacks are given
+  const std::string topic_name_;
+  const std::uint64_t batch_bytes_;
   void* producer_ = nullptr;
   void* topic_ = nullptr;
+  void* answers_ = nullptr;  // the queue of limit()
 };
 
 }  // namespace pairec

@@ -15,6 +15,9 @@ from pairec_fast.core import expand, read_segments, repair_segments, verify_segm
 from pairec_fast.errors import PairecError
 from pairec_fast.terminal import Bars, say
 
+# What the Kafka sink writes where a broker refuses for good: error, row, ring_id, position, and the record itself.
+_dead_letter = msgspec.msgpack.Decoder(tuple[str, int, int, int, bytes]).decode
+
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     help = "Read, repair and pass on the feature log."
@@ -48,11 +51,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 class Rows:
-    """All records of a log, expanded: `(rows, ring_id, position)` each. Damage is said on stderr, and counted."""
+    """All records of a log, expanded: `(rows, ring_id, position)` each. Damage is said on stderr, and counted.
+
+    Of a sink whose name ends in `_dead` it is the records in the dead letters, by their own names; `error` is why the
+    latest was refused.
+    """
 
     def __init__(self, options: argparse.Namespace, step: str = "", *, gaps: bool = False) -> None:
         self._gaps = gaps
         self._directory, self._sink, self._step = _existing(options.directory), options.sink, step
+        self._letters, self.error = self._sink.endswith("_dead"), ""
         self.damaged = self.done = 0
         self.finished = False
         reports = verify_segments(self._directory, self._sink)
@@ -70,8 +78,10 @@ class Rows:
                 if self._step and self.done % 1000 == 1:
                     bars(self._step, self.done, max(self.total, self.done))
                 try:
+                    if self._letters:
+                        self.error, _, ring_id, position, payload = _dead_letter(payload)
                     rows = expand(payload)
-                except ValueError as error:
+                except ValueError as error:  # also msgspec's
                     self.damaged += 1
                     say(f"record {ring_id:016x}:{position}: {error}")
                     continue
@@ -85,7 +95,8 @@ def _dump(options: argparse.Namespace) -> int:
     records = Rows(options, gaps=True)
     write: Callable[[bytes], int] = sys.stdout.buffer.write
     for rows, _, _ in records:
-        write(b"\n".join(rows) + b"\n")
+        end = b',"error":%b}\n' % msgspec.json.encode(records.error) if records.error else b"}\n"
+        write(b"".join(row[:-1] + end for row in rows))
     sys.stdout.buffer.flush()
     return 1 if records.damaged else 0
 

@@ -61,6 +61,7 @@ def resend(
         "acks": "all",
         "linger.ms": 5,
         "compression.type": "lz4",
+        "partitioner": "murmur2",
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,
         "message.timeout.ms": round(timeout * 1000),

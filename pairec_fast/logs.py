@@ -73,6 +73,13 @@ _METRICS = {
     "low_water": "segment_low_water",
     "low_water_times": "segment_low_water_total",
 }
+# What is split by a code or an errno -> its metric and label. Others are `KIND_` and the name, by code.
+_SPLIT = {
+    "kafka_errors": ("kafka_errors_total", "code"),
+    "dead_letters": ("dead_letter_total", "code"),
+    "disk_errors": ("segment_errors_total", "errno"),
+}
+_DISK_ERRORS = {"disk", "kafka"}  # kinds whose `errors` are those of the disk
 _SAME = {"accepted", "flushed_records"}  # is log_accepted_total, is log_delivered_total
 
 
@@ -254,8 +261,9 @@ def _metrics(kind: str, name: str, value: Any) -> dict[str, float]:
         return {f'log_{name}{{{name}="{value}"}}': 1}
     if not isinstance(value, dict):
         return {_METRICS.get(name, f"log_{name}"): value}
-    disk = name == "disk_errors" or (kind == "disk" and name == "errors")
-    metric, label = ("segment_errors_total", "errno") if disk else (f"{kind}_{name}_total", "code")
+    if name == "errors" and kind in _DISK_ERRORS:
+        name = "disk_errors"
+    metric, label = _SPLIT.get(name, (f"{kind}_{name}_total", "code"))
     return {f'{metric}{{{label}="{code}"}}': count for code, count in value.items()}
 
 

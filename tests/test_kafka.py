@@ -18,6 +18,7 @@ from tests.topics import (
     assert_all_there,
     assert_law,
     cluster,
+    distinct,
     expected,
     open_log,
     push,
@@ -76,6 +77,20 @@ def test_each_row_is_a_message_with_its_key_and_the_name_of_its_record(mock, tmp
     rows = [(b"u0", row) for row in expected(7)] + [(b"u1", expected(8, items=0)[0])]
     places = [(first, 0), (first, 1), (first, 2), (second, 0)]
     assert found == {(log.ring_id, *place): row for place, row in zip(places, rows, strict=True)}
+
+
+def test_keys_go_where_java_producers_send_them_and_an_empty_one_keeps_to_one_partition(mock, tmp_path):
+    """The hashes are those of Kafka's own tests of murmur2; of nothing it is 275646681."""
+    hashes = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "": 275646681}
+    log = open_log(mock, tmp_path)
+    for number in range(50):
+        for uid in hashes:
+            push(log, record(number, items=0, uid=uid))
+    assert log.flush() and log.close()
+    found = {(message.key.decode(), message.partition) for message in read(mock)}
+    assert found == {(uid, (hashed & 0x7FFFFFFF) % PARTITIONS) for uid, hashed in hashes.items()}
+    values = [message.value for message in read(mock) if not message.key]
+    assert values == [expected(number, items=0, uid="")[0] for number in range(50)]
 
 
 def test_a_position_is_delivered_when_it_is_acknowledged_and_not_before(mock, tmp_path):
@@ -148,6 +163,23 @@ def test_a_row_that_brokers_refuse_even_alone_is_a_dead_letter(mock, tmp_path):
     until(lambda: log.counters()["dead_letter"] == 1)
     assert dead_letters(tmp_path)[0][0] == "MSG_SIZE_TOO_LARGE" and dead_letters(tmp_path)[0][4] == record(1)
     assert log.close()
+
+
+def test_batches_that_are_refused_for_long_get_smaller_and_what_follows_does_not_wait_row_by_row(mock, tmp_path):
+    """The mock does not tell a topic's limit. Every refusal is a batch that was too large; none is a row's."""
+    log = open_log(mock, tmp_path)
+    push(log, record(0))
+    assert log.flush()
+    mock.tell("rtt", 0, 20)
+    mock.tell("produce-errors", *[MSG_SIZE_TOO_LARGE] * 8)
+    for number in range(1, 3001):
+        push(log, record(number, size=400))
+    assert log.flush(30), "9,000 rows one after the other, at 20 ms, are three minutes"
+    counts = assert_law(log)
+    assert counts["kafka_errors"]["MSG_SIZE_TOO_LARGE"] > 8 and counts["dead_letter"] == 0 and log.close()
+    sizes = {number: 40 if number == 0 else 400 for number in range(3001)}
+    rows = sorted(row for number, size in sizes.items() for row in expected(number, size=size))
+    assert sorted(message.value for message in distinct(read(mock))) == rows
 
 
 # Brokers are in trouble
@@ -234,6 +266,20 @@ def test_a_topic_that_stays_unknown_sends_its_records_to_the_dead_letters(mock, 
     counts = assert_law(log)
     assert counts["dead_letter"] == 50 and set(counts["dead_letters"]) <= {"_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART"}
     assert log.close() and [letter[4] for letter in dead_letters(tmp_path)] == [record(number) for number in range(50)]
+
+
+def test_a_long_queue_whose_messages_keep_being_acknowledged_is_no_silence(mock, tmp_path):
+    """One message a request and 50 ms a request: the last waits for longer than a silent broker is waited for."""
+    log = open_log(mock, tmp_path, options={"batch.num.messages": "1"}, stall_seconds=0.6)
+    push(log, record(0))
+    assert log.flush()
+    mock.tell("rtt", 0, 50)
+    began = time.monotonic()
+    for number in range(1, 201):
+        push(log, record(number, uid="u1"))
+    until(lambda: log.counters()["delivered"] == 201)
+    assert time.monotonic() - began > 0.6, "then it waited for nothing"
+    assert log.counters()["spilled_records"] == 0 and log.close()
 
 
 def test_more_than_brokers_take_goes_over_the_disk_and_keeps_its_order(mock, tmp_path):

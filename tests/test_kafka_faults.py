@@ -18,6 +18,7 @@ from pairec_fast.errors import ConfigError, PairecError
 from tests.faults import kafka_kill, kill, native
 from tests.topics import assert_all_there, assert_law, cluster, distinct, library, open_log, push, read, record, until
 
+OUT_OF_ORDER = 45
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -111,7 +112,7 @@ def test_a_living_worker_sends_what_a_dead_one_spilled(mock, tmp_path):
     time.sleep(0.3)
     assert third.counters()["adopted_records"] == 0 and third.close()
     mock.tell("up", 0)
-    until(lambda: other.counters()["delivered"] == 100)
+    until(lambda: other.counters()["delivered"] == 100 and other.counters()["in_spill"] == 0)
     assert_law(other)
     assert other.close() and not list((tmp_path / "spill").iterdir())
     assert_all_there(read(mock), range(100), ring_id)
@@ -224,6 +225,11 @@ def test_an_explicit_callback_of_an_engine_is_in_the_topic_when_it_is_answered(m
         engine.callback(request)
         messages = read(mock)
         gauges = engine.logs.gauges()
+        (log,) = engine.logs._logs.values()
+        log.inject_fatal_error(OUT_OF_ORDER)
+        until(lambda: engine.logs.gauges().get('kafka_errors_total{code="OUT_OF_ORDER_SEQUENCE_NUMBER"}') == 1)
+        assert log.push(b"no record") and log.flush()
+        assert engine.logs.gauges()['dead_letter_total{code="_BAD_MSG"}'] == 1
     assert {message.key for message in messages} == {b"u00007"}
     rows = sorted((message.identity[2], json.loads(message.value)) for message in messages)
     assert [row.get("item_id") for _, row in rows] == [None, "i00001", "i00002"]

@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from pairec_fast.callback import Record, encode
+from pairec_fast.core import expand
 from pairec_fast.core.ring import Log
 from pairec_fast.log_export import Row
 from tests.logs import die_after, push_all
@@ -133,6 +135,20 @@ def test_other_sinks_of_a_directory_are_read_by_their_name(run, log, tmp_path):
     assert len(run("log", "dump", log, "--sink", "spill")[1].splitlines()) == 1
 
 
+def dead_letter(payload: bytes, position: int = 77) -> bytes:
+    return msgspec.msgpack.encode(("MSG_SIZE_TOO_LARGE", 0, 5, position, payload))
+
+
+def test_dead_letters_are_dumped_as_the_rows_of_their_records_with_the_error(run, tmp_path):
+    with Log(tmp_path, tmp_path / "ring", capacity=1 << 20, sink="kafka_dead") as log:
+        push_all(log, [dead_letter(RECORDS[1]), b"\x90", dead_letter(b"no record"), dead_letter(RECORDS[2])])
+    code, out, err = run("log", "dump", tmp_path, "--sink", "kafka_dead")
+    rows = [json.loads(row) for record in (RECORDS[1], RECORDS[2]) for row in expand(record)]
+    assert [json.loads(line) for line in out.splitlines()] == [row | {"error": "MSG_SIZE_TOO_LARGE"} for row in rows]
+    assert code == 1 and err.count("\n") == 2 and f"record {5:016x}:77: not a record of a callback" in err
+    assert len(run("log", "verify", tmp_path, "--sink", "kafka_dead")[1].splitlines()) == 1
+
+
 # repair
 
 
@@ -172,8 +188,6 @@ def test_repair_closes_what_the_dead_left_and_refuses_what_the_living_write(run,
 
 
 def test_columns_are_the_fields_that_rows_have_and_what_names_a_row():
-    from pairec_fast.core import expand
-
     known = Record("s", "r", 7, "u", {}, {}, [{"item_id": "a"}], "e1", "f1", [0])
     user, item = map(json.loads, expand(encode(known)))
     assert {*user, *item} == {*Row.__struct_fields__}
@@ -281,7 +295,7 @@ def received(brokers: str, topic: str) -> list:
 
 
 def test_resend_delivers_every_row_once_keyed_by_user_and_named(run, log, brokers):
-    from pairec_fast.core import expand, read_segments
+    from pairec_fast.core import read_segments
 
     code, out, err = run("log", "resend", log, "--kafka", brokers, "--topic", "rows")
     assert (code, out, err) == (0, f"{ROWS} rows of 300 records delivered, 0 failed\n", "records ...\n")
@@ -301,6 +315,16 @@ def test_resend_delivers_every_row_once_keyed_by_user_and_named(run, log, broker
     for key, _ in users:
         positions = [int(one.headers()[1][1]) for one in messages if one.key() == key]
         assert positions == sorted(positions), "in the order of the log"
+
+
+def test_resend_of_dead_letters_sends_their_records_rows_by_their_own_names(run, tmp_path, brokers):
+    with Log(tmp_path, tmp_path / "ring", capacity=1 << 20, sink="kafka_dead") as log:
+        push_all(log, [dead_letter(RECORDS[1], 96), dead_letter(RECORDS[2], 4096)])
+    code, out, _ = run("log", "resend", tmp_path, "--sink", "kafka_dead", "--kafka", brokers, "--topic", "rows")
+    assert (code, out) == (0, "5 rows of 2 records delivered, 0 failed\n")
+    found = {tuple(int(value) for _, value in one.headers()): one.value() for one in received(brokers, "rows")}
+    places = ((96, RECORDS[1]), (4096, RECORDS[2]))
+    assert found == {(5, at, row): text for at, record in places for row, text in enumerate(expand(record))}
 
 
 def test_resend_counts_what_brokers_never_took_and_is_exit_1(run, log, brokers):
@@ -328,7 +352,6 @@ def test_resend_to_nobody_gives_up_in_time(run, log):
 
 def test_resend_of_a_long_log_to_nobody_does_not_wait_for_every_message():
     pytest.importorskip("confluent_kafka")
-    from pairec_fast.core import expand
     from pairec_fast.log_resend import resend
 
     endless = ((expand(RECORDS[1]), 1, position) for position in itertools.count())

@@ -301,11 +301,11 @@ def test_errors_of_the_disk_are_shown_by_their_name_and_words_as_labels(world):
             assert not log.flush(0.3)
             assert gauge(engine, 'segment_errors_total{errno="ENOENT"}') >= 1
             assert gauge(engine, "log_oldest_unsynced_seconds") > 0.2 and gauge(engine, "ring_used_bytes") > 0
-        source = DataSource("log", "kafka")
-        states = {"state": "spill", "errors": {"_TIMED_OUT": 2}, "spill_records": 3, "disk_errors": {"EIO": 1}}
+        source = DataSource("log", "datahub")
+        states = {"state": "spill", "errors": {"Throttled": 2}, "spill_records": 3, "disk_errors": {"EIO": 1}}
         engine.logs._logs[source] = SimpleNamespace(counters=lambda: states, close=lambda timeout: True)
         assert gauge(engine, 'log_state{state="spill"}') == 1 and gauge(engine, "log_in_spill") == 3
-        assert gauge(engine, 'kafka_errors_total{code="_TIMED_OUT"}') == 2
+        assert gauge(engine, 'datahub_errors_total{code="Throttled"}') == 2
         assert gauge(engine, 'segment_errors_total{errno="EIO"}') == 1
 
 

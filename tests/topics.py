@@ -24,6 +24,7 @@ class Message(NamedTuple):
     key: bytes
     value: bytes
     identity: tuple[int, int, int]  # ring_id, position, row
+    partition: int
 
 
 def library() -> str:
@@ -53,12 +54,13 @@ def open_log(mock: Mock, folder: Path, **keywords: Any) -> KafkaLog:
 def record(number: int, items: int = 2, size: int = 40, uid: str | None = None) -> bytes:
     features = {"age": number % 90, "filler": "x" * size}
     kept = [{"item_id": f"i{number}-{place}", "score": place} for place in range(items)]
-    return encode(Record("home_feed", f"r{number}", number, uid or f"u{number % KEYS}", features, {}, kept))
+    uid = f"u{number % KEYS}" if uid is None else uid
+    return encode(Record("home_feed", f"r{number}", number, uid, features, {}, kept))
 
 
 def expected(number: int, items: int = 2, size: int = 40, uid: str | None = None) -> list[bytes]:
     """The rows of that record, as PAIREC 9.4 has them."""
-    uid = uid or f"u{number % KEYS}"
+    uid = f"u{number % KEYS}" if uid is None else uid
     shared = f'"request_id":"r{number}","scene":"home_feed","request_time":{number},"user_id":"{uid}"'
     features = f'{{\\"age\\":{number % 90},\\"filler\\":\\"{"x" * size}\\",\\"uid\\":\\"{uid}\\"}}'
     user = f'{{{shared},"user_features":"{features}","request_info":"{{}}","module":"user"}}'
@@ -102,7 +104,7 @@ def read(mock: Mock, topic: str = TOPIC, partitions: int = PARTITIONS) -> list[M
                 assert message.error() is None, message.error()
                 headers = dict(message.headers())
                 identity = tuple(int(headers[name]) for name in ("ring_id", "position", "row"))
-                messages.append(Message(message.key(), message.value(), identity))
+                messages.append(Message(message.key(), message.value(), identity, partition))
             count += len(taken)
     consumer.close()
     return messages

@@ -84,7 +84,7 @@ cdef extern from "deliver.hpp" namespace "pairec" nogil:
         KafkaOptions kafka
     cdef cppclass DeliverCounters:
         atomic_u64 records, rows, dead, spilled, released, spill_records, spill_bytes, adopted, damaged, delivered
-        atomic_i64 spill_first_ns, oldest_ns, beat_ns
+        atomic_i64 spill_first_ns, oldest_ns, beat_ns, hole_ns
         atomic_int queued, state
         CodeCounts errors, dead_codes
         DiskErrors disk_errors
@@ -147,13 +147,16 @@ cdef class KafkaLog:
         servers: `host:port`, separated by commas.
         topic: must exist, unless the brokers make topics by themselves.
         library: paths of librdkafka to try, in order; the first that loads is used.
-        options: librdkafka properties beside the sink's own, texts; security settings for example.
+        options: librdkafka properties beside the sink's own, texts; security settings for example. `batch.size` is what
+            batches have at most; they are smaller where the topic's `max.message.bytes` is. Without `partitioner` keys go
+            where Java producers send them ("murmur2").
         capacity: bytes of the ring, a power of two from 64 KiB to 8 GiB. A record may have capacity / 8 - 16 bytes.
         slot: number of this worker; no two live logs of one directory and sink may share it.
         sink: first part of segment names, up to 58 letters, digits and underscores.
         rotate_bytes: at which a segment of spill or dead letters is closed.
         sync_seconds: spilled records wait so long for their fdatasync, at most.
-        stall_seconds: when the oldest record is not acknowledged for so long, records go to the spill.
+        stall_seconds: when nothing is acknowledged for so long, or one record not for three times that, records go to
+            the spill.
         message_timeout_seconds: librdkafka's `message.timeout.ms`; at least twice `stall_seconds`.
         unknown_topic_seconds: while the topic is unknown for so long records are kept; then they are dead letters.
         adopt_seconds: how often the spill of dead workers is looked for.
@@ -294,8 +297,8 @@ cdef class KafkaLog:
         `delivered` + `in_ring` + `in_spill` + `dead_letter`. `delivered_rows` were acknowledged, `spilled_records` have
         ever gone to the spill, which has `spill_bytes` now. `kafka_errors` and `dead_letters` count by librdkafka's
         names, `errors` of the disk by errno. `spilling` is 1 while records go to the spill; `kafka_outq` are the messages
-        in librdkafka; `oldest_undelivered_seconds`, `spill_oldest_seconds` and `heartbeat_seconds` are ages, 0.0 if there
-        is none. `used_bytes` of the ring; `recovered_records` brought into the spill on opening; `damaged_segments` of
+        in librdkafka; `oldest_undelivered_seconds`, `spill_oldest_seconds`, `heartbeat_seconds` and `hole_age_seconds` (of
+        a push that has not returned and holds up all behind it) are ages, 0.0 if there is none. `used_bytes` of the ring; `recovered_records` brought into the spill on opening; `damaged_segments` of
         the spill set aside as `.corrupt`.
         """
         cdef const DeliverCounters* c = &self._deliverer.get().counters()
@@ -322,6 +325,7 @@ cdef class KafkaLog:
         }
         counts["oldest_undelivered_seconds"] = age(c.oldest_ns.load())
         counts["spill_oldest_seconds"] = max(0, wall_ns() - first) / 1e9 if first else 0.0
+        counts["hole_age_seconds"] = age(c.hole_ns.load())
         counts["heartbeat_seconds"] = 0.0 if self._closed else age(c.beat_ns.load())
         counts["recovered_records"] = self.recovered["records"]
         counts["damaged_segments"] = c.damaged.load()

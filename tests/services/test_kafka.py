@@ -5,6 +5,7 @@ Small doses; the full ones are `python -m tests.faults.kafka --seconds 60`, also
 
 from __future__ import annotations
 
+import random
 import time
 
 import msgspec
@@ -120,6 +121,50 @@ def test_a_poison_record_becomes_a_dead_letter_and_the_innocent_around_it_arrive
     ]
     assert totals["lost"] == totals["repeated_after_dedup"] == totals["altered"] == 0, totals
     assert totals["inverted"] == 0, totals
+
+
+def test_a_topic_whose_limit_is_below_usual_batches_gets_them_smaller_and_in_order(kafka, tmp_path):
+    """8,000 ordinary records at full speed, and 13 that are too large: nobody is refused for a neighbour."""
+    topic, ledger = kafka.create(f"small-{time.monotonic_ns()}", max_message_bytes="55000"), Ledger()
+    poison, rng = set(range(300, 8000, 600)), random.Random(2)
+    assert len(poison) == 13
+    with faults.open_log(kafka, topic, tmp_path) as log:
+        begin = time.monotonic()
+        for number in range(8000):
+            size = 60_000 if number in poison else rng.choice((0, 300, 2000))
+            push_many(ledger, log, number, 1, bytes_about=size, items=1)
+        assert log.flush(20) and time.monotonic() - begin < 20
+        counters = log.counters()
+        assert counters["kafka_errors"] == counters["dead_letters"] == {"MSG_SIZE_TOO_LARGE": 13}, counters
+        assert counters["spilled_records"] == 0 and not faults.law_broken(log, 8000)
+    letters = [msgspec.msgpack.decode(payload) for payload, _, _ in read_segments(tmp_path / "segments", "kafka_dead")]
+    assert [payload for *_, payload in letters] == [record(0, number, 60_000, 1) for number in sorted(poison)]
+    # The item's row of a dead letter is small, and was taken.
+    totals = ledger.check(kafka.messages(topic), except_for=[f"0-{number}-60000-1" for number in poison])
+    assert totals["refused_but_there"] == 13 and totals["repeated"] == 0, totals
+    assert totals["lost"] == totals["inverted"] == totals["altered"] == 0, totals
+
+
+def test_a_limit_that_is_lowered_while_the_sink_runs_is_asked_for_again(kafka, topic, log):
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+    ledger = Ledger()
+    push_many(ledger, log, 0, 500)
+    assert log.flush(30)
+    entry = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    for future in kafka.admin.incremental_alter_configs([resource]).values():
+        future.result(30)
+    time.sleep(0.5)  # until the broker heeds it
+    push_many(ledger, log, 500, 4000)
+    assert log.flush(30)
+    refused = log.counters()["kafka_errors"]
+    assert set(refused) == {"MSG_SIZE_TOO_LARGE"} and log.counters()["dead_letter"] == 0
+    push_many(ledger, log, 4500, 2000)
+    assert log.flush(30)
+    assert log.counters()["kafka_errors"] == refused, "batches keep to the new limit"
+    totals = ledger.check(kafka.messages(topic))
+    assert totals["lost"] == totals["repeated_after_dedup"] == totals["altered"] == 0, totals
 
 
 def test_a_topic_that_is_made_later_gets_what_was_pushed_before(kafka, tmp_path):
