@@ -300,8 +300,9 @@ class KafkaConf(Struct, frozen=True, rename="pascal"):
     directory: ours; where records wait while brokers are away, and where those go that brokers refuse for good. Unless
         set, `spill/` and the sink's name, beside the configuration.
     properties: ours; settings of librdkafka by its names, for example `security.protocol`. Batches keep to the topic's
-        `max.message.bytes` if the user may describe its configuration. If not, and it is below 1,000,000, set `batch.size`
-        to it: otherwise brokers refuse batches for their size, and the order of a user's rows is not kept around them.
+        `max.message.bytes` if the user may describe its configuration. If not, and it is below 1,000,000, set
+        `batch.size` to it: otherwise brokers refuse batches for their size, and the order of a user's rows is not kept
+        around them.
     library: ours; a path of librdkafka, instead of the system's or the confluent-kafka package's.
     """
 
