@@ -58,12 +58,7 @@ def encode(record: Record) -> bytes:
         RequestError: nested too deep, a value that msgpack has not, or ids too long beside so many items: no reader
             could make rows of it.
     """
-    # As JSON a character is 6 bytes at most; the 200 are the names of the columns.
-    ids = len(record.request_id) + len(record.scene) + len(record.uid)
-    if (6 * ids + 200) * (len(record.items) + 1) > REPEATED_BYTES_MAX:
-        raise RequestError(
-            f"request_id, scene_id and uid of {ids} characters are too long for {len(record.items)} items"
-        )
+    check_ids(record.request_id, record.scene, record.uid, len(record.items))
     try:
         try:
             return _encode(record)
@@ -76,6 +71,14 @@ def encode(record: Record) -> bytes:
         raise RequestError("number out of range") from None
     except (TypeError, UnicodeEncodeError) as error:  # of a caller in this process; JSON has no such values
         raise RequestError(f"cannot be logged: {error}") from None
+
+
+def check_ids(request_id: str, scene: str, uid: str, items: int) -> None:
+    """Raises RequestError: too long beside so many items, whose rows repeat them."""
+    # As JSON a character is 6 bytes at most; the 200 are the names of the columns.
+    size = len(request_id) + len(scene) + len(uid)
+    if (6 * size + 200) * (items + 1) > REPEATED_BYTES_MAX:
+        raise RequestError(f"request_id, scene_id and uid of {size} characters are too long for {items} items")
 
 
 def _in_64_bits(value: Any) -> Any:

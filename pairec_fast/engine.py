@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.callback import Record, encode, invoked, thinned, with_texts, without_empty
+from pairec_fast.callback import Record, check_ids, encode, invoked, thinned, with_texts, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
@@ -255,6 +255,11 @@ class Engine:
         if conf is None:
             return True
         kept = min(body.items, conf.item_size or body.items)
+        try:
+            check_ids(body.request_id, body.scene_id, body.uid, kept)
+        except RequestError:
+            self.logs.count("explicit", body.scene_id, body.items, kept, "dropped", "invalid")
+            raise
         payload = body.record(int(time.time()), self._bound.snapshot.fingerprint, kept)
         return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
 
