@@ -49,15 +49,20 @@ struct Arena {
   std::int32_t count;        // live slots
   std::int32_t order_count;  // live entries of order
 
+  bool repeats;  // recall keeps an item once for each recall that brings it, not once for all
+  bool scored;   // score and algo_score live, and go with their slot
+
   std::int32_t* row;      // [candidates_max] position in the snapshot's item table
   std::uint8_t* source;   // [candidates_max] which recall
-  float* recall_score;    // [candidates_max]
+  std::int32_t* place;    // [candidates_max] the slot that recall put it into: what a request knows of it lies there
+  double* recall_score;   // [candidates_max]
   std::uint8_t* keep;     // [candidates_max] filters clear it, compact reads it
   float* features;        // [width, candidates_max] a column a feature, what the forest reads
   double* algo_score;     // [algos, candidates_max] one column per algorithm output
   double* score;          // [candidates_max]
   std::int32_t* order;    // [candidates_max] slots, best first
   std::int32_t* spare;    // [candidates_max] scratch for reordering
+  double* scratch;        // [candidates_max] the same, of the widest column
   Stamps seen;            // [items_max] items that are candidates already, as overlay.item_of says
   Stamps mark;            // [items_max] scratch set: exposures, rows touched by an accumulation
   double* sum;            // [items_max] scratch, valid where `mark` holds

@@ -35,7 +35,7 @@ struct Instruction {
 // What the pushes of a program read; pointers that no instruction names may be null.
 struct Inputs {
   const double* const* input;  // [inputs_max] of float64 [count]
-  const float* current_score;  // [count]
+  const double* current_score;  // [count]
   const double* algo_score;    // [algos, algo_stride]
   std::int64_t algo_stride;
   const std::int32_t* row;     // [count] in range of every gathered column: see rows_below

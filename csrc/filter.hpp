@@ -13,7 +13,10 @@ void drop_exposed(Arena& arena, const std::int32_t* exposed, std::int32_t count)
 // Drops candidates whose row has a zero in `allowed` [items].
 void keep_allowed(Arena& arena, const std::uint8_t* allowed) noexcept;
 
-// Removes the slots without `keep`, in place and in order. Returns the new count.
+// The live candidates become `slots` [count], in that order: different ones.
+void select(Arena& arena, const std::int32_t* slots, std::int32_t count) noexcept;
+
+// Removes the slots without `keep`, in place and in order. Returns the new count. Where scores live it uses arena.order.
 std::int32_t compact(Arena& arena) noexcept;
 
 }  // namespace pairec

@@ -4,21 +4,37 @@
 
 namespace pairec {
 
-std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count, std::int32_t k,
-                 std::uint8_t source) noexcept {
+namespace {
+
+template <typename Score>
+std::int32_t add_scored(Arena& arena, const std::int32_t* rows, const Score* scores, std::int32_t count,
+                        std::int32_t k, std::uint8_t source) noexcept {
   const std::int32_t before = arena.count;
   for (std::int32_t i = 0; i < count && k > 0 && arena.count < arena.candidates_max; ++i) {
     const std::int32_t row = arena.overlay.resolve(rows[i]);
     if (row < 0) continue;
     --k;
     // By item: one that changes while this request runs is a candidate once, by the row that came first.
-    if (!arena.seen.insert(arena.overlay.item_of(row))) continue;
+    if (!arena.repeats && !arena.seen.insert(arena.overlay.item_of(row))) continue;
     const std::int32_t slot = arena.count++;
     arena.row[slot] = row;
+    arena.place[slot] = slot;
     arena.source[slot] = source;
-    arena.recall_score[slot] = scores[i];
+    arena.recall_score[slot] = static_cast<double>(scores[i]);
   }
   return arena.count - before;
+}
+
+}  // namespace
+
+std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count, std::int32_t k,
+                 std::uint8_t source) noexcept {
+  return add_scored(arena, rows, scores, count, k, source);
+}
+
+std::int32_t add(Arena& arena, const std::int32_t* rows, const double* scores, std::int32_t count, std::int32_t k,
+                 std::uint8_t source) noexcept {
+  return add_scored(arena, rows, scores, count, k, source);
 }
 
 std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_t* history,

@@ -12,8 +12,10 @@ struct Neighbours {
 };
 
 // Takes the first `k` of `rows` [count] whose items are not gone, as the rows that stand for them now, and appends those
-// that are no candidates yet, until the arena is full. Returns how many were added.
+// that are no candidates yet (all, where the arena takes repeats), until it is full. Returns how many were added.
 std::int32_t add(Arena& arena, const std::int32_t* rows, const float* scores, std::int32_t count, std::int32_t k,
+                 std::uint8_t source) noexcept;
+std::int32_t add(Arena& arena, const std::int32_t* rows, const double* scores, std::int32_t count, std::int32_t k,
                  std::uint8_t source) noexcept;
 
 // Sums the weights of the neighbours of `history` [history_count] into arena.sum, in double, in the order given.

@@ -70,13 +70,13 @@ class App:
     def handle(self, path: str, body: bytes) -> Answer:
         """(status, content type, body, what to do when the answer has left) for a request to `path`.
 
-        What an explicit callback waits for, it waits for in this thread.
+        What is to be waited for, is waited for in this thread.
         """
         begun = self._begin(path, body)
         return begun if isinstance(begun, tuple) else finish(begun)
 
     def _begin(self, path: str, body: bytes) -> Begun:
-        """The answer, or the first wait of an explicit callback."""
+        """The answer, or what is to be waited for: live stores, or the log of an explicit callback."""
         if path == "/ping":
             return 200, TEXT, b"success", None
         if path == "/livez":
@@ -151,40 +151,62 @@ def create() -> App:
     return App(lambda: Engine.from_config(os.environ["PAIREC_CONFIG"], Path(verified) if verified else None))
 
 
-def _feed(engine: Engine, body: bytes) -> Answer:
-    reply, after = engine.feed(decode(body, RecommendRequest))
+def _feed(engine: Engine, body: bytes) -> Begun:
+    return _begun("/api/rec/feed", _fed(engine, decode(body, RecommendRequest)))
+
+
+def _fed(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
+    reply, after = yield from engine.feed_waits(request)
     return 200, JSON, _encode(reply), after
 
 
-def _recommend(engine: Engine, body: bytes) -> Answer:
-    request = _bare(body)
-    reply, after = engine.feed(request)
+def _recommend(engine: Engine, body: bytes) -> Begun:
+    return _begun("/api/recommend", _recommended(engine, _bare(body)))
+
+
+def _recommended(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
+    reply, after = yield from engine.feed_waits(request)
     items = [RecommendItem(item.item_id, "", item.retrieve_id) for item in reply.items]
     return 200, JSON, _encode(_without(reply, items)), after
 
 
-def _recall(engine: Engine, body: bytes) -> Answer:
-    reply, after = engine.recall(_bare(body))
+def _recall(engine: Engine, body: bytes) -> Begun:
+    return _begun("/api/recall", _recalled(engine, _bare(body)))
+
+
+def _recalled(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
+    reply, after = yield from engine.recall_waits(request)
     items = [{"item_id": item.item_id, "retrieve_id": item.retrieve_id} for item in reply.items]
     return 200, JSON, _encode(_without(reply, items) | {"errors": []}), after
 
 
 def _callback(engine: Engine, body: bytes) -> Begun:
     request = CallbackBody.read(body) or decode(body, CallbackRequest)
-    waits = engine.callback_waits(request)
+    return _begun("/api/callback", _called_back(engine, request))
+
+
+def _called_back(engine: Engine, request: CallbackRequest | CallbackBody) -> Waits[Answer]:
+    return _logged((yield from engine.callback_waits(request)), request)
+
+
+def _begun(path: str, waits: Waits[Answer]) -> Begun:
+    """The answer, where nothing is to be waited for."""
     try:
-        pause = next(waits)
+        step = next(waits)
     except StopIteration as done:
-        return _logged(done.value, request)
-    return _waiting(pause, waits, request)
+        answer: Answer = done.value
+        return answer
+    return _waiting(path, step, waits)
 
 
-def _waiting(pause: float, waits: Waits[bool], request: CallbackRequest | CallbackBody) -> Waits[Answer]:
-    yield pause
+def _waiting(path: str, step: Any, waits: Waits[Answer]) -> Waits[Answer]:
+    yield step
     try:
-        return _logged((yield from waits), request)
+        return (yield from waits)
+    except RequestError as error:
+        return 200, JSON, error_answer(error), None
     except Exception:
-        log.exception("/api/callback failed while it waited")
+        log.exception("%s failed while it waited", path)
         return 500, TEXT, b"server error", None
 
 

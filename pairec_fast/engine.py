@@ -20,13 +20,16 @@ from pairec_fast.expression.convert import to_string
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
+from pairec_fast.loop import Loop
 from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of
 from pairec_fast.metrics import Histogram, Metrics
+from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.query import Query, merged_features
 from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
-from pairec_fast.scene import KINDS, Scene, bind, loaded, loaded_each, properties, snapshot_of
+from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.walk import Walker
 
 STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
@@ -45,8 +48,6 @@ class Bound(NamedTuple):
 
     snapshot: Snapshot
     live: Live
-    width: int  # of the widest model
-    algos: int  # outputs of the scene with most
     scenes: dict[tuple[str, str], Scene]
     callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
 
@@ -65,7 +66,9 @@ class Engine:
         """
         self.config, self.limits = config, config.limit_conf
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
-        self._threads = threading.local()
+        self.loop = Loop()
+        self._walker = Walker(self.limits, self.metrics, self.loop)
+        self.stores: Any = None
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
         self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
@@ -114,6 +117,7 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
         self.closed = True
+        self.loop.close()
         self.logs.close(timeout)
 
     def __enter__(self) -> Engine:
@@ -135,10 +139,16 @@ class Engine:
 
     async def recommend_async(self, request: RecommendRequest | dict[str, Any]) -> Reply:
         """As `recommend`, for callers on an event loop. Local data needs no awaiting: it runs to completion."""
-        return self.recommend(request)
+        reply, after = await awaited(self.feed_waits(request_of(request, RecommendRequest)))
+        after()
+        return reply
 
     def feed(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
         """As `recommend`, and what is to be done after the answer has left: the automatic callback."""
+        return finish(self.feed_waits(request))
+
+    def feed_waits(self, request: RecommendRequest) -> Waits[tuple[Reply, Callable[[], None]]]:
+        """As `feed`, for who waits in a way of its own."""
         request_id = request.request_id or str(uuid.uuid4())
         scene_id, category = request.scene_id or "default_scene", request.category or "default"
         features = merged_features(request.features, request.complex_type_features)
@@ -149,14 +159,13 @@ class Engine:
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
+        degraded: list[str] = []
         after, logs = _nothing, []
         if scene is not None:
-            query = Query(
-                scene.snapshot, request.uid, size, features, history_max=self.limits.history_max,
-                item_id=request.item_id, item_list=request.item_list,
-            )  # fmt: skip
-            arena, laps = self._walk(scene, query)
-            items = scene.writer.items(arena, size)
+            query = self._query(scene, request, request_id, size, features)
+            arena, laps = yield from self._walker.walk(scene, query)
+            items = scene.writer.items(query, arena, size)
+            degraded = query.degraded
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
@@ -165,6 +174,7 @@ class Engine:
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
             after = self._automatic(scene, query, request, request_id, arena, items)
+            self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         if code != 200:
             self.metrics.count("size_not_enough_total", scene=scene_id if scene else "")
@@ -172,9 +182,15 @@ class Engine:
         reply = Reply(code, msg, request_id, len(items), "", items)
         if logs:
             reply.logs = logs
+        if degraded:
+            reply.degraded = degraded
         return reply, after
 
     def recall(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
+        """As `recall_waits`; waits in this thread."""
+        return finish(self.recall_waits(request))
+
+    def recall_waits(self, request: RecommendRequest) -> Waits[tuple[Reply, Callable[[], None]]]:
         """Recall and filters only, in recall order: `/api/recall`. With enough items, the automatic callback follows.
 
         Raises:
@@ -188,16 +204,13 @@ class Engine:
         items: list[Item] = []
         after = _nothing
         if scene is not None:
-            query = Query(
-                scene.snapshot, request.uid, min(wanted, self.limits.size_max), {}, history_max=self.limits.history_max
-            )
-            arena = self._arena(scene)
-            for stage in (*scene.recalls, *scene.filters):
-                stage(query, arena)
+            query = self._query(scene, request, request_id, min(wanted, self.limits.size_max), {})
+            arena, _ = yield from self._walker.recall(scene, query)
             in_order(arena)
-            items = scene.writer.recalled(arena, query.size)
+            items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
                 after = self._automatic(scene, query, request, request_id, arena, items, scored=False)
+            self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
 
@@ -281,23 +294,14 @@ class Engine:
         """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
         return {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges(), **self.logs.gauges()}
 
-    def _walk(self, scene: Scene, query: Query) -> tuple[Arena, list[int]]:
-        """The line, from left to right. Returns the arena and when each stage ended, nanoseconds."""
-        clock, arena = time.perf_counter_ns, self._arena(scene)
-        for recall in scene.recalls:
-            recall(query, arena)
-        laps = [clock()]
-        for filter_ in scene.filters:
-            filter_(query, arena)
-        laps.append(clock())
-        scene.score.features(query, arena)
-        laps.append(clock())
-        scene.score.score(query, arena)
-        laps.append(clock())
-        for rerank in scene.reranks:
-            rerank(query, arena)
-        laps.append(clock())
-        return arena, laps
+    def _query(
+        self, scene: Scene, request: RecommendRequest, request_id: str, size: int, features: dict[str, Any]
+    ) -> Query:
+        return Query(
+            scene.snapshot, request.uid, size, features, history_max=self.limits.history_max, item_id=request.item_id,
+            item_list=request.item_list, request_id=request_id, sources=scene.sources,
+            places=self.limits.candidates_max, user_columns=scene.user_properties,
+        )  # fmt: skip
 
     def _scene(self, scene_id: str, category: str) -> Scene | None:
         """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
@@ -307,7 +311,7 @@ class Engine:
         return scenes.get((scene_id, category)) or scenes.get((scene_id, "default_category"))
 
     def _load(self, directory: Path, *, verify: bool = True) -> Snapshot:
-        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max)
+        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(self.config))
 
     def _changed(self, log: Callable[[Path, Iterable[Any]], int], what: Iterable[Any]) -> int:
         live = self._bound.live
@@ -316,11 +320,9 @@ class Engine:
         return sequence
 
     def _bind(self, snapshot: Snapshot) -> None:
-        scenes = bind(self.config, snapshot)
+        scenes = bind(self.config, snapshot, self.stores)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
-        width = max(scene.score.width for scene in scenes.values())
-        algos = max(max(1, len(scene.score.outputs)) for scene in scenes.values())
         for scene in scenes.values():
             for stage in STAGES:
                 self._laps[scene.name, stage] = self.metrics.histogram(
@@ -337,18 +339,7 @@ class Engine:
         }
         live = Live(snapshot)
         live.update()
-        self._bound = Bound(snapshot, live, width, algos, scenes, callback_columns)
-
-    def _arena(self, scene: Scene) -> Arena:
-        """This thread's own, emptied; made anew when a snapshot outgrew it."""
-        arena: Arena | None = getattr(self._threads, "arena", None)
-        bound, items = self._bound, scene.snapshot.overlay.capacity  # the scene may be of a snapshot on its way out
-        width, algos = max(bound.width, scene.score.width), max(bound.algos, len(scene.score.outputs))
-        if arena is None or arena.items_max < items or arena.width < width or arena.algos < algos:
-            arena = self._threads.arena = Arena(self.limits.candidates_max, items_max=items, width=width, algos=algos)
-        arena.reset()
-        arena.follow(scene.snapshot.overlay)
-        return arena
+        self._bound = Bound(snapshot, live, scenes, callback_columns)
 
     def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
         last = begin
@@ -373,13 +364,13 @@ class Engine:
         kept = thinned(count, conf.item_size_rate, request_id)
         slots = arena.order[kept]
         rows = arena.row[slots]
-        algo_scores = scene.writer.algo_scores_of_each(arena, slots) if scored else [{} for _ in kept]
+        algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
 
         def after() -> None:
             entries = loaded_each(scene.item_properties, rows)
             for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
                 entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
-            features = scene.user_features(query) if conf.use_user_features else query.context
+            features = query.user_features if conf.use_user_features else query.context
             record = Record(
                 scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
                 fingerprint=scene.snapshot.fingerprint, positions=kept,

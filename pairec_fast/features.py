@@ -79,8 +79,11 @@ class FeaturePlan:
 
     def item_values(self, rows: Rows | None = None) -> NDArray[np.float32]:
         """[rows, item features] float32, in the order of the model's inputs. `rows` None: those of the item table."""
-        count = len(self._snapshot.items)
-        return _stack(self._item, slice(count) if rows is None else rows, count)
+        count, guests = len(self._snapshot.items), self._snapshot.guests
+        values = _stack(self._item, slice(count) if rows is None else rows, count)
+        if rows is not None and not isinstance(rows, slice) and len(guests):
+            values[(rows >= guests.start) & (rows < guests.stop)] = MISSING
+        return values
 
     def user_values(self, rows: Rows = ALL) -> NDArray[np.float32]:
         """[rows, user features] float32."""

@@ -26,6 +26,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from pairec_fast.callback import Sink, log_directories, open_logs
@@ -37,7 +38,8 @@ from pairec_fast.sink.disk import Adopter
 log = logging.getLogger("pairec_fast")
 
 T = TypeVar("T")
-Waits = Generator[float, None, T]  # yields how many seconds to wait before it is asked again; its value is the outcome
+# Yields how many seconds to wait before it is asked again, or what to wait for; its value is the outcome.
+Waits = Generator["float | Future[Any]", None, T]
 
 PAUSE = 0.001  # seconds: uvloop's timers count whole milliseconds, and anything less would spin
 PAUSE_MAX = 0.05  # of who has waited long
@@ -271,7 +273,11 @@ def finish(waits: Waits[T]) -> T:
     """Wait in this thread."""
     try:
         while True:
-            time.sleep(next(waits))
+            step = next(waits)
+            if isinstance(step, Future):
+                wait([step])
+            else:
+                time.sleep(step)
     except StopIteration as done:
         value: T = done.value
         return value
@@ -281,7 +287,11 @@ async def awaited(waits: Waits[T]) -> T:
     """Wait on the event loop, which serves others meanwhile."""
     try:
         while True:
-            await asyncio.sleep(next(waits))
+            step = next(waits)
+            if isinstance(step, Future):
+                await asyncio.wait([asyncio.wrap_future(step)])
+            else:
+                await asyncio.sleep(step)
     except StopIteration as done:
         value: T = done.value
         return value

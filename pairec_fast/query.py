@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.core import Arena
 from pairec_fast.expression.convert import to_float, to_int, to_string
-from pairec_fast.snapshot import Snapshot
+from pairec_fast.properties import Given, Properties, loaded
+from pairec_fast.snapshot import Column, Snapshot
 
 NOBODY = np.empty(0, np.int32)
 
@@ -24,9 +27,18 @@ class Query:
         rows of the item table, that item-to-item tables know: of a changed item the one it had, of a new one none.
     context: the request's features.
     item_list: the request's own candidates.
+    request_id: as the answer gives it; what is drawn at random is drawn from a hash of it.
+    params: the experiment's parameters.
+    sources: names of the scene's recalls.
+    given: properties of candidates that the snapshot does not know, or knows otherwise.
+    fetched: what stages have got from live stores, by stage.
+    degraded: what this answer had to do without, as `name: why`.
     """
 
-    __slots__ = ("_snapshot", "context", "history", "item_id", "item_list", "shown", "size", "uid", "user")
+    __slots__ = (
+        "_guests", "_snapshot", "_user_features", "context", "degraded", "fetched", "given", "history", "item_id",
+        "item_list", "params", "request_id", "shown", "size", "sources", "uid", "user", "user_columns",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -38,8 +50,21 @@ class Query:
         history_max: int,
         item_id: str = "",
         item_list: list[dict[str, Any]] | None = None,
+        request_id: str = "",
+        sources: Sequence[str] = (),
+        places: int = 0,
+        user_columns: Mapping[str, Column] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
+        """`places` is how many candidates there may be; `user_columns` what of the snapshot is loaded."""
         self._snapshot = snapshot
+        self.request_id, self.sources, self.params = request_id, sources, params or {}
+        self.given = Given(places)
+        self.user_columns = user_columns or {}
+        self._user_features: dict[str, Any] | None = None
+        self._guests: dict[str, int] = {}
+        self.fetched: dict[Any, Any] = {}
+        self.degraded: list[str] = []
         self.uid, self.size, self.context = uid, size, context
         self.item_id, self.item_list = item_id, item_list or []
         self.user = snapshot.users.ids.find(uid)
@@ -50,6 +75,44 @@ class Query:
             known, shown = snapshot.overlay.bases(known), snapshot.overlay.bases(shown)
         self.history = recent(known, shown, history_max)
 
+    @property
+    def user_features(self) -> dict[str, Any]:
+        """PAI-Rec's user properties: the request's features that are not empty texts, the uid, and what was loaded over
+        them. Loads and transforms write into it."""
+        if self._user_features is None:
+            given = {name: value for name, value in self.context.items() if value != ""} | {"uid": self.uid}
+            self._user_features = loaded(given, self.user_columns, self.user)
+        return self._user_features
+
+    def row(self, id: str) -> int:
+        """The row of an item by its id: the snapshot's, or a guest's.
+
+        -1 for an item that was removed, for what is no id, and when there is no room for more guests.
+        """
+        ids, guests = self._snapshot.items.ids, self._snapshot.guests
+        row = ids.find(id)
+        if row >= 0:
+            return row
+        known = self._guests.get(id)
+        if known is not None:
+            return known
+        if not id or ids.gone(id) or len(self._guests) == len(guests) or _has_surrogates(id):
+            return -1
+        row = self._guests[id] = guests.start + len(self._guests)
+        return row
+
+    def ids(self, rows: NDArray[np.int32]) -> list[str]:
+        """The ids of items by their rows, guests among them."""
+        id, first = self._snapshot.items.ids.id, self._snapshot.guests
+        if not self._guests:
+            return [id(row) for row in rows.tolist()]
+        names = list(self._guests)
+        return [names[row - first.start] if row in first else id(row) for row in rows.tolist()]
+
+    def properties(self, arena: Arena) -> Properties:
+        """What is known of the live candidates, by name."""
+        return Properties(self._snapshot, self.given, arena, self.sources)
+
     def user_value(self, column: str) -> Any:
         """What is known of the user by that name: the snapshot's column, else the request's feature, else None."""
         table = self._snapshot.users
@@ -58,6 +121,11 @@ class Query:
             if value is not None:
                 return value
         return self.context.get(column)
+
+
+def _has_surrogates(id: str) -> bool:
+    """Such a text has no UTF-8, so no answer could name it."""
+    return any("\ud800" <= character <= "\udfff" for character in id)
 
 
 def item_ids(value: Any) -> list[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
+from pairec_fast.binding import Binding, Fetching, Loading, Stage
 from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, SnapshotError
@@ -27,8 +28,6 @@ KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks
 SOURCES_MAX = 255  # `source` is one byte a candidate
 REHEARSED = 512  # candidates that a model is timed with
 
-Stage = Callable[[Query, Arena], None]
-
 
 class Scene:
     """The stages of one scene and category, in order, each a function of (query, arena).
@@ -38,7 +37,9 @@ class Scene:
         SnapshotError: the snapshot's parts do not fit each other.
     """
 
-    def __init__(self, config: Config, snapshot: Snapshot, name: str, category: str, models: dict[str, Model]) -> None:
+    def __init__(
+        self, config: Config, snapshot: Snapshot, name: str, category: str, models: dict[str, Model], stores: Any = None
+    ) -> None:
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
         # The callback flags are read from category `default`, whatever the request names.
@@ -48,10 +49,26 @@ class Scene:
             raise ConfigError(
                 f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"
             )
-        known = {conf.name: conf for conf in config.recall_confs} | {"ContextItemRecall": recalls.ContextItemRecall()}
-        self.recalls: list[Stage] = [known[one].bind(snapshot, place) for place, one in enumerate(self.sources)]
-        known = {conf.name: conf for conf in config.filter_confs} | {"UniqueFilter": filters.UniqueFilter()}
-        self.filters: list[Stage] = [known[one].bind(snapshot) for one in config.filters(name)]
+        at = Binding(
+            snapshot, self.sources, scene=name, category=category, stores=stores, directory=config.directory,
+            filter=self._filter, sort=self._sort,
+        )  # fmt: skip
+        self._at, self._binding = at, list[str]()
+        confs: dict[str, Any] = {
+            "recall": config.recall_confs,
+            "filter": config.filter_confs,
+            "sort": config.sort_confs,
+        }
+        built_in: dict[str, Any] = {
+            "recall": recalls.ContextItemRecall(), "filter": filters.UniqueFilter(), "sort": reranks.ItemRankScore()
+        }  # fmt: skip
+        self._known = {
+            kind: {conf.name: conf for conf in confs[kind]} | {one.name: one} for kind, one in built_in.items()
+        }
+        self.recalls = [self._bound("recall", one, replace(at, source=place)) for place, one in enumerate(self.sources)]
+        names = config.filters(name)
+        self.repeats = any(getattr(self._known["filter"][one], "reads_recall_scores", False) for one in names)
+        self.filters = [self._filter(one) for one in names]
         rank = config.rank_conf.get(name)
         if rank and rank.score_rewrite:
             raise ConfigError(f"RankConf.{name}.ScoreRewrite is not available in this version")
@@ -61,21 +78,43 @@ class Scene:
             snapshot,
             f"RankConf.{name}",
         )
-        known = {conf.name: conf for conf in config.sort_confs} | {"ItemRankScore": reranks.ItemRankScore()}
         sorts = config.sorts(name, category)
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
         ]  # what a chain without a score sort begins with
         self.reranks += [
-            known[one].bind(snapshot, self.sources, last=place + 1 == len(sorts)) for place, one in enumerate(sorts)
+            self._bound("sort", one, replace(at, last=place + 1 == len(sorts))) for place, one in enumerate(sorts)
         ]
-        self.writer = Writer(snapshot, self.sources, self.score.outputs, list(self.conf.output_fields))
+        stages = [*self.recalls, *self.filters, *self.reranks]
+        self.fetching_recall = [one for one in (*self.recalls, *self.filters) if isinstance(one, Fetching)]
+        self.fetching = self.fetching_recall + [one for one in self.reranks if isinstance(one, Fetching)]
+        self.awaits = bool(self.fetching) or any(isinstance(stage, Loading) for stage in stages)
+        self.writer = Writer(self.sources, self.score.outputs, list(self.conf.output_fields))
         self.item_properties = properties(config.feature_confs, name, "item", snapshot)
         self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
+        del self._at, self._known, self._binding  # they lead back here, and a scene goes when nobody holds it
 
-    def user_features(self, query: Query) -> dict[str, Any]:
-        """The request's features, overlaid with the user columns that `UserFeatureConfs` loads."""
-        return loaded(query.context, self.user_properties, query.user)
+    def _bound(self, kind: str, name: str, at: Binding) -> Stage:
+        """A recall, filter or sort of the configuration, by name; one that leads back to itself is refused."""
+        section = f"{kind.capitalize()}Confs"
+        if name not in self._known[kind]:
+            known = ", ".join(sorted(self._known[kind]))
+            raise ConfigError(f'{section}: no {kind} is named "{name}"; there are {known}')
+        mark = f"{section}.{name}"
+        if mark in self._binding:
+            raise ConfigError(f"{mark}: leads back to itself, through {' and '.join(self._binding)}")
+        self._binding.append(mark)
+        try:
+            stage: Stage = self._known[kind][name].bind(at)
+        finally:
+            self._binding.pop()
+        return stage
+
+    def _filter(self, name: str) -> Stage:
+        return self._bound("filter", name, self._at)
+
+    def _sort(self, name: str) -> Stage:
+        return self._bound("sort", name, replace(self._at, last=False))
 
 
 def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot) -> dict[str, Column]:
@@ -109,25 +148,7 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     return chosen
 
 
-def loaded(given: dict[str, Any], columns: dict[str, Column], row: int) -> dict[str, Any]:
-    """`given`, overlaid with the values of `columns` at `row`; a missing value, or row -1, changes nothing."""
-    if row < 0 or not columns:
-        return given
-    values = ((name, column.value(row)) for name, column in columns.items())
-    return given | {name: value for name, value in values if value is not None}
-
-
-def loaded_each(columns: dict[str, Column], rows: NDArray[np.int32]) -> list[dict[str, Any]]:
-    """`loaded` of nothing, for each of `rows`, none of which is -1."""
-    given: list[dict[str, Any]] = [{} for _ in rows]
-    for name, column in columns.items():
-        for entry, value in zip(given, column.value_of_each(rows), strict=True):
-            if value is not None:
-                entry[name] = value
-    return given
-
-
-def bind(config: Config, snapshot: Snapshot) -> dict[tuple[str, str], Scene]:
+def bind(config: Config, snapshot: Snapshot, stores: Any = None) -> dict[tuple[str, str], Scene]:
     """Every scene and category of the configuration.
 
     Raises:
@@ -146,7 +167,7 @@ def bind(config: Config, snapshot: Snapshot) -> dict[tuple[str, str], Scene]:
             )
         models[algo.name] = Model(algo.name, snapshot, algo.light_gbm_conf.model)
     scenes = {
-        (name, category): Scene(config, snapshot, name, category, models)
+        (name, category): Scene(config, snapshot, name, category, models, stores)
         for name, categories in config.scene_confs.items()
         for category in categories
     }
@@ -201,6 +222,15 @@ def snapshot_of(config: Config) -> Path:
     return config.path(config.snapshot_conf.directory)
 
 
+def guests_of(config: Config) -> int:
+    """How many items a request may bring that the snapshot lacks: none, where no recall of a scene brings such."""
+    open_ones = {conf.name for conf in config.recall_confs if getattr(conf, "brings_guests", False)} | {
+        "ContextItemRecall"
+    }
+    used = {name for scene in config.scene_confs.values() for conf in scene.values() for name in conf.recall_names}
+    return config.limit_conf.candidates_max if open_ones & used else 0
+
+
 def prepare(path: str | os.PathLike[str]) -> tuple[Config, Live, dict[tuple[str, str], Scene]]:
     """Load a configuration and its snapshot, verify, bind and bring them up to items.log: everything but serving.
 
@@ -209,7 +239,7 @@ def prepare(path: str | os.PathLike[str]) -> tuple[Config, Live, dict[tuple[str,
     """
     config = Config.load(path, KINDS)
     try:
-        snapshot = Snapshot.load(snapshot_of(config), spare=config.limit_conf.new_items_max)
+        snapshot = Snapshot.load(snapshot_of(config), spare=config.limit_conf.new_items_max, guests=guests_of(config))
         scenes = bind(config, snapshot)
         live = Live(snapshot)
         live.update()

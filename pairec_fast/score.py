@@ -137,6 +137,7 @@ class Score:
             model.request.score(arena, model.plan.shared(query), model.lines, place, column)
             column += len(model.outputs)
         arena.score[: arena.count] = arena.recall_score[: arena.count]
+        arena.scored = True
         if self._program is not None:
             self._program.evaluate(arena)
 

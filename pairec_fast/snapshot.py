@@ -206,12 +206,16 @@ class Snapshot:
     """A directory, mapped. Read-only and safe to share between threads.
 
     With `spare`, so many rows lie behind those of the item table, in every array that has one an item, for items added
-    later: `overlay` says which rows stand for which items now (items/live.py writes both).
+    later: `overlay` says which rows stand for which items now (items/live.py writes both). Behind them `guests` rows
+    are for items of which nothing is known but that a request brings them: all is missing there.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest, spare: int = 0) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, spare: int = 0, guests: int = 0) -> None:
         self.directory, self.manifest = directory, manifest
+        spare += guests
         self.overlay = Overlay(manifest.items.count, spare)
+        first = self.overlay.reserve(guests)
+        self.guests = range(first, first + guests)
         self.tails: dict[str, NDArray[Any]] = {}  # the spare rows of an array, writable
         self._followers: list[Callable[[NDArray[np.int32]], None]] = []
         self.fingerprint, self.time = manifest.fingerprint, manifest.time
@@ -236,13 +240,17 @@ class Snapshot:
             name: Golden(*(self.array(f"{name}.golden.{part}") for part in ("users", "items", "scores")))
             for name in manifest.golden
         }
+        for name, column in self.items.columns.items():
+            if guests and (column.kind == "text" or column.values.dtype.kind == "f"):
+                self.tails[f"items.{name}"][-guests:] = {"text": -1, "number": np.nan, "vector": 0}[column.kind]
 
     @classmethod
-    def load(cls, directory: str | Path, *, verify: bool = True, spare: int = 0) -> Snapshot:
+    def load(cls, directory: str | Path, *, verify: bool = True, spare: int = 0, guests: int = 0) -> Snapshot:
         """Map a snapshot directory, or the one that `CURRENT` in it names, and verify it.
 
         Checksums are CRC-32C of whole files; `verify=False` leaves them out (a worker whose parent has verified).
-        `spare` is how many items may be added later: it costs address space, memory only for those that are.
+        `spare` is how many items may be added later: it costs address space, memory only for those that are. `guests`
+        is how many items a request may bring that the snapshot lacks.
 
         Raises:
             SnapshotError: a file is missing, altered, or of another shape or dtype than the manifest says. The message
@@ -255,7 +263,7 @@ class Snapshot:
             for name, info in manifest.files.items():
                 _verify(directory / name, info)
         try:
-            snapshot = cls(directory, manifest, spare)
+            snapshot = cls(directory, manifest, spare, guests)
         except KeyError as error:
             raise SnapshotError(f"{path}: names no array {error}") from error
         if verify:
@@ -281,8 +289,10 @@ class Snapshot:
 
     def follow(self, update: Callable[[NDArray[np.int32]], None]) -> None:
         """Call `update` with the rows of items added later, int32, when their columns are written and before anybody
-        finds them; now, too, if there are any."""
+        finds them; now, too, if there are any, and with those of guests."""
         self._followers.append(update)
+        if len(self.guests):
+            update(np.arange(self.guests.start, self.guests.stop, dtype=np.int32))
         if self.overlay.count > self.overlay.base:
             update(np.arange(self.overlay.base, self.overlay.count, dtype=np.int32))
 

@@ -18,7 +18,8 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 COLUMNS = {
     "row": (np.int32, (5,)),
     "source": (np.uint8, (5,)),
-    "recall_score": (np.float32, (5,)),
+    "place": (np.int32, (5,)),
+    "recall_score": (np.float64, (5,)),
     "keep": (np.uint8, (5,)),
     "features": (np.float32, (5, 3)),
     "algo_score": (np.float64, (2, 5)),
@@ -64,9 +65,11 @@ def test_what_a_kernel_writes_a_view_taken_before_shows():
 
 
 def test_bytes_is_the_sum_of_the_columns_on_cache_lines():
-    # 8 columns of one slot and 6 of one item (or slot), each padded to one line of 64 bytes.
-    assert Arena(1).bytes == 14 * 64
-    assert Arena(16, items_max=16).bytes == 14 * 64 + 3 * 64, "doubles of 16: algo_score, score, sum"
+    # 10 columns of one slot and 6 of one item (or slot), each padded to one line of 64 bytes.
+    assert Arena(1).bytes == 16 * 64
+    assert Arena(16, items_max=16).bytes == 16 * 64 + 5 * 64, (
+        "doubles of 16: recall_score, algo_score, score, sum, scratch"
+    )
 
 
 @pytest.mark.parametrize("name", ["candidates_max", "items_max", "width", "algos"])

@@ -15,8 +15,8 @@ from pairec_fast.callback import Record, draw, encode, invoked, thinned, with_te
 from pairec_fast.core import Arena, expand, read_segments
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest
+from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.reply import Writer
-from pairec_fast.scene import loaded, loaded_each
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
 
@@ -209,13 +209,12 @@ def test_what_is_loaded_for_many_items_is_what_is_loaded_for_each(world):
 
 
 @pytest.mark.parametrize("outputs", [[], ["a"], ["a", "b"]], ids=len)
-def test_scores_of_many_slots_are_those_of_each(world, outputs):
+def test_scores_of_many_slots_are_those_of_each(outputs):
     arena = Arena(8, items_max=8, width=1, algos=2)
     arena.algo_score[:] = np.random.default_rng(0).random(arena.algo_score.shape)
-    with world.engine() as engine:
-        writer = Writer(engine.snapshot, [], outputs, [])
     slots = np.array([5, 0, 7], np.int32)
-    assert writer.algo_scores_of_each(arena, slots) == [writer.algo_scores(arena, int(slot)) for slot in slots]
+    expected = [{name: arena.algo_score[at, slot] for at, name in enumerate(outputs)} for slot in slots]
+    assert Writer([], outputs, []).algo_scores(arena, slots) == expected
 
 
 # The explicit callback

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("pyarrow")
 
+from pairec_fast.binding import Binding
 from pairec_fast.build import build
 from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
@@ -131,13 +132,13 @@ def snapshot(tmp_path_factory):
 def test_vectors_without_an_index_are_not_searched(snapshot):
     assert snapshot.vectors["genre"].index is None
     with pytest.raises(ConfigError, match=r'RecallConfs\.near\.HnswConf\.Index: "genre" has kind = "none"'):
-        HnswRecall("near", HnswConf("genre")).bind(snapshot, 0)
+        HnswRecall("near", HnswConf("genre")).bind(Binding(snapshot))
 
 
 @pytest.mark.parametrize("newest", [0, 1, 3, 1000])
 def test_trigger_count_recalls_by_the_newest_of_the_history(snapshot, newest):
     dao = Dao("local", user2_item_table="history", item2_item_table="seq")
-    recall = UserCollaborativeFilterRecall("similar", dao, 5, newest).bind(snapshot, 0)
+    recall = UserCollaborativeFilterRecall("similar", dao, 5, newest).bind(Binding(snapshot))
     arena = Arena(100, items_max=ITEMS)
     query = Query(snapshot, "u1", 5, {}, history_max=1000)
     assert len(query.history) > 3
@@ -150,4 +151,4 @@ def test_trigger_count_recalls_by_the_newest_of_the_history(snapshot, newest):
 def test_a_negative_trigger_count_is_refused(snapshot):
     dao = Dao("local", user2_item_table="history", item2_item_table="seq")
     with pytest.raises(ConfigError, match=r"RecallConfs\.similar\.TriggerCount must not be negative, got -1"):
-        UserCollaborativeFilterRecall("similar", dao, 5, -1).bind(snapshot, 0)
+        UserCollaborativeFilterRecall("similar", dao, 5, -1).bind(Binding(snapshot))

@@ -97,7 +97,7 @@ def served(engine, users):
     for uid in users:
         context = {"hour": 21, "device": "ios"}
         engine.recommend({"uid": uid, "scene_id": "home_feed", "size": 20, "features": context})
-        arena = engine._threads.arena
+        arena = engine._walker._arenas[-1]
         assert scene is not None
         rows = arena.row[: arena.count].copy()
         query = Query(scene.snapshot, uid, 20, context, history_max=engine.limits.history_max)
@@ -116,7 +116,7 @@ def test_a_debug_answer_says_what_each_feature_adds(engine):
     request = {"uid": "u00007", "scene_id": "home_feed", "size": 20, "features": {"hour": 21, "device": "ios"}}
     reply = engine.recommend(request | {"debug": True})
     assert all(item.explain is None for item in engine.recommend(request).items)
-    arena, scene = engine._threads.arena, engine._scene("home_feed", "default")
+    arena, scene = engine._walker._arenas[-1], engine._scene("home_feed", "default")
     raw = dict(zip(arena.row[: arena.count].tolist(), arena.algo_score[0, : arena.count], strict=True))
     (model,) = scene.score.models
     for item in reply.items:

@@ -16,6 +16,7 @@ from pairec_fast import Engine, RequestError, SnapshotError, cli, items
 from pairec_fast.build import build
 from pairec_fast.items.live import Live
 from pairec_fast.items.log import NAME
+from pairec_fast.logs import finish
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
 from tests.faults.freshness import failed, run
@@ -57,7 +58,7 @@ def recalled(engine, uid):
     scene = engine._bound.scenes["home_feed", "default"]
     found = []
     for recall in scene.recalls:
-        arena = engine._arena(scene)
+        arena = engine._walker._take(scene)
         recall(Query(scene.snapshot, uid, 10, {}, history_max=1000), arena)
         found += [[scene.snapshot.items.ids.id(row) for row in arena.row[: arena.count].tolist()]]
     return found
@@ -79,7 +80,7 @@ def test_scores_of_new_and_changed_items_are_the_forest_s_own(engine):
     engine.add_items([{"item_id": "n1", **WHOLE}, *({"item_id": id, "price": 0.25} for id in changed)])
     scene = engine._bound.scenes["home_feed", "default"]
     query = Query(scene.snapshot, USERS[1], 10, {}, history_max=1000, item_list=[{"item_id": "n1"}])
-    arena, _ = engine._walk(scene, query)
+    arena, _ = finish(engine._walker.walk(scene, query))
     new = arena.row[: arena.count] >= len(scene.snapshot.items)
     assert new.sum() == 6
     [(model, matrix)] = scene.score.matrices(query, arena)

@@ -76,7 +76,7 @@ def test_scores_pass_unchanged_even_those_that_are_no_numbers():
     arena = Arena(4, items_max=4)
     scores = floats(np.nan, np.inf, -np.inf, -0.0)
     add(arena, rows(0, 1, 2, 3), scores, 0)
-    np.testing.assert_array_equal(arena.recall_score.view(np.uint32), scores.view(np.uint32))
+    np.testing.assert_array_equal(arena.recall_score.view(np.uint64), scores.astype(np.float64).view(np.uint64))
 
 
 @pytest.mark.parametrize("row", [-1, 10, 2**31 - 1, -(2**31)])
@@ -109,7 +109,7 @@ def test_lengths_that_differ_are_refused():
     [
         (np.zeros(2, np.int64), floats(1, 1)),
         (np.zeros(2, np.uint32), floats(1, 1)),
-        (rows(0, 1), np.zeros(2)),
+        (rows(0, 1), np.zeros(2, np.int64)),
         (np.zeros((2, 1), np.int32), floats(1, 1)),
         (np.zeros(4, np.int32)[::2], floats(1, 1)),
     ],

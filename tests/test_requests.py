@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("lightgbm")
 pytest.importorskip("pyarrow")
 
+from pairec_fast.binding import Binding
 from pairec_fast.build import build
 from pairec_fast.core import Arena, Crosses
 from pairec_fast.errors import ConfigError
@@ -148,8 +149,8 @@ def test_candidates_and_features_are_those_the_engine_would_serve(tmp_path):
     plan = FeaturePlan.of_model(snapshot, "ranker")
     dao = Dao("local", user2_item_table="history", item2_item_table="seq")
     recalls = [
-        UserCollaborativeFilterRecall("similar", dao, 25, 3).bind(snapshot, 0),
-        UserGlobalHotRecall("hot", Dao("local", table_name="hot"), 20).bind(snapshot, 1),
+        UserCollaborativeFilterRecall("similar", dao, 25, 3).bind(Binding(snapshot)),
+        UserGlobalHotRecall("hot", Dao("local", table_name="hot"), 20).bind(Binding(snapshot, source=1)),
     ]
     for user in range(USERS):
         arena = Arena(100, items_max=ITEMS, width=plan.width)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pairec_fast import items
+from pairec_fast.binding import Binding
 from pairec_fast.build import build
 from pairec_fast.core import Arena, MappedFile
 from pairec_fast.errors import ConfigError
@@ -64,7 +65,7 @@ class Asked:
     def __init__(self, folder, k=COUNT + SPARE, **conf):
         self.snapshot = Snapshot.load(folder, spare=SPARE)
         self.live = Live(self.snapshot)
-        self.recall = HnswRecall("near", HnswConf("taste", **conf), k).bind(self.snapshot, 0)
+        self.recall = HnswRecall("near", HnswConf("taste", **conf), k).bind(Binding(self.snapshot))
 
     def query(self, uid="u1", context=None, item_id=""):
         return Query(self.snapshot, uid, 10, context or {}, history_max=100, item_id=item_id)

@@ -6,7 +6,7 @@ from pairec_fast.core.callback import CallbackBody
 from pairec_fast.core.checksum import crc32c
 from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
-from pairec_fast.core.filter import drop_exposed, keep_allowed
+from pairec_fast.core.filter import drop_exposed, keep, keep_allowed, select
 from pairec_fast.core.forest import Forest
 from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
@@ -47,12 +47,14 @@ __all__ = [
     "drop_exposed",
     "expand",
     "in_order",
+    "keep",
     "keep_allowed",
     "list_segments",
     "nearest",
     "read_segments",
     "recover",
     "repair_segments",
+    "select",
     "top_k",
     "verify_segments",
 ]

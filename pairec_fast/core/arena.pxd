@@ -21,15 +21,19 @@ cdef extern from "arena.hpp" namespace "pairec" nogil:
         int32_t algos
         int32_t count
         int32_t order_count
+        bint repeats
+        bint scored
         int32_t* row
         uint8_t* source
-        float* recall_score
+        int32_t* place
+        double* recall_score
         uint8_t* keep
         float* features
         double* algo_score
         double* score
         int32_t* order
         int32_t* spare
+        double* scratch
         Stamps seen
         Stamps mark
         double* sum
@@ -47,7 +51,7 @@ cdef class Arena:
     cdef Overlay _overlay
     cdef object _view(self, void* data, int dtype, size_t rows, size_t columns)
     cdef readonly size_t bytes
-    cdef readonly object row, source, recall_score, keep, features, algo_score, score, order
+    cdef readonly object row, source, place, recall_score, keep, features, algo_score, score, order
 
 
 cdef int32_t check_rows(str name, const int32_t* rows, Py_ssize_t count, int32_t end) except -1

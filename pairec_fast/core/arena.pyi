@@ -6,7 +6,8 @@ from pairec_fast.core.overlay import Overlay
 class Arena:
     row: NDArray[np.int32]
     source: NDArray[np.uint8]
-    recall_score: NDArray[np.float32]
+    place: NDArray[np.int32]
+    recall_score: NDArray[np.float64]
     keep: NDArray[np.uint8]
     features: NDArray[np.float32]
     algo_score: NDArray[np.float64]
@@ -14,6 +15,7 @@ class Arena:
     order: NDArray[np.int32]
     bytes: int
     count: int
+    scored: bool
     def __init__(self, candidates_max: int, *, items_max: int = 1, width: int = 1, algos: int = 1) -> None: ...
     @property
     def candidates_max(self) -> int: ...
@@ -25,5 +27,5 @@ class Arena:
     def algos(self) -> int: ...
     @property
     def order_count(self) -> int: ...
-    def reset(self) -> None: ...
+    def reset(self, repeats: bool = False) -> None: ...
     def follow(self, overlay: Overlay) -> None: ...

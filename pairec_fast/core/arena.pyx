@@ -65,8 +65,8 @@ cdef class Arena:
         width: features per candidate.
         algos: algorithm outputs per candidate.
 
-    Views, each [candidates_max]: `row` int32, `source` uint8, `recall_score` float32, `keep` uint8, `score` float64,
-    `order` int32; and `features` [candidates_max, width] float32, column-major, `algo_score` [algos, candidates_max]
+    Views, each [candidates_max]: `row` int32, `source` uint8, `place` int32, `recall_score` float64, `keep` uint8, `score`
+    float64, `order` int32; and `features` [candidates_max, width] float32, column-major, `algo_score` [algos, candidates_max]
     float64.
     Slots at and beyond `count` are garbage. One thread at a time.
 
@@ -82,9 +82,9 @@ cdef class Arena:
                 raise ValueError(f"{name} must be positive, got {value}")
         # Python integers, so that a size beyond the address space is seen as one instead of wrapping around.
         n, items = int(candidates_max), int(items_max)
-        # In the order of struct Arena; last an overlay's bits, all zero: without another one every row is itself.
-        sizes = [4 * n, n, 4 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * n, 4 * items, 4 * items, 8 * items,
-                 4 * items, 8 * (items // 64 + 1)]
+        # An overlay's bits are all zero: without another one every row is itself.
+        sizes = [4 * n, n, 8 * n, n, 4 * n * width, 8 * n * algos, 8 * n, 4 * n, 4 * n, 4 * items, 4 * items, 8 * items,
+                 4 * items, 8 * (items // 64 + 1), 4 * n, 8 * n]
         offsets = []
         total = 0
         for size in sizes:
@@ -101,7 +101,7 @@ cdef class Arena:
         self.c.algos = algos
         self.c.row = <int32_t*> (base + <size_t> offsets[0])
         self.c.source = <uint8_t*> (base + <size_t> offsets[1])
-        self.c.recall_score = <float*> (base + <size_t> offsets[2])
+        self.c.recall_score = <double*> (base + <size_t> offsets[2])
         self.c.keep = <uint8_t*> (base + <size_t> offsets[3])
         self.c.features = <float*> (base + <size_t> offsets[4])
         self.c.algo_score = <double*> (base + <size_t> offsets[5])
@@ -114,11 +114,14 @@ cdef class Arena:
         self.c.mark.size = items_max
         self.c.sum = <double*> (base + <size_t> offsets[11])
         self.c.touched = <int32_t*> (base + <size_t> offsets[12])
+        self.c.place = <int32_t*> (base + <size_t> offsets[14])
+        self.c.scratch = <double*> (base + <size_t> offsets[15])
         self.c.overlay.moved = <uint64_t*> (base + <size_t> offsets[13])
         self.c.overlay.base = self.c.overlay.rows = items_max
         self.row = self._view(self.c.row, cnp.NPY_INT32, n, 0)
         self.source = self._view(self.c.source, cnp.NPY_UINT8, n, 0)
-        self.recall_score = self._view(self.c.recall_score, cnp.NPY_FLOAT32, n, 0)
+        self.place = self._view(self.c.place, cnp.NPY_INT32, n, 0)
+        self.recall_score = self._view(self.c.recall_score, cnp.NPY_FLOAT64, n, 0)
         self.keep = self._view(self.c.keep, cnp.NPY_UINT8, n, 0)
         self.features = self._view(self.c.features, cnp.NPY_FLOAT32, width, n).T
         self.algo_score = self._view(self.c.algo_score, cnp.NPY_FLOAT64, algos, n)
@@ -134,8 +137,12 @@ cdef class Arena:
         cnp.set_array_base(array, self._block)
         return array
 
-    def reset(self) -> None:
-        """Forget every candidate. Costs two increments."""
+    def reset(self, bint repeats=False) -> None:
+        """Forget every candidate. Costs two increments.
+
+        `repeats`: recall keeps an item once for each recall that brings it, until a filter says otherwise.
+        """
+        self.c.repeats, self.c.scored = repeats, False
         self.c.count = 0
         self.c.order_count = 0
         self.c.seen.clear()
@@ -178,6 +185,15 @@ cdef class Arena:
         if not 0 <= value <= self.c.candidates_max:
             raise ValueError(f"count must be 0 to candidates_max ({self.c.candidates_max}), got {value}")
         self.c.count = value
+
+    @property
+    def scored(self) -> bool:
+        """Whether `score` and `algo_score` live: then they go with their slots when filters drop candidates."""
+        return self.c.scored
+
+    @scored.setter
+    def scored(self, bint value):
+        self.c.scored = value
 
     @property
     def order_count(self) -> int:

@@ -20,7 +20,7 @@ cdef extern from "expression.hpp" namespace "pairec::expression" nogil:
 
     cdef struct Inputs:
         const double** input
-        const float* current_score
+        const double* current_score
         const double* algo_score
         int64_t algo_stride
         const int32_t* row

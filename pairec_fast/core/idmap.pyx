@@ -128,6 +128,10 @@ cdef class IdMap:
                 return row
         return self.base(id)
 
+    def gone(self, str id not None) -> bool:
+        """Whether `id` was put as none: it had a row and has none now."""
+        return self._rows is not None and self._rows.get(id) == -1
+
     def find_all(self, list ids not None):
         """Rows of those of `ids` that are known texts, in order: int32 [<= len(ids)]."""
         rows = np.empty(len(ids), np.int32)

@@ -17,5 +17,5 @@ cdef class Overlay:
     cdef uint64_t* _moved
     cdef int32_t* _current
     cdef int32_t* _first
-    cdef readonly int32_t base, capacity, count
+    cdef readonly int32_t base, capacity, end, count
     cdef readonly bint changed

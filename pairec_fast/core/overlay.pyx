@@ -25,7 +25,8 @@ cdef class Overlay:
         spare: how many rows may be added.
 
     Attributes:
-        capacity: base + spare. count: rows so far. changed: whether anything was added or moved.
+        capacity: base + spare. end: rows that items may have, without what is reserved. count: rows so far.
+        changed: whether anything was added or moved.
 
     Raises:
         ValueError: `base` is not positive, `spare` negative, or both are too many.
@@ -36,7 +37,7 @@ cdef class Overlay:
         if base <= 0 or spare < 0 or spare > 0x7FFFFFFF - base:
             raise ValueError(f"base must be positive and spare not negative, 2147483647 at most; got {base}, {spare}")
         self.base = self.count = base
-        self.capacity = base + spare
+        self.capacity = self.end = base + spare
         # Not written to before they are needed, so pages of an item table that nobody changes stay unclaimed.
         self._moved = <uint64_t*> calloc(self.capacity // 64 + 1, 8)
         self._current = <int32_t*> calloc(self.capacity, 4)
@@ -57,8 +58,8 @@ cdef class Overlay:
         Raises:
             ValueError: all spare rows are taken, or `first` is no row, or not the first of its item.
         """
-        if self.count == self.capacity:
-            raise ValueError(f"all {self.capacity - self.base} spare rows are taken")
+        if self.count == self.end:
+            raise ValueError(f"all {self.end - self.base} spare rows are taken")
         if first == -1:
             first = self.count
         elif not 0 <= first < self.count or self.c.item_of(first) != first:
@@ -67,6 +68,20 @@ cdef class Overlay:
         self.count += 1
         self.changed = True
         return self.count - 1
+
+    def reserve(self, int32_t count) -> int:
+        """Keep the last `count` spare rows for what is no item of the table. Returns the first of them.
+
+        Raises:
+            ValueError: there are not so many that are free.
+        """
+        if not 0 <= count <= self.end - self.count:
+            raise ValueError(f"{count} rows of {self.end - self.count} free ones cannot be reserved")
+        self.end -= count
+        cdef int32_t row
+        for row in range(self.end, self.end + count):
+            self._first[row - self.base] = row
+        return self.end
 
     def move(self, int32_t row, int32_t to) -> None:
         """From now on `to` stands for the item of `row`; -1: it is gone.
@@ -87,7 +102,7 @@ cdef class Overlay:
 
     def base_of(self, int32_t row) -> int:
         """The base row of the item of `row`, or -1: the base has none. Raises IndexError: no such row."""
-        if not 0 <= row < self.count:
+        if not (0 <= row < self.count or self.end <= row < self.capacity):
             raise IndexError(f"row {row} of {self.count}")
         return self.c.item_of(row) if self.c.item_of(row) < self.base else -1
 

@@ -9,6 +9,7 @@ cdef extern from "recall.hpp" namespace "pairec" nogil:
         const int32_t* neighbour
         const float* weight
     int32_t c_add "pairec::add"(c_Arena&, const int32_t*, const float*, int32_t, int32_t, uint8_t) noexcept
+    int32_t c_add "pairec::add"(c_Arena&, const int32_t*, const double*, int32_t, int32_t, uint8_t) noexcept
     int32_t c_accumulate "pairec::accumulate"(c_Arena&, const c_Neighbours&, const int32_t*, int32_t) noexcept
     int32_t c_add_similar "pairec::add_similar"(c_Arena&, const c_Neighbours&, const int32_t*, int32_t, int32_t,
                                                 uint8_t) noexcept

@@ -6,7 +6,11 @@ from pairec_fast.core.index import VectorIndex
 from pairec_fast.core.index_filter import Filter
 
 def add(
-    arena: Arena, rows: NDArray[np.int32], scores: NDArray[np.float32], source: int, k: int = 0x7FFFFFFF
+    arena: Arena,
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32] | NDArray[np.float64],
+    source: int,
+    k: int = 0x7FFFFFFF,
 ) -> int: ...
 
 class Neighbours:

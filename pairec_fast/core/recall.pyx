@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 import numpy as np
+cimport numpy as cnp
 
 from pairec_fast.core.arena cimport Arena, check_rows, check_source, rows_within
 from pairec_fast.core.index cimport VectorIndex, nothing
@@ -11,15 +12,26 @@ from pairec_fast.core.index_scratch cimport SearchScratch
 from pairec_fast.core.index_types cimport Strategy, c_Allow, c_Work
 
 
-def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1] scores not None,
+cnp.import_array()
+
+
+def add(Arena arena not None, const int32_t[::1] rows not None, cnp.ndarray scores not None,
         int32_t source, int32_t k=0x7FFFFFFF) -> int:
-    """Add `rows` [n] int32 with `scores` [n] float32, best first, until the arena is full. Returns how many were new.
+    """Add `rows` [n] int32 with `scores` [n] float32 or float64, best first, until the arena is full. Returns how many
+    were new.
 
     Rows are taken as `arena.follow` says: the first `k` whose items are not gone, each as the row that stands for it now.
 
     Raises:
         ValueError: lengths differ, a row is not below `arena.items_max`, or the overlay's capacity, or `source` is not 0 to 255.
     """
+    cdef const float[::1] narrow
+    cdef const double[::1] wide
+    cdef bint is_wide = cnp.PyArray_TYPE(scores) == cnp.NPY_FLOAT64
+    if is_wide:
+        wide = scores
+    else:
+        narrow = scores
     if rows.shape[0] != scores.shape[0]:
         raise ValueError(f"{rows.shape[0]} rows, {scores.shape[0]} scores")
     cdef uint8_t checked = check_source(source)
@@ -27,7 +39,10 @@ def add(Arena arena not None, const int32_t[::1] rows not None, const float[::1]
     if rows.shape[0]:
         check_rows("rows", &rows[0], rows.shape[0], arena.c.overlay.rows)
         with nogil:
-            added = c_add(arena.c, &rows[0], &scores[0], <int32_t> rows.shape[0], k, checked)
+            if is_wide:
+                added = c_add(arena.c, &rows[0], &wide[0], <int32_t> rows.shape[0], k, checked)
+            else:
+                added = c_add(arena.c, &rows[0], &narrow[0], <int32_t> rows.shape[0], k, checked)
     return added
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
+from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, drop_exposed
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
-from pairec_fast.snapshot import Snapshot
 
 
 class ExposureDao(msgspec.Struct, frozen=True, rename="pascal"):
@@ -25,9 +23,9 @@ class User2ItemExposureFilter(msgspec.Struct, frozen=True, rename="pascal"):
     name: str
     dao_conf: ExposureDao = ExposureDao()
 
-    def bind(self, snapshot: Snapshot) -> Callable[[Query, Arena], None]:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: a table or adapter that does not exist here."""
-        where, dao = f"FilterConfs.{self.name}.DaoConf", self.dao_conf
+        where, dao, snapshot = f"FilterConfs.{self.name}.DaoConf", self.dao_conf, at.snapshot
         if dao.adapter_type != "local":
             raise ConfigError(
                 f'{where}.AdapterType: "{dao.adapter_type}" is not available in this version; use "local"'

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, keep_allowed
 from pairec_fast.errors import ConfigError
 from pairec_fast.expression import Column, Condition, depends_on_user, mask
 from pairec_fast.query import Query
-from pairec_fast.snapshot import Snapshot
 
 
 class ItemStateDao(msgspec.Struct, frozen=True, rename="pascal"):
@@ -32,9 +30,9 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
     item_state_dao_conf: ItemStateDao
     filter_params: list[Condition] = []
 
-    def bind(self, snapshot: Snapshot) -> Callable[[Query, Arena], None]:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: another adapter or table, or a condition that cannot be evaluated."""
-        where, dao = f"FilterConfs.{self.name}.ItemStateDaoConf", self.item_state_dao_conf
+        where, dao, snapshot = f"FilterConfs.{self.name}.ItemStateDaoConf", self.item_state_dao_conf, at.snapshot
         if dao.adapter_type != "local" or dao.table_name != "items":
             raise ConfigError(f'{where}: only AdapterType "local" with TableName "items" is available in this version')
         if depends_on_user(self.filter_params):

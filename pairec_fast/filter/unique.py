@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from pairec_fast.core import Arena
-from pairec_fast.query import Query
-from pairec_fast.snapshot import Snapshot
+from pairec_fast.binding import Binding, Stage
 
 
 class UniqueFilter(msgspec.Struct, frozen=True, rename="pascal"):
@@ -16,5 +12,5 @@ class UniqueFilter(msgspec.Struct, frozen=True, rename="pascal"):
 
     name: str = "UniqueFilter"
 
-    def bind(self, snapshot: Snapshot) -> Callable[[Query, Arena], None]:
+    def bind(self, at: Binding) -> Stage:
         return lambda query, arena: None

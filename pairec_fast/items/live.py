@@ -110,9 +110,9 @@ class Live:
         """Rows for `changes`, each of another item: written, told to who follows, then found."""
         ids, overlay = self.snapshot.items.ids, self.overlay
         taken = [change for change in changes if self._complete(change)]
-        room = overlay.capacity - overlay.count
+        room = overlay.end - overlay.count
         if len(taken) > room:
-            most = overlay.capacity - overlay.base
+            most = overlay.end - overlay.base
             self._refuse(len(taken) - room, f"LimitConf.NewItemsMax is {most}; build a snapshot")
             taken = taken[:room]
         if not taken:

@@ -3,7 +3,6 @@
 from pairec_fast.recall.context import ContextItemRecall
 from pairec_fast.recall.hnsw import HnswRecall
 from pairec_fast.recall.hot import UserGlobalHotRecall, UserGroupHotRecall
-from pairec_fast.recall.kind import Recall
 from pairec_fast.recall.similar import ItemCollaborativeFilterRecall, UserCollaborativeFilterRecall
 
 KINDS = {
@@ -18,4 +17,4 @@ KINDS = {
     )
 }
 
-__all__ = ["KINDS", "ContextItemRecall", "Recall"]
+__all__ = ["KINDS", "ContextItemRecall"]

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, Filter, nearest
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
-from pairec_fast.recall.kind import Recall
 from pairec_fast.recall.where import Where, chooser
 from pairec_fast.snapshot import Snapshot, Vectors, pick
 
@@ -43,9 +43,9 @@ class HnswRecall(msgspec.Struct, frozen=True, rename="pascal"):
     hnsw_conf: HnswConf
     recall_count: int = 500
 
-    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: the snapshot has no such vectors, they have no index, or spaces do not fit."""
-        where, conf = f"RecallConfs.{self.name}.HnswConf", self.hnsw_conf
+        where, conf, snapshot = f"RecallConfs.{self.name}.HnswConf", self.hnsw_conf, at.snapshot
         target: Vectors = pick(snapshot.vectors, conf.index, f"{where}.Index")
         if target.index is None:
             raise ConfigError(f'{where}.Index: "{conf.index}" has kind = "none": it was built without an index')
@@ -56,7 +56,7 @@ class HnswRecall(msgspec.Struct, frozen=True, rename="pascal"):
             )
         if self.recall_count <= 0 or conf.effort < 0:
             raise ConfigError(f"{where}: RecallCount must be positive and Effort not negative")
-        return Nearest(self.name, snapshot, target, asking.users, self.recall_count, conf, source)
+        return Nearest(self.name, snapshot, target, asking.users, self.recall_count, conf, at.source)
 
 
 class Nearest:

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, add
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
-from pairec_fast.recall.kind import Dao, Recall, positive
+from pairec_fast.recall.kind import Dao, positive
 from pairec_fast.snapshot import Ranked, Snapshot, pick
 
 
@@ -20,9 +21,9 @@ class UserGlobalHotRecall(msgspec.Struct, frozen=True, rename="pascal"):
     dao_conf: Dao
     recall_count: int = 200
 
-    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: the snapshot has no such list, or it is one of groups."""
-        where = f"RecallConfs.{self.name}"
+        where, snapshot, source = f"RecallConfs.{self.name}", at.snapshot, at.source
         table = _list(snapshot, self.dao_conf, where)
         if table.by:
             raise ConfigError(f'{where}.DaoConf.TableName: a list by "{table.by}"; use UserGroupHotRecall')
@@ -49,9 +50,9 @@ class UserGroupHotRecall(msgspec.Struct, frozen=True, rename="pascal"):
     triggers: list[Trigger]
     recall_count: int = 200
 
-    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: no such list, or one by another column than the trigger's."""
-        where = f"RecallConfs.{self.name}"
+        where, snapshot, source = f"RecallConfs.{self.name}", at.snapshot, at.source
         table = _list(snapshot, self.dao_conf, where)
         keys = [trigger.trigger_key for trigger in self.triggers]
         if keys != [table.by]:

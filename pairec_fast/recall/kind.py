@@ -1,16 +1,10 @@
-"""What a recall is once bound, and the part of PAI-Rec's DaoConfig that names a table of the snapshot."""
+"""The part of PAI-Rec's DaoConfig that names a table of the snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
-from pairec_fast.query import Query
-
-Recall = Callable[[Query, Arena], None]
 
 
 class Dao(msgspec.Struct, frozen=True, rename="pascal"):

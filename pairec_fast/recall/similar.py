@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, Neighbours
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
-from pairec_fast.recall.kind import Dao, Recall, positive
-from pairec_fast.snapshot import Snapshot, pick
+from pairec_fast.recall.kind import Dao, positive
+from pairec_fast.snapshot import pick
 
 
 class UserCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"):
@@ -25,9 +26,9 @@ class UserCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"
     recall_count: int = 200
     trigger_count: int = 0
 
-    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: no such table, or a count that is none."""
-        where = f"RecallConfs.{self.name}"
+        where, snapshot, source = f"RecallConfs.{self.name}", at.snapshot, at.source
         dao = self.user_collaborative_dao_conf.local(f"{where}.UserCollaborativeDaoConf")
         if dao.user2_item_table != "history":
             raise ConfigError(
@@ -57,9 +58,9 @@ class ItemCollaborativeFilterRecall(msgspec.Struct, frozen=True, rename="pascal"
     item_collaborative_dao_conf: Dao
     recall_count: int = 200
 
-    def bind(self, snapshot: Snapshot, source: int) -> Recall:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: no such table."""
-        where = f"RecallConfs.{self.name}"
+        where, snapshot, source = f"RecallConfs.{self.name}", at.snapshot, at.source
         dao = self.item_collaborative_dao_conf.local(f"{where}.ItemCollaborativeDaoConf")
         table: Neighbours = pick(
             snapshot.neighbours, dao.item2_item_table, f"{where}.ItemCollaborativeDaoConf.Item2ItemTable"

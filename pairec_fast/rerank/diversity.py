@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, DiversityRules
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
@@ -37,9 +37,9 @@ class DiversityRuleSort(msgspec.Struct, frozen=True, rename="pascal"):
     exclusion_rules: list[Any] = []
     multi_value_dimension_conf: list[Any] = []
 
-    def bind(self, snapshot: Snapshot, sources: list[str], last: bool) -> Callable[[Query, Arena], None]:
+    def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: a dimension that is no item column, or a part that does not act in this version."""
-        where = f"SortConfs.{self.name}"
+        where, snapshot, sources = f"SortConfs.{self.name}", at.snapshot, at.sources
         for field in ("conditions", "exclusion_rules", "multi_value_dimension_conf"):
             if getattr(self, field):
                 key = "".join(word.capitalize() for word in field.split("_"))
@@ -48,8 +48,8 @@ class DiversityRuleSort(msgspec.Struct, frozen=True, rename="pascal"):
             return lambda query, arena: None
         rules = []
         for place, rule in enumerate(self.diversity_rules):
-            at = f"{where}.DiversityRules[{place}].Dimensions"
-            columns = [pick(snapshot.items.columns, name, at) for name in rule.dimensions]
+            place_of = f"{where}.DiversityRules[{place}].Dimensions"
+            columns = [pick(snapshot.items.columns, name, place_of) for name in rule.dimensions]
             values = kept_up(columns, snapshot)
             rules.append((values, rule.interval_size, rule.window_size, rule.frequency_size, rule.weight))
         apart = {source for source, name in enumerate(sources) if name in self.exclude_recalls}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from pairec_fast.core import Arena, top_k
-from pairec_fast.query import Query
-from pairec_fast.snapshot import Snapshot
+from pairec_fast.binding import Binding, Stage
+from pairec_fast.core import top_k
 
 
 class ItemRankScore(msgspec.Struct, frozen=True, rename="pascal"):
@@ -16,8 +13,8 @@ class ItemRankScore(msgspec.Struct, frozen=True, rename="pascal"):
 
     name: str = "ItemRankScore"
 
-    def bind(self, snapshot: Snapshot, sources: list[str], last: bool) -> Callable[[Query, Arena], None]:
+    def bind(self, at: Binding) -> Stage:
         """A sort that is `last` orders only what will be shown."""
-        if last:
+        if at.last:
             return lambda query, arena: top_k(arena, query.size)
         return lambda query, arena: top_k(arena, arena.candidates_max)

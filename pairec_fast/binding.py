@@ -1,0 +1,73 @@
+"""What a recall, a filter or a sort is given when it is bound, and what it becomes.
+
+A plug-in is a frozen msgspec Struct whose `bind(Binding)` makes a `Stage`; one that awaits makes a `Fetching` or a
+`Loading`. A recall with `brings_guests` may bring items that the snapshot lacks; a filter with `reads_recall_scores`
+gets an item once for each recall that brought it, where others get it once, from the recall named first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pairec_fast.core import Arena
+from pairec_fast.errors import ConfigError
+from pairec_fast.query import Query
+from pairec_fast.snapshot import Snapshot
+
+Stage = Callable[[Query, Arena], None]
+
+
+@runtime_checkable
+class Fetching(Protocol):
+    """A stage that needs the network for what a query says: `fetch` is awaited before the walk, beside all others of
+    the scene, for `timeout` seconds at most. It leaves what it got in `query.fetched[self]`."""
+
+    name: str
+    timeout: float
+
+    async def fetch(self, query: Query) -> None: ...
+
+
+@runtime_checkable
+class Loading(Protocol):
+    """A stage that needs the network for what is known of the candidates: `load` is awaited just before the stage is
+    called, for `timeout` seconds at most. It leaves what it got in `query.fetched[self]`."""
+
+    name: str
+    timeout: float
+
+    async def load(self, query: Query, arena: Arena) -> None: ...
+
+
+def _none(name: str) -> Stage:
+    raise ConfigError(f'nothing is named "{name}" here')
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The surroundings of a stage.
+
+    Attributes:
+        snapshot: all that is known before a request.
+        sources: names of the recalls of the scene; `source` is the place of the one that is bound.
+        last: whether a sort is the last of its chain, which orders only what will be shown.
+        scene, category: of the scene that is bound. params: the experiment's parameters.
+        stores: live stores by name, None where there are none.
+        filter, sort: another stage of the configuration by its name, bound; ConfigError for an unknown name.
+        directory: where relative paths start.
+    """
+
+    snapshot: Snapshot
+    sources: Sequence[str] = ()
+    source: int = 0
+    last: bool = True
+    scene: str = ""
+    category: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    stores: Any = None
+    filter: Callable[[str], Stage] = _none
+    sort: Callable[[str], Stage] = _none
+    directory: Path = Path()

@@ -1,0 +1,179 @@
+"""What is known of the candidates by name, as columns: PAI-Rec's item properties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.core import Arena
+from pairec_fast.expression import Column
+from pairec_fast.snapshot import Column as Stored
+from pairec_fast.snapshot import Snapshot
+
+MISSING: Any = object()
+
+
+class Given:
+    """Properties that one request has beside what the snapshot knows: its own, of live stores, of transforms.
+
+    They lie by `arena.place`, which a candidate keeps whatever filters do.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._columns: dict[str, Column] = {}
+
+    def put(self, name: str, places: NDArray[np.int32], values: Column) -> None:
+        """Set property `name` of the candidates at `places` [n] to `values` [n]; what is missing there goes missing."""
+        column = self._columns.get(name)
+        if isinstance(values, tuple):
+            codes, texts = (np.full(self._places, -1, np.int32), list[Any]()) if column is None else _coded(column)
+            shifted = np.where(values[0] >= 0, values[0] + len(texts), -1)
+            codes[places] = shifted
+            self._columns[name] = codes, [*texts, *values[1]]
+        elif isinstance(column, tuple):
+            self.put(name, places, _coded(values))
+        else:
+            if column is None:
+                column = self._columns[name] = np.full(self._places, np.nan)
+            column[places] = values
+
+    def drop(self, name: str) -> None:
+        """Forget a property."""
+        self._columns.pop(name, None)
+
+    def of(self, name: str, places: NDArray[np.int32]) -> Column | None:
+        column = self._columns.get(name)
+        if isinstance(column, tuple):
+            return column[0][places], column[1]
+        return None if column is None else column[places]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+class Properties(Mapping[str, Column]):
+    """The properties of the live candidates of `arena`, each [arena.count], in slot order.
+
+    Numbers are an array in which NaN is missing; anything else is codes into a list of values, -1 missing. A name leads
+    to what the request has `given`, where it has, over the item column of that name; else to what PAI-Rec implies:
+    `recall_name`, and the score as `recall_score` and under the name of the recall. Source: PAIREC.md 0.4.
+    """
+
+    def __init__(self, snapshot: Snapshot, given: Given, arena: Arena, sources: Sequence[str]) -> None:
+        self._columns, self._given, self._arena, self._sources = snapshot.items.columns, given, arena, sources
+        self._guests = snapshot.guests
+
+    def __getitem__(self, name: str) -> Column:
+        arena = self._arena
+        count = arena.count
+        stored = self._columns.get(name)
+        known = self._stored(stored, arena.row[:count]) if stored is not None else None
+        given = self._given.of(name, arena.place[:count])
+        if given is not None:
+            return given if known is None else _over(given, known)
+        if known is not None:
+            return known
+        if name == "recall_name":
+            return arena.source[:count].astype(np.int32), self._sources
+        if name == "recall_score":
+            return self.scores()
+        if name in self._sources:
+            return np.where(arena.source[:count] == self._sources.index(name), self.scores(), np.nan)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys([*self._columns, *self._given, *self._sources, "recall_name", "recall_score"])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def scores(self) -> NDArray[np.float64]:
+        """The score of each: of recall, until rank gives another."""
+        arena = self._arena
+        return (arena.score if arena.scored else arena.recall_score)[: arena.count]
+
+    def of_each(self, name: str, slots: NDArray[np.int32]) -> list[Any]:
+        """The property of the candidates in `slots` as Python values; `MISSING` where it is."""
+        column = self.get(name)
+        if column is None:
+            return [MISSING] * len(slots)
+        if isinstance(column, tuple):
+            codes, texts = column
+            return [texts[code] if code >= 0 else MISSING for code in codes[slots].tolist()]
+        return [MISSING if value != value else value for value in column[slots].tolist()]
+
+    def _stored(self, column: Stored, rows: NDArray[np.int32]) -> Column:
+        values = column.values[rows]
+        if column.kind == "text":
+            assert column.texts is not None
+            return values, column.texts  # type: ignore[return-value]
+        if column.kind == "vector":
+            return np.arange(len(rows), dtype=np.int32), values.tolist()
+        if len(self._guests) and values.dtype.kind != "f":  # a guest has nothing, and whole numbers know no nothing
+            strange = (rows >= self._guests.start) & (rows < self._guests.stop)
+            if strange.any():
+                return np.where(strange, np.nan, values.astype(np.float64))
+        return values
+
+
+def column_of(values: Sequence[Any]) -> Column:
+    """A column of Python values, `MISSING` among them: of numbers if all are finite doubles or there is none."""
+    if all(value is MISSING or (type(value) is float and value == value) for value in values):
+        return np.array([np.nan if value is MISSING else value for value in values], np.float64)
+    codes, texts, known = np.full(len(values), -1, np.int32), list[Any](), dict[Any, int]()
+    for place, value in enumerate(values):
+        if value is MISSING:
+            continue
+        key = (type(value), value) if isinstance(value, str | int | float) else None
+        code = known.get(key) if key is not None else None
+        if code is None:
+            code = len(texts)
+            texts.append(value)
+            if key is not None:
+                known[key] = code
+        codes[place] = code
+    return codes, texts
+
+
+def loaded(given: dict[str, Any], columns: Mapping[str, Stored], row: int) -> dict[str, Any]:
+    """`given`, overlaid with the values of `columns` at `row`; a missing value, or row -1, changes nothing."""
+    if row < 0 or not columns:
+        return given
+    values = ((name, column.value(row)) for name, column in columns.items())
+    return given | {name: value for name, value in values if value is not None}
+
+
+def loaded_each(columns: Mapping[str, Stored], rows: NDArray[np.int32]) -> list[dict[str, Any]]:
+    """`loaded` of nothing, for each of `rows`, none of which is -1."""
+    given: list[dict[str, Any]] = [{} for _ in rows]
+    for name, column in columns.items():
+        for entry, value in zip(given, column.value_of_each(rows), strict=True):
+            if value is not None:
+                entry[name] = value
+    return given
+
+
+def _coded(column: Column) -> tuple[NDArray[np.int32], list[Any]]:
+    if isinstance(column, tuple):
+        return column[0], list(column[1])
+    here = column == column
+    texts, codes = np.unique(column[here], return_inverse=True)
+    out = np.full(len(column), -1, np.int32)
+    out[here] = codes
+    return out, texts.tolist()
+
+
+def _over(upper: Column, lower: Column) -> Column:
+    """`upper`, and `lower` where it is missing."""
+    if not isinstance(upper, tuple) and not isinstance(lower, tuple):
+        return np.where(upper == upper, upper, lower)
+    codes, texts = _coded(upper)
+    below, more = (lower[0], list(lower[1])) if isinstance(lower, tuple) else _coded(lower)
+    return np.where(codes >= 0, codes, np.where(below >= 0, below + len(texts), -1)), [*texts, *more]

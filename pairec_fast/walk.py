@@ -1,0 +1,140 @@
+"""The line: a query goes through the stages of its scene, from left to right, over one arena."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
+
+from pairec_fast.binding import Fetching, Loading, Stage
+from pairec_fast.core import Arena
+from pairec_fast.limits import LimitConf
+from pairec_fast.logs import Waits
+from pairec_fast.loop import Loop
+from pairec_fast.metrics import Metrics
+from pairec_fast.query import Query
+from pairec_fast.scene import Scene
+
+log = logging.getLogger("pairec_fast")
+
+
+class Walked(NamedTuple):
+    """`laps`: when each stage ended, nanoseconds of the clock of `perf_counter_ns`. The arena is to be given back."""
+
+    arena: Arena
+    laps: list[int]
+
+
+class Walker:
+    """Walks for any number of threads, each request over an arena of its own.
+
+    Local data needs no awaiting: such a request runs to completion in the thread that asks. What a scene asks of live
+    stores is awaited on `loop`, and the walk then runs there.
+    """
+
+    def __init__(self, limits: LimitConf, metrics: Metrics, loop: Loop) -> None:
+        self._limits, self._metrics, self._loop = limits, metrics, loop
+        self._arenas: list[Arena] = []  # that no request uses now
+
+    def walk(self, scene: Scene, query: Query) -> Waits[Walked]:
+        """The whole line."""
+        if scene.awaits:
+            walked = self._loop.run(self._awaiting(scene, query))
+            yield walked
+            return walked.result()
+        clock, arena = time.perf_counter_ns, self._take(scene)
+        for recall in scene.recalls:
+            recall(query, arena)
+        laps = [clock()]
+        for filter_ in scene.filters:
+            filter_(query, arena)
+        laps.append(clock())
+        scene.score.features(query, arena)
+        laps.append(clock())
+        scene.score.score(query, arena)
+        laps.append(clock())
+        for rerank in scene.reranks:
+            rerank(query, arena)
+        laps.append(clock())
+        return Walked(arena, laps)
+
+    def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
+        """Recall and filters alone."""
+        if scene.awaits:
+            walked = self._loop.run(self._recalling(scene, query, scene.fetching_recall))
+            yield walked
+            return walked.result()
+        clock, arena = time.perf_counter_ns, self._take(scene)
+        for recall in scene.recalls:
+            recall(query, arena)
+        laps = [clock()]
+        for filter_ in scene.filters:
+            filter_(query, arena)
+        laps.append(clock())
+        return Walked(arena, laps)
+
+    def give(self, arena: Arena) -> None:
+        """Take back the arena of a walk that is over."""
+        self._arenas.append(arena)
+
+    def _take(self, scene: Scene) -> Arena:
+        """An empty arena, made anew when a snapshot outgrew those that are free."""
+        items = scene.snapshot.overlay.capacity
+        width, algos = scene.score.width, max(1, len(scene.score.outputs))
+        try:
+            arena = self._arenas.pop()
+            fits = arena.items_max >= items and arena.width >= width and arena.algos >= algos
+            if not fits:
+                width, algos = max(width, arena.width), max(algos, arena.algos)
+        except IndexError:
+            fits = False
+        if not fits:
+            arena = Arena(self._limits.candidates_max, items_max=items, width=width, algos=algos)
+        arena.reset(scene.repeats)
+        arena.follow(scene.snapshot.overlay)
+        return arena
+
+    async def _recalling(self, scene: Scene, query: Query, fetching: list[Any]) -> Walked:
+        """What the query asks of live stores is awaited first, all at once; what the candidates ask, just before the
+        stage that uses it. What is late or fails, the answer goes without."""
+        clock = time.perf_counter_ns
+        await asyncio.gather(*(self._within(scene, stage, stage.fetch(query), query) for stage in fetching))
+        walked = Walked(self._take(scene), [])
+        for stages in (scene.recalls, scene.filters):
+            await self._through(scene, stages, query, walked.arena)
+            walked.laps.append(clock())
+        return walked
+
+    async def _awaiting(self, scene: Scene, query: Query) -> Walked:
+        clock = time.perf_counter_ns
+        walked = await self._recalling(scene, query, scene.fetching)
+        scene.score.features(query, walked.arena)
+        walked.laps.append(clock())
+        scene.score.score(query, walked.arena)
+        walked.laps.append(clock())
+        await self._through(scene, scene.reranks, query, walked.arena)
+        walked.laps.append(clock())
+        return walked
+
+    async def _through(self, scene: Scene, stages: list[Stage], query: Query, arena: Arena) -> None:
+        for stage in stages:
+            if isinstance(stage, Loading):
+                await self._within(scene, stage, stage.load(query, arena), query)
+            stage(query, arena)
+
+    async def _within(
+        self, scene: Scene, stage: Fetching | Loading, got: Coroutine[Any, Any, None], query: Query
+    ) -> None:
+        """Await `got` for the stage's timeout; count and name what comes of it if it is nothing."""
+        try:
+            await asyncio.wait_for(got, stage.timeout)
+            return
+        except TimeoutError:
+            why = "timeout"
+        except Exception as error:
+            why = "error"
+            log.warning("%s: %s: %s", scene.name, stage.name, error)
+        query.degraded.append(f"{stage.name}: {why}")
+        self._metrics.count("degraded_total", scene=scene.name, stage=stage.name, reason=why)
