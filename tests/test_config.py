@@ -90,7 +90,7 @@ def test_unknown_keys_are_accepted_but_named_with_the_nearest_known_one(tmp_path
         'engine.json:1:2: SceneConf: unknown key, ignored (did you mean "SceneConfs"?)',
         'engine.json:2:17: ListenConf.HtpPort: unknown key, ignored (did you mean "HttpPort"?)',
         'engine.json:4:2: RecallConfs[0].RecalCount: unknown key, ignored (did you mean "RecallCount"?)',
-        "engine.json:4:19: RecallConfs[0].CacheTime: MockRecall does not use it here",
+        "engine.json:4:19: RecallConfs[0].CacheTime: not used here",
     )
 
 
@@ -147,18 +147,20 @@ TOP_LEVEL = [
 def test_every_top_level_key_of_pairec_is_known(key):
     config = parse(**{key: None})
     assert config.warnings == ()
-    assert config.unused == ((f"configuration: {key}: unused here",) if key in Sections.untyped else ())
+    assert config.unused == ((f"configuration: {key}: accepted, does not act here",) if key in Sections.untyped else ())
 
 
 def test_sections_nothing_uses_are_listed_but_not_in_the_way(tmp_path, monkeypatch):
-    config = load(tmp_path, '{"HologresConfs": {"h": {"DSN": "${NOT_SET_HERE}"}},\n "RunMode": "product"}', monkeypatch)
+    config = load(
+        tmp_path, '{"ClickHouseConfs": {"h": {"DSN": "${NOT_SET_HERE}"}},\n "RunMode": "product"}', monkeypatch
+    )
     assert config.unused == (
-        "engine.json:1:2: HologresConfs: unused here",
-        "engine.json:2:2: RunMode: unused here",
+        "engine.json:1:2: ClickHouseConfs: accepted, does not act here",
+        "engine.json:2:2: RunMode: accepted, does not act here",
     )
     assert config.raw["RunMode"] == "product"
     assert config.warnings == (
-        "engine.json:1:33: HologresConfs.h.DSN: the environment variable NOT_SET_HERE is not set",
+        "engine.json:1:35: ClickHouseConfs.h.DSN: the environment variable NOT_SET_HERE is not set",
     )
 
 
@@ -211,8 +213,10 @@ def test_defaults_are_the_documented_ones():
 
 def test_features_and_algorithms_keep_what_is_not_typed():
     dao = {"adaptertype": "redis", "FeatureStore": "user", "RedisName": "r", "redisprefix": "p_", "CacheTime": 5}
+    feature = {"FeatureType": "new_feature", "Normalizer": "weekday"}
     config = parse(
-        UserFeatureConfs={"s": {"FeatureLoadConfs": [{"FeatureDaoConf": dao, "Features": [{"FeatureType": "x"}]}]}},
+        UserFeatureConfs={"s": {"FeatureLoadConfs": [{"FeatureDaoConf": dao, "Features": [feature]}]}},
+        RedisConfs={"r": {"Host": "localhost"}},
         AlgoConfs=[
             {"Name": "m", "Type": "LIGHTGBM", "LightGBMConf": {"Model": "ctr"}},
             {"Name": "t", "Type": "TFSERVING", "TFservingConf": {"Url": "u"}, "LookupConf": {"FieldName": "f"}},
@@ -222,7 +226,9 @@ def test_features_and_algorithms_keep_what_is_not_typed():
     (load_conf,) = config.user_feature_confs["s"].feature_load_confs
     assert load_conf.feature_dao_conf.adapter_type == "redis"
     assert load_conf.feature_dao_conf.raw["RedisPrefix"] == "p_"
-    assert load_conf.features == ({"FeatureType": "x"},)
+    (dao_conf, (feature,)) = load_conf.feature_dao_conf, load_conf.features
+    assert (dao_conf.redis_prefix, dao_conf.redis_value_delimeter, dao_conf.cache_time) == ("p_", ",", 5)
+    assert (feature.feature_type, feature.normalizer, feature.feature_store) == ("new_feature", "weekday", "")
     assert config.algo_confs[0].light_gbm_conf.model == "ctr"
     assert config.algo_confs[1].tfserving_conf == {"Url": "u"}
     assert config.algo_confs[1].lookup_conf.field_name == "f"

@@ -67,35 +67,35 @@ def test_without_the_client_the_start_is_refused_with_what_to_install(monkeypatc
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"Endpoint": "ftp://host"}, 'Endpoint: expected "http://HOST" or "https://HOST", got "ftp://host"'),
-        ({"Endpoint": "dh.aliyuncs.com"}, 'Endpoint: expected "http://HOST" or "https://HOST", got "dh.aliyuncs.com"'),
-        ({"Endpoint": "https://"}, 'Endpoint: expected "http://HOST" or "https://HOST", got "https://"'),
+        ({"Endpoint": "ftp://host"}, '.Endpoint: expected "http://HOST" or "https://HOST", got "ftp://host"'),
+        ({"Endpoint": "dh.aliyuncs.com"}, '.Endpoint: expected "http://HOST" or "https://HOST", got "dh.aliyuncs.com"'),
+        ({"Endpoint": "https://"}, '.Endpoint: expected "http://HOST" or "https://HOST", got "https://"'),
         (
             {"Endpoint": "https://id:a-secret-key@host"},
-            "Endpoint: expected an address alone; keys belong in AccessId and AccessKey",
+            ".Endpoint: expected an address alone; keys belong in AccessId and AccessKey",
         ),
         (
             {"ProjectName": "../up"},
-            'ProjectName: expected 3 to 32 letters, digits and underscores, a letter first, got "../up"',
+            '.ProjectName: expected 3 to 32 letters, digits and underscores, a letter first, got "../up"',
         ),
         (
             {"TopicName": ""},
-            'TopicName: expected 1 to 128 letters, digits and underscores, a letter first, got ""',
+            '.TopicName: expected 1 to 128 letters, digits and underscores, a letter first, got ""',
         ),
         (
             {"CompressorType": "lz5"},
-            'CompressorType: unknown "lz5" (did you mean "lz4"?); known are lz4, zlib, deflate, none',
+            '.CompressorType: unknown "lz5" (did you mean "lz4"?); known are lz4, zlib, deflate, none',
         ),
         (
             {"Schemas": [{"Field": "a", "Type": "string"}] * 2},
-            'Schemas: "a" is given more than once',
+            '.Schemas: "a" is given more than once',
         ),
-        ({"AccessKey": None}, "AccessKey is missing"),
-        ({"Endpoint": None}, "Endpoint is missing"),
+        ({"AccessKey": None}, ": AccessKey is missing"),
+        ({"Endpoint": None}, ": Endpoint is missing"),
     ],
 )
 def test_a_mistake_is_said_with_field_value_and_rule(changes, message):
-    assert errors(**changes) == [f"DatahubConfs.log: {message}"]
+    assert errors(**changes) == [f"DatahubConfs.log{message}"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_mistake_is_said_with_field_value_and_rule(changes, message):
 )
 def test_an_unknown_type_of_a_field_is_refused_with_what_is_near(kind, hint):
     (line,) = errors(Schemas=[{"Field": "a", "Type": "string"}, {"Field": "b", "Type": kind}])
-    assert line.startswith(f'DatahubConfs.log.Schemas[1]: Type: unknown "{kind}"{hint}; known are string, tinyint')
+    assert line.startswith(f'DatahubConfs.log.Schemas[1].Type: unknown "{kind}"{hint}; known are string, tinyint')
 
 
 def test_an_empty_key_is_refused_without_showing_the_other():

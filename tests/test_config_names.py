@@ -97,9 +97,9 @@ def test_brokers_elsewhere_without_a_security_protocol_are_a_warning(servers, wa
 def test_entry_with_an_error_still_defines_its_name():
     """Otherwise one wrong field would be reported again at every use of the entry."""
     assert errors_of(
-        RecallConfs=[{"Name": "a", "RecallType": "BeRecall"}],
+        RecallConfs=[{"Name": "a", "RecallType": "ColdStartRecall"}],
         SceneConfs={"s": {"default": {"RecallNames": ["a"]}}},
-    ) == ['RecallConfs[0].RecallType: RecallType "BeRecall" is not available in this version']
+    ) == ['RecallConfs[0].RecallType: RecallType "ColdStartRecall" is not available in this version']
 
 
 def test_two_definitions_of_one_name_are_an_error():
@@ -164,4 +164,69 @@ def test_a_rank_score_that_is_no_expression_is_an_error_at_its_place(tmp_path):
 
 def test_a_fallback_that_will_not_act_is_said():
     config = parse(SceneConfs={"s": {"default": {"FallbackConfig": {"Timeout": 100}}}})
-    assert any("SceneConfs.s.default.FallbackConfig: unused here" in line for line in config.warnings)
+    assert any("SceneConfs.s.default.FallbackConfig: accepted, does not act here" in line for line in config.unused)
+
+
+def test_a_data_source_that_is_named_must_be_there():
+    """PAI-Rec does not start either; a box would find out with the first request."""
+    load = {"FeatureDaoConf": {"adaptertype": "redis", "redisname": "usrs", "FeatureStore": "user"}}
+    vectors = {"Name": "v", "RecallType": "MockRecall", "HologresVectorConf": {"HologresName": "hollo"}}
+    assert errors_of(
+        UserFeatureConfs={"s": {"FeatureLoadConfs": [load]}},
+        RecallConfs=[vectors, {"Name": "c", "RecallType": "MockRecall", "DaoConf": {"AdapterType": "clickhouse"}}],
+        GeneralRankConfs={"s": {"FeatureLoadConfs": [{"FeatureDaoConf": {"AdapterType": "be", "BeName": "b"}}]}},
+        RedisConfs={"users": {}}, HologresConfs={"holo": {"DSN": "d"}},
+        UserDefineConfs={"AdapterType": "redis", "RedisName": "mine"},
+    ) == [
+        'UserFeatureConfs.s.FeatureLoadConfs[0].FeatureDaoConf.RedisName: unknown name "usrs" in RedisConfs '
+        '(did you mean "users"?)',
+        'RecallConfs[0].HologresVectorConf.HologresName: unknown name "hollo" in HologresConfs (did you mean "holo"?)',
+        'GeneralRankConfs.s.FeatureLoadConfs[0].FeatureDaoConf.BeName: unknown name "b" in BEConfs',
+    ]  # fmt: skip
+
+
+def test_loads_that_would_do_nothing_are_told():
+    load = {"FeatureDaoConf": {"AdapterType": "hologers", "FeatureStore": "item"}}
+    feature = {"FeatureType": "new_feature", "Normalizer": "hour_of_day"}
+    assert parse(FeatureConfs={"s": {"FeatureLoadConfs": [load | {"Features": [feature]}]}}).warnings == (
+        'configuration: FeatureConfs.s.FeatureLoadConfs[0].FeatureDaoConf.AdapterType: unknown AdapterType "hologers" '
+        '(did you mean "hologres"?): nothing is loaded, Features alone act',
+        'configuration: FeatureConfs.s.FeatureLoadConfs[0].Features[0].Normalizer: unknown Normalizer "hour_of_day" '
+        '(did you mean "hour_in_day"?): none is applied',
+    )
+    assert errors_of(UserFeatureConfs={"s": {"FeatureLoadConfs": [load]}}) == [
+        'UserFeatureConfs.s.FeatureLoadConfs[0].FeatureDaoConf.FeatureStore: expected "user" here, got "item"'
+    ]
+    feature["FeatureType"] = "row_feature"
+    (error,) = errors_of(FeatureConfs={"s": {"FeatureLoadConfs": [{"Features": [feature]}]}})
+    assert error.endswith('got text "row_feature" (did you mean "raw_feature"?)')
+
+
+def test_what_is_configured_for_a_scene_that_is_not_served_is_told():
+    config = parse(
+        SceneConfs={"home_feed": {"main": {}}},
+        FilterNames={"default": [], "home_fed": []},
+        SortNames={"default": [], "main": [], "other": []},
+        RankConf={"home_feed": {}, "homefeed": {}},
+        FeatureConfs={"home_feed": {}, "home_feed_callback": {}, "feed": {}},
+    )
+    assert config.warnings == (
+        'configuration: FilterNames.home_fed: no scene of this name (did you mean "home_feed"?)',
+        "configuration: SortNames.other: no scene of this name",
+        'configuration: RankConf.homefeed: no scene of this name (did you mean "home_feed"?)',
+        'configuration: FeatureConfs.feed: no scene of this name (did you mean "home_feed"?)',
+    )
+
+
+def test_a_recall_of_the_cloud_is_accepted_and_brings_nothing():
+    """A deployment moves in with the rest of its recalls, and is told."""
+    config = parse(
+        RecallConfs=[{"Name": "be", "RecallType": "BeRecall", "RecallCount": 5, "BeConf": {"BeName": "b"}}],
+        SceneConfs={"s": {"default": {"RecallNames": ["be"]}}},
+    )
+    assert config.unused == (
+        "configuration: RecallConfs[0].RecallType: accepted, does not act here: BeRecall needs a service of the cloud",
+    )
+    assert config.warnings == ()
+    (recall,) = config.recall_confs
+    assert recall.name == "be" and recall.bind(None)(None, None) is None

@@ -12,29 +12,24 @@ from pairec_fast.config.check import check
 from pairec_fast.config.convert import BAD, Converter, describe
 from pairec_fast.config.environment import Expander
 from pairec_fast.config.kinds import STAGES, Kinds
+from pairec_fast.config.loads import FeatureConfig, FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.config.positions import Document, read
-from pairec_fast.config.report import Report
+from pairec_fast.config.report import INERT, Report
 from pairec_fast.config.sections import (
     AlgoConfig,
     CallBackConfig,
     CategoryConfig,
-    DatahubConf,
-    DataSource,
-    DiskConf,
-    FeatureDaoConf,
-    FeatureLoadConfig,
-    KafkaConf,
+    FallbackConfig,
     LightGBMConf,
     ListenConf,
-    LogRingConf,
     LookupConf,
-    PrometheusConfig,
     RankConfig,
-    SceneFeatureConfig,
     Sections,
     SnapshotConf,
 )
-from pairec_fast.errors import ConfigError
+from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaConf, LogRingConf
+from pairec_fast.config.telling import DebugConfig, FeatureLogConfig, LogConfig, PrometheusConfig
+from pairec_fast.errors import ConfigError, Problem
 from pairec_fast.limits import LimitConf
 
 __all__ = [
@@ -44,14 +39,19 @@ __all__ = [
     "Config",
     "DataSource",
     "DatahubConf",
+    "DebugConfig",
     "DiskConf",
+    "FallbackConfig",
+    "FeatureConfig",
     "FeatureDaoConf",
     "FeatureLoadConfig",
+    "FeatureLogConfig",
     "KafkaConf",
     "Kinds",
     "LightGBMConf",
     "LimitConf",
     "ListenConf",
+    "LogConfig",
     "LogRingConf",
     "LookupConf",
     "PrometheusConfig",
@@ -64,14 +64,25 @@ __all__ = [
 class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
     """A configuration without errors.
 
-    `warnings` are lines about what is accepted but probably not meant (unknown keys, definitions without use);
-    `unused` are lines about sections of PAI-Rec's that nothing here uses; both start with `file:line:column` if the
-    configuration came from a file.
+    `problems` are warnings, with their places if the configuration came from a file: `warnings` those about what is
+    accepted but probably not meant (unknown keys, definitions without use), `unused` those about parts of PAI-Rec's
+    that do not act here.
     """
 
     directory: Path
-    warnings: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    report: Report
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.report.problems() if problem.severity == "warning")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(str(problem) for problem in self.problems if not problem.message.startswith(INERT))
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        return tuple(str(problem) for problem in self.problems if problem.message.startswith(INERT))
 
     def __repr__(self) -> str:
         """Without the values: the environment may have put secrets into them."""
@@ -151,6 +162,8 @@ def _checked(document: Document, kinds: Kinds, directory: Path) -> Config:
             for at, entry in enumerate(entries if entries is not BAD else ())
         )
     check(sections, sections.raw, report, directory)
+    for name in sections.raw:
+        if name in Sections.untyped:
+            report.warn((name,), INERT)
     report.raise_errors()
-    unused = tuple(report.line((name,), "unused here") for name in sections.raw if name in Sections.untyped)
-    return Config(**fields, directory=directory, warnings=report.warnings(), unused=unused)
+    return Config(**fields, directory=directory, report=report)

@@ -12,9 +12,11 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from pairec_fast.config.kinds import STAGES
+from pairec_fast.config.places import check_loads, check_scenes, check_sources
 from pairec_fast.config.positions import Path, quote
-from pairec_fast.config.report import Report, match_key
-from pairec_fast.config.sections import DatahubConf, DiskConf, KafkaConf, Sections
+from pairec_fast.config.report import INERT, Report, match_key
+from pairec_fast.config.sections import Sections
+from pairec_fast.config.sinks import DatahubConf, DiskConf, KafkaConf
 from pairec_fast.errors import ConfigError
 from pairec_fast.expression import RankScore
 
@@ -24,13 +26,18 @@ _SINKS = {"disk": "DiskConfs", "kafka": "KafkaConfs", "datahub": "DatahubConfs"}
 
 # Where names of a section are used: keys whose text, or texts, are names; and in which sections they count, or all.
 _USES: dict[str, tuple[set[str], set[str] | None]] = {
-    "RecallConfs": ({"recallnames"}, {"SceneConfs", "PipelineConfs"}),
+    "RecallConfs": (
+        {"recallnames", "recallname"},
+        {"SceneConfs", "PipelineConfs", "ColdStartGeneralRankConfs", "ColdStartRankConfs"},
+    ),
     "FilterConfs": ({"filternames", "filtername", "defaultfiltername", "actionname"}, None),
     "SortConfs": ({"sortnames", "sortname", "defaultsortname", "actionname"}, None),
     "AlgoConfs": ({"rankalgolist", "algoname", "recallalgo"}, None),
     "DiskConfs": ({"datasource"}, {"CallBackConfs"}),
     "KafkaConfs": ({"datasource", "kafkaname"}, None),
     "DatahubConfs": ({"datasource", "datahubname"}, None),
+    "RedisConfs": ({"redisname"}, None),
+    "HologresConfs": ({"hologresname"}, None),
 }
 
 
@@ -47,11 +54,14 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
         _names_are_distinct(defined[section], report)
     _scene_names_resolve(sections, {section: _distinct(places) for section, places in defined.items()}, report)
     _sinks_resolve(sections, document, report, directory)
+    check_sources(document, report)
+    check_loads(sections, report)
+    check_scenes(sections, document, report)
     _expressions_parse(sections, report)
     for scene, categories in _items(sections.scene_confs):
         for category, conf in _items(categories):
             if getattr(conf, "fallback_config", None) is not None:
-                report.warn(("SceneConfs", scene, category, "FallbackConfig"), "unused here: no answer comes late")
+                report.warn(("SceneConfs", scene, category, "FallbackConfig"), f"{INERT}: no answer comes late")
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
@@ -67,7 +77,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
             if within is None or name in within:
                 used |= set(_texts_under({name: part}, keys))
         for name, path in places:
-            if name not in used:
+            if name not in used and name.removesuffix("_callback") not in used:
                 report.warn(path, "defined but no scene uses it", key=False)
 
 
@@ -116,6 +126,10 @@ def _scene_names_resolve(sections: Sections, defined: dict[str, set[str]], repor
     for scene, rank in _items(sections.rank_conf):
         names = getattr(rank, "rank_algo_list", ())
         _resolve(names, defined["AlgoConfs"], "algorithm", ("RankConf", scene, "RankAlgoList"), report)
+    logged = defined["AlgoConfs"] | {name.removesuffix("_callback") for name in defined["AlgoConfs"]}
+    for scene, conf in _items(sections.call_back_confs):
+        names = getattr(getattr(conf, "rank_conf", None), "rank_algo_list", ())
+        _resolve(names, logged, "algorithm", ("CallBackConfs", scene, "RankConf", "RankAlgoList"), report)
 
 
 def _expressions_parse(sections: Sections, report: Report) -> None:

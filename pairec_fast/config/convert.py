@@ -36,35 +36,44 @@ class Converter:
     def __init__(self, report: Report) -> None:
         self._report = report
 
-    def take(self, value: Any, kind: Any, path: Path) -> Any:
-        """`value` as `kind`, or `BAD` after reporting. A null list, object or Struct is an empty one, as in Go."""
+    def take(self, value: Any, kind: Any, path: Path, like: Any = None) -> Any:
+        """`value` as `kind`, or `BAD` after reporting. A null list, object or Struct is an empty one, as in Go.
+
+        What only `like` knows, the same as PAI-Rec has it, is checked against that and said not to be used here.
+        """
         if get_origin(kind) is Annotated:
             bare, *rules = get_args(kind)
-            return self._ruled(self.take(value, bare, path), bare, rules, path)
+            return self._ruled(self.take(value, bare, path, like), bare, rules, path)
         origin = get_origin(kind) or kind
         if origin is Any or origin is object:
             return value
         if origin is Union or origin is types.UnionType:
-            return self._union(value, kind, path)
-        if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
-            return self.struct(value, origin, path)
+            return self._union(value, kind, path, like)
+        if _is_struct(origin):
+            return self.struct(value, origin, path, like=like if _is_struct(like) else None)
         if origin is dict:
             return self._dict(value, kind, path)
         if origin in (list, tuple):
-            return self._list(value, origin, kind, path)
+            return self._list(value, origin, kind, path, (*get_args(like), None)[0])
         if origin is Literal:
             words = [quote(word) if isinstance(word, str) else str(word) for word in get_args(kind)]
             is_one = any(value == word and type(value) is type(word) for word in get_args(kind))
-            return value if is_one else self._wrong(value, f"one of {', '.join(words)}", path)
+            if is_one:
+                return value
+            hint = self._report.did_you_mean(value, filter(None, get_args(kind))) if isinstance(value, str) else ""
+            return self._wrong(value, f"one of {', '.join(words)}", path, hint)
         if origin in _EXPECTED:
             return self._scalar(value, origin, path)
         return self._other(value, kind, path)
 
-    def struct(self, value: Any, cls: type[msgspec.Struct], path: Path, skip: Iterable[str] = ()) -> Any:
-        """`value` as a `cls`. Keys in `skip` belong to the caller, though they are no fields.
+    def struct(
+        self, value: Any, cls: type[msgspec.Struct], path: Path, skip: Iterable[str] = (),
+        like: type[msgspec.Struct] | None = None,
+    ) -> Any:  # fmt: skip
+        """`value` as a `cls`. Keys in `skip` belong to the caller, though they are no fields; `like` as in `take`.
 
         Unknown keys are warnings, missing ones take the default. If the class refuses (`__post_init__`), its message is
-        an error at the object.
+        an error at the object, or at the field that it begins with.
         """
         value = {} if value is None else value
         if not isinstance(value, dict):
@@ -72,13 +81,19 @@ class Converter:
         errors_before = self._report.error_count
         fields = _fields(cls)
         untyped = getattr(cls, "untyped", {})
-        named = self.by_field(value, [*fields, *untyped, *skip], path)
+        folded = {name.casefold() for name in (*fields, *untyped, *skip)}
+        known = {} if like is None else {name: field.type for name, field in _fields(like).items()}
+        others = {name: kind for name, kind in known.items() if name.casefold() not in folded}
+        named = self.by_field(value, [*fields, *untyped, *skip, *others], path)
         attributes: dict[str, Any] = {}
         for name, entry in named.items():
-            if name in untyped and entry is not None:
+            if name in others:
+                self.take(entry, others[name], (*path, name))
+                self._report.warn((*path, name), "not used here")
+            elif name in untyped and entry is not None:
                 self.take(entry, untyped[name], (*path, name))
             elif name in fields and not (entry is None and not _accepts_none(fields[name].type)):
-                attributes[fields[name].name] = self.take(entry, fields[name].type, (*path, name))
+                attributes[fields[name].name] = self.take(entry, fields[name].type, (*path, name), known.get(name))
         for attribute in getattr(cls, "zero_is_default", ()):
             if attribute in attributes and attributes[attribute] in (0, ""):
                 del attributes[attribute]
@@ -92,7 +107,7 @@ class Converter:
         try:
             return cls(**attributes)
         except (ValueError, TypeError, ConfigError) as error:
-            self._report.error(path, " ".join(str(error).split()))
+            self._report.refused(path, error)
             return BAD
 
     def by_field(self, value: dict[str, Any], names: list[str], path: Path) -> dict[str, Any]:
@@ -123,12 +138,12 @@ class Converter:
         _, of = get_args(kind) or (str, Any)
         return {key: self.take(element, of, (*path, key)) for key, element in value.items()}
 
-    def _list(self, value: Any, origin: type, kind: Any, path: Path) -> Any:
+    def _list(self, value: Any, origin: type, kind: Any, path: Path, like: Any) -> Any:
         value = [] if value is None else value
         if not isinstance(value, list):
             return self._wrong(value, "a list", path)
         of = (*get_args(kind), Any)[0]
-        return origin(self.take(element, of, (*path, at)) for at, element in enumerate(value))
+        return origin(self.take(element, of, (*path, at), like) for at, element in enumerate(value))
 
     def _scalar(self, value: Any, kind: type, path: Path) -> Any:
         if kind is float and type(value) is int:
@@ -146,11 +161,11 @@ class Converter:
             self._report.error(path, "the number is too large for float64")
             return BAD
 
-    def _union(self, value: Any, kind: Any, path: Path) -> Any:
+    def _union(self, value: Any, kind: Any, path: Path, like: Any) -> Any:
         others = [other for other in get_args(kind) if other is not type(None)]
         if value is None and _accepts_none(kind):
             return None
-        return self.take(value, others[0], path) if len(others) == 1 else self._other(value, kind, path)
+        return self.take(value, others[0], path, like) if len(others) == 1 else self._other(value, kind, path)
 
     def _ruled(self, value: Any, bare: Any, rules: list[Any], path: Path) -> Any:
         """`value` if it keeps the `msgspec.Meta` rules of its annotation."""
@@ -173,10 +188,10 @@ class Converter:
         except msgspec.ValidationError as error:
             return self._wrong(value, _rule(error), path)
 
-    def _wrong(self, value: Any, expected: str, path: Path) -> Any:
+    def _wrong(self, value: Any, expected: str, path: Path, hint: str = "") -> Any:
         given = self._report.as_given(path)
         shown = given if isinstance(value, str) and isinstance(given, str) else value
-        self._report.error(path, f"expected {expected}, got {describe(shown)}")
+        self._report.error(path, f"expected {expected}, got {describe(shown)}{hint}")
         return BAD
 
 
@@ -203,6 +218,10 @@ def _rule(error: msgspec.ValidationError) -> str:
         return " or ".join(_OURS.get(kind, kind) for kind in kinds[1].split(" | "))
 
     return re.sub(r"`([\w| ]+)`", ours, text, count=1)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _accepts_none(kind: Any) -> bool:

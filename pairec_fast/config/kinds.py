@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from pairec_fast.config.convert import BAD, Converter, describe
 from pairec_fast.config.positions import Path, quote
-from pairec_fast.config.report import Report, match_key
+from pairec_fast.config.report import INERT, Report, match_key
+from pairec_fast.config.shapes import FILTER, RECALL, SORT, Shape
 
 
 class Kinds(Protocol):
@@ -25,19 +26,29 @@ class Kinds(Protocol):
     def sort(self) -> Mapping[str, type[Struct]]: ...
 
 
+class Inert(Struct, frozen=True):
+    """An entry of a kind that exists in the cloud alone: accepted, brings nothing and changes nothing."""
+
+    name: str
+
+    def bind(self, *binding: Any, **more: Any) -> Callable[[Any, Any], None]:
+        return lambda query, arena: None
+
+
 class Stage:
     """One of the three stages that plug-ins serve.
 
-    `section` and `tag` are keys; `built_in` is usable without an entry; `known` are PAI-Rec's type names, and `fields`
-    its keys of an entry of any type.
+    `section` and `tag` are keys; `built_in` is usable without an entry; `known` are PAI-Rec's type names, of which
+    those in `cloud` need a service of the cloud; `shape` has PAI-Rec's keys of an entry of any type.
     """
 
-    def __init__(self, section: str, tag: str, built_in: str, known: str, fields: str) -> None:
+    def __init__(self, section: str, tag: str, built_in: str, shape: Shape, known: str, cloud: str) -> None:
         self.section = section
         self.tag = tag
         self.built_in = built_in
-        self.known = frozenset(known.split())
-        self.fields = frozenset(fields.split())
+        self.shape = shape
+        self.cloud = frozenset(cloud.split())
+        self.known = frozenset(known.split()) | self.cloud
 
     def take(self, entry: Any, kinds: Mapping[str, type[Struct]], at: int, to: Converter, report: Report) -> Any:
         """The Struct of the entry at index `at` of the section, or `BAD` after reporting."""
@@ -51,16 +62,15 @@ class Stage:
             given = "is missing" if kind is None else f"must be text, got {describe(kind)}"
             report.error(path if kind is None else (*path, self.tag), f"{self.tag} {given}")
             return BAD
-        if kind not in kinds:
+        if kind in kinds:
+            return to.struct(entry, kinds[kind], path, skip=[self.tag], like=self.shape)
+        shape = to.struct(entry, self.shape, path)
+        if kind not in self.cloud:
             self._refuse(kind, kinds, (*path, self.tag), report)
             return BAD
-        cls = kinds[kind]
-        cls_names = {name.casefold() for name in cls.__struct_encode_fields__}
-        unused = [name for name in self.fields if name.casefold() not in cls_names]
-        for key in entry:
-            if match_key(unused, key):
-                report.warn((*path, key), f"{kind} does not use it here")
-        return to.struct(entry, cls, path, skip=[self.tag, *unused])
+        report.warn((*path, self.tag), f"{INERT}: {kind} needs a service of the cloud", key=False)
+        key = match_key(entry, "Name")
+        return BAD if shape is BAD or key is None else Inert(entry[key])
 
     def _refuse(self, kind: str, kinds: Mapping[str, type[Struct]], path: Path, report: Report) -> None:
         if kind in self.known:
@@ -75,40 +85,31 @@ STAGES: dict[str, Stage] = {
         "RecallConfs",
         "RecallType",
         "ContextItemRecall",
+        RECALL,
         known="UserCollaborativeFilterRecall RealTimeU2IRecall UserGroupHotRecall UserGlobalHotRecall "
         "UserCustomRecall ItemCollaborativeFilterRecall ContextItemRecall MockRecall UserTopicRecall VectorRecall "
         "HologresVectorRecall HologresVectorRecallV2 I2IVectorRecall OnlineHologresVectorRecall OnlineVectorRecall "
-        "ColdStartRecall GraphRecall OpenSearchRecall BeRecall RecallEngineRecall MilvusVectorRecall",
-        fields="Name RecallCount RecallAlgo VectorAlgoType ItemType CacheAdapter CacheConfig CachePrefix CacheTime "
-        "Triggers DaoConf UserCollaborativeDaoConf ItemCollaborativeDaoConf EnableMultipleItemId "
-        "MultipleItemIdDelimiter User2ItemDaoConf UserTopicDaoConf VectorDaoConf HologresVectorConf ColdStartDaoConf "
-        "RealTimeUser2ItemDaoConf UserFeatureConfs FilterParams BeConf BeVectorConf MilvusVectorConf GraphConf "
-        "OpenSearchConf RecallEngineConf",
+        "ColdStartRecall",
+        cloud="GraphRecall OpenSearchRecall BeRecall RecallEngineRecall MilvusVectorRecall",
     ),
     "filter": Stage(
         "FilterConfs",
         "FilterType",
         "UniqueFilter",
+        FILTER,
         known="UniqueFilter AdjustCountFilter CompletelyFairFilter PriorityAdjustCountFilter "
         "PriorityAdjustCountFilterV2 SnakeFilter GroupWeightCountFilter DiversityAdjustCountFilter "
         "DimensionFieldUniqueFilter ItemStateFilter ItemCustomFilter User2ItemCustomFilter User2ItemExposureFilter "
         "User2ItemExposureWithConditionFilter ConditionFilter",
-        fields="Name FilterTypeVersion DaoConf MaxItems TimeInterval RetainNum ClearLogIfNotEnoughScene Dimension "
-        "ScoreWeight GroupMinNum GroupMaxNum GroupWeightStrategy GroupWeightDimensionLimit WriteLogExcludeScenes "
-        "GenerateItemDataFuncName GenerateItemDataExpr GenerateUserDataExpr AdjustCountConfs ItemStateDaoConf "
-        "FilterEvaluableExpression FilterParams DiversityDaoConf DiversityMinCount FilterVal ItemStateCacheSize "
-        "ItemStateCacheTime Conditions SnakeType ConditionFilterConfs Features ShuffleItem WriteLog "
-        "OnlyLogUserExposeFlag EnsureDiversity",
+        cloud="",
     ),
     "sort": Stage(
         "SortConfs",
         "SortType",
         "ItemRankScore",
+        SORT,
         known="ItemRankScore AlgoScoreSort CustomFieldSort BoostScoreSort BoostScoreByWeight DistinctIdSort "
-        "ConditionSort DiversityRuleSort MultiRecallMixSort DPPSort SSDSort TrafficControlSort",
-        fields="Name SortByField SortOrder SwitchThreshold DiversitySize ExploreItemSize Size DPPConf SSDConf PIDConf "
-        "MixSortRules BoostScoreConditions DistinctIdConditions Conditions ExcludeRecalls DiversityRules "
-        "ExclusionRules TimeInterval BoostScoreByWeightDao MultiValueDimensionConf Debug RemainItem "
-        "BoostScoreConditionsFilterAll ConditionSortConfs",
+        "ConditionSort DiversityRuleSort MultiRecallMixSort DPPSort SSDSort",
+        cloud="TrafficControlSort",
     ),
 }

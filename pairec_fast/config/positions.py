@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from typing import Any, NoReturn
 
-from pairec_fast.errors import ConfigError
+from pairec_fast.errors import ConfigError, Problem
 
 Path = tuple[str | int, ...]
 """Keys and indices from the top of the document to a value; `()` is the document itself."""
@@ -75,7 +75,8 @@ def read(data: bytes, name: str) -> Document:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8")) + 1
         byte = data[error.start]
-        raise ConfigError(f"{name}:{line}:{column}: not UTF-8: byte 0x{byte:02x} at offset {error.start}") from None
+        message = f"not UTF-8: byte 0x{byte:02x} at offset {error.start}"
+        raise ConfigError.of([Problem(name, line, column, "", message, "error")]) from None
     return _Reader(text, name).document()
 
 
@@ -220,7 +221,7 @@ class _Reader:
 
     def _fail(self, message: str, at: int | None = None) -> NoReturn:
         line, column = self._into.line_and_column(self._at if at is None else at)
-        raise ConfigError(f"{self._into.name}:{line}:{column}: {message}")
+        raise ConfigError.of([Problem(self._into.name, line, column, "", message, "error")])
 
 
 def without_surrogates(text: str) -> str:
