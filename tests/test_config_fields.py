@@ -230,17 +230,26 @@ def document(place: str, key: str, value: object) -> dict:
     return top
 
 
+def value_of(key: str, given: str | None) -> object:
+    """What a case of `CASES` gives a key."""
+    if key in ("RankScore", "ASTType"):
+        return ""
+    if given is None:
+        return "text"
+    return json.loads(given) if given[0].isdigit() or given[0] in "[{" or given == "true" else given
+
+
+def wrong_for(value: object) -> object:
+    return 5 if isinstance(value, str | list | dict) else "wrong"
+
+
 @pytest.mark.parametrize(("place", "key", "given"), CASES, ids=lambda part: str(part)[:40])
 def test_a_field_is_known_and_another_type_than_its_own_is_an_error(place, key, given):
-    words = given is not None and not given[:1].isdigit() and given[:1] not in ("[", "{", "t")
-    value = ("text" if given is None else given) if given is None or words else json.loads(given)
-    if key in ("RankScore", "ASTType"):
-        value = ""
+    value = value_of(key, given)
     config = Config.parse(document(place, key, value), KINDS)
     assert [line for line in config.warnings if "unknown key" in line] == []
-    wrong = 5 if isinstance(value, str | list | dict) else "wrong"
     with pytest.raises(ConfigError, match=f"{key}.*: expected "):
-        Config.parse(document(place, key, wrong), KINDS)
+        Config.parse(document(place, key, wrong_for(value)), KINDS)
 
 
 @pytest.mark.parametrize("place", sorted({place for place, _, _ in CASES}))

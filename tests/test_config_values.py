@@ -8,7 +8,10 @@ import re
 import pytest
 
 from pairec_fast.config.kinds import STAGES
-from tests.configs import KINDS, Condition, FieldSort, errors_of, load_errors, parse
+from pairec_fast.errors import ConfigError
+from tests.configs import KINDS, Condition, FieldSort, errors_of, load, load_errors, parse
+from tests.contract.config import run_config
+from tests.worlds import suite
 
 WRONG = r"""
 {"ListenConf": 5}
@@ -246,3 +249,25 @@ def test_types_pairec_has_and_this_version_lacks_are_told_from_typing_errors(sta
             rf'{here.section}\[\d+\]\.{here.tag}: {here.tag} "\w+" is not available in this version', line
         )
     assert "unknown" in errors_of(**{here.section: [{"Name": "x", here.tag: "mockrecall"}]})[0]
+
+
+def test_the_free_section_is_handed_out_whole_or_by_key_and_typed(tmp_path, monkeypatch):
+    text = '{"UserDefineConfs": {"k": "v", "Mail": {"operator": "me",\n "VALUE": 5}, "bad": {"Operator": 7}}}'
+    config = load(tmp_path, text, monkeypatch)
+    assert config.user_defined("k") == "v"
+    assert config.user_defined() == {"k": "v", "Mail": {"operator": "me", "VALUE": 5}, "bad": {"Operator": 7}}
+    assert config.user_defined("Mail", Condition) == Condition("me", 5)
+    with pytest.raises(ConfigError, match=r'UserDefineConfs: no "mial" \(did you mean "Mail"\?\)'):
+        config.user_defined("mial")
+    with pytest.raises(ConfigError, match=r"engine\.json:2:35: UserDefineConfs\.bad\.Operator: expected text, got 7"):
+        config.user_defined("bad", Condition)
+    assert parse().user_defined() is None
+
+
+@pytest.mark.parametrize("case", suite("config"), ids=lambda case: case["id"])
+def test_the_free_section_is_what_pairec_says(case):
+    assert holds(case["match"], run_config(case["input"]), case["expected"])
+
+
+def holds(match, given, expected):
+    return given == expected if match == "exact" else all(given[key] == value for key, value in expected.items())

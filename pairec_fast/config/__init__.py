@@ -13,7 +13,7 @@ from pairec_fast.config.convert import BAD, Converter, describe
 from pairec_fast.config.environment import Expander
 from pairec_fast.config.kinds import STAGES, Kinds
 from pairec_fast.config.loads import FeatureConfig, FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
-from pairec_fast.config.positions import Document, read
+from pairec_fast.config.positions import Document, quote, read
 from pairec_fast.config.report import INERT, Report
 from pairec_fast.config.sections import (
     AlgoConfig,
@@ -118,6 +118,24 @@ class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
     def path(self, text: str) -> Path:
         """`text` as a path, relative to the folder of the configuration file."""
         return self.directory / text
+
+    def user_defined(self, key: str | None = None, kind: Any = Any) -> Any:
+        """The free section `UserDefineConfs`, or what it has under `key`, as `kind`: a Struct, or any type.
+
+        Raises:
+            ConfigError: no such key, or something else than `kind`; with its place.
+        """
+        value: Any = self.user_define_confs
+        path: tuple[str, ...] = ("UserDefineConfs",)
+        if key is not None:
+            known = value if isinstance(value, dict) else {}
+            if key not in known:
+                raise ConfigError(f"UserDefineConfs: no {quote(key)}{self.report.did_you_mean(key, known)}")
+            value, path = known[key], (*path, key)
+        report = self.report.anew()
+        converted = Converter(report).take(value, kind, path)
+        report.raise_errors()
+        return converted
 
     def recalls(self, scene: str, category: str) -> list[str] | None:
         """Names of the recalls to run; None if the scene is unknown.

@@ -46,6 +46,10 @@ class Report:
         self._suggestions_left = _SUGGESTIONS_MAX
         self.error_count = 0
 
+    def anew(self) -> Report:
+        """An empty one of the same document."""
+        return Report(self._document)
+
     def error(self, path: Path, message: str, *, key: bool = False) -> None:
         self._add(path, message, "error", key)
         self.error_count += 1
