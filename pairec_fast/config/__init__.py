@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import asdict
 
 from pairec_fast.config.check import check
@@ -14,7 +16,7 @@ from pairec_fast.config.environment import Expander
 from pairec_fast.config.kinds import STAGES, Kinds
 from pairec_fast.config.loads import FeatureConfig, FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.config.positions import Document, quote, read
-from pairec_fast.config.report import INERT, Report
+from pairec_fast.config.report import INERT, Report, match_key
 from pairec_fast.config.sections import (
     AlgoConfig,
     CallBackConfig,
@@ -64,25 +66,36 @@ __all__ = [
 class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
     """A configuration without errors.
 
-    `problems` are warnings, with their places if the configuration came from a file: `warnings` those about what is
-    accepted but probably not meant (unknown keys, definitions without use), `unused` those about parts of PAI-Rec's
-    that do not act here.
+    `problems` have their places if the configuration came from a file: `warnings` are those about what is accepted but
+    probably not meant (unknown keys, definitions without use), `unused` those about parts of PAI-Rec's that do not act
+    here. `fingerprint` tells contents apart.
     """
 
     directory: Path
     report: Report
+    fingerprint: str
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        return tuple(problem for problem in self.report.problems() if problem.severity == "warning")
+        return self.report.problems()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(str(problem) for problem in self.problems if not problem.message.startswith(INERT))
+        return tuple(line for problem, line in self._warnings() if not problem.message.startswith(INERT))
 
     @property
     def unused(self) -> tuple[str, ...]:
-        return tuple(str(problem) for problem in self.problems if problem.message.startswith(INERT))
+        return tuple(line for problem, line in self._warnings() if problem.message.startswith(INERT))
+
+    def _warnings(self) -> list[tuple[Problem, str]]:
+        return [(problem, str(problem)) for problem in self.problems if problem.severity == "warning"]
+
+    @property
+    def experiments_path(self) -> Path | None:
+        """The file that `ExperimentConf` names."""
+        conf = self.raw.get("ExperimentConf") or {}
+        key = match_key(conf, "File")
+        return None if key is None else self.path(conf[key])
 
     def __repr__(self) -> str:
         """Without the values: the environment may have put secrets into them."""
@@ -96,13 +109,25 @@ class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
             ConfigError: a line per error, each as `file:line:column: path: what is wrong`; all errors at once, except
                 that bad syntax is reported alone.
         """
+        config = cls.examine(path, kinds)
+        config.report.raise_errors()
+        return config
+
+    @classmethod
+    def examine(cls, path: str | os.PathLike[str], kinds: Kinds) -> Config:
+        """As `load`, but what is wrong is in `problems`, and left out of the configuration: to look at the rest of it.
+
+        Raises:
+            ConfigError: it cannot be read, or is no JSON object.
+        """
         name = os.fspath(path)
         try:
             data = Path(name).read_bytes()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise ConfigError(f"{name}: cannot read the configuration: {reason}") from error
-        return _checked(read(data, name), kinds, Path(name).absolute().parent)
+            problem = Problem(name, 0, 0, "", f"cannot read the configuration: {reason}", "error")
+            raise ConfigError.of([problem]) from error
+        return _checked(read(data, name), kinds, Path(name).absolute().parent, data)
 
     @classmethod
     def parse(cls, value: dict[str, Any], kinds: Kinds, directory: str | os.PathLike[str] = ".") -> Config:
@@ -113,7 +138,9 @@ class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
         """
         document = Document("configuration")
         document.value = value
-        return _checked(document, kinds, Path(directory).absolute())
+        config = _checked(document, kinds, Path(directory).absolute(), None)
+        config.report.raise_errors()
+        return config
 
     def path(self, text: str) -> Path:
         """`text` as a path, relative to the folder of the configuration file."""
@@ -161,7 +188,8 @@ class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
         return [STAGES["sort"].built_in] if names is None else list(names)
 
 
-def _checked(document: Document, kinds: Kinds, directory: Path) -> Config:
+def _checked(document: Document, kinds: Kinds, directory: Path, data: bytes | None) -> Config:
+    """The configuration without what is wrong in it; its report says what that is."""
     report = Report(document)
     if not isinstance(document.value, dict):
         report.error((), f"expected an object at the top, got {describe(document.value)}")
@@ -183,5 +211,34 @@ def _checked(document: Document, kinds: Kinds, directory: Path) -> Config:
     for name in sections.raw:
         if name in Sections.untyped:
             report.warn((name,), INERT)
-    report.raise_errors()
-    return Config(**fields, directory=directory, report=report)
+    if report.error_count:
+        fields = {name: sound for name, part in fields.items() if (sound := _sound(part)) is not BAD}
+    return Config(**fields, directory=directory, report=report, fingerprint=_fingerprint(sections.raw, data))
+
+
+def _fingerprint(raw: dict[str, Any], data: bytes | None) -> str:
+    """Of the file as it was written, or of a dict; one with numbers too long to print has none."""
+    try:
+        content = msgspec.json.encode(raw, order="sorted") if data is None else data
+    except ValueError:
+        return ""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _sound(part: Any) -> Any:
+    """A section without its entries that have an error in them; `BAD` if it has one that is in no entry."""
+    if isinstance(part, dict):
+        return {key: entry for key, entry in part.items() if not _holds_bad(entry)}
+    if isinstance(part, tuple):
+        return tuple(entry for entry in part if not _holds_bad(entry))
+    return BAD if _holds_bad(part) else part
+
+
+def _holds_bad(value: Any) -> bool:
+    if isinstance(value, msgspec.Struct):
+        return any(_holds_bad(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, dict):
+        return any(map(_holds_bad, value.values()))
+    if isinstance(value, list | tuple | frozenset | set):
+        return any(map(_holds_bad, value))
+    return value is BAD
