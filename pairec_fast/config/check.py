@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
+from pairec_fast.config.experiments import check_experiments
 from pairec_fast.config.kinds import STAGES
 from pairec_fast.config.places import check_loads, check_scenes, check_sources
 from pairec_fast.config.positions import Path, quote
@@ -52,7 +53,9 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     defined = {section: _defined(document, section) for section in _USES}
     for section in ("RecallConfs", "FilterConfs", "SortConfs", "AlgoConfs"):
         _names_are_distinct(defined[section], report)
-    _scene_names_resolve(sections, {section: _distinct(places) for section, places in defined.items()}, report)
+    names = {section: _distinct(places) for section, places in defined.items()}
+    _scene_names_resolve(sections, names, report)
+    used_by_experiments = check_experiments(sections, names, report, directory)
     _sinks_resolve(sections, document, report, directory)
     check_sources(document, report)
     check_loads(sections, report)
@@ -72,7 +75,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
         report.error(("LogRingConf", "RetentionBytes"), told)
     for section, places in defined.items():
         keys, within = _USES[section]
-        used: set[str] = set()
+        used = set(used_by_experiments.get(section, ()))
         for name, part in document.items():
             if within is None or name in within:
                 used |= set(_texts_under({name: part}, keys))

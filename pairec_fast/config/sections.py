@@ -140,6 +140,12 @@ class SnapshotConf(Struct, frozen=True, rename="pascal"):
     reload_seconds: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class ExperimentConf(Struct, frozen=True, rename="pascal"):
+    """Ours: the file with the tree of A/B experiments."""
+
+    file: Filled
+
+
 _LOADS = list[FeatureLoadConfig]
 _GENERAL_RANK = shape(
     "GeneralRankConfig", FeatureLoadConfs=_LOADS, RankConf=RankConfig, ActionConfs=list[ACTION]  # type: ignore[valid-type]
@@ -158,7 +164,6 @@ _UNUSED: dict[str, Any] = {
     **keys("RunMode Region", str),
     "LogConf": LogConfig,
     "ABTestConf": AB_TEST,
-    "ExperimentConf": Object,
     "DPPConf": list[DPP],  # type: ignore[valid-type]
     "BeFilterConfs": list[FILTER],  # type: ignore[valid-type]
     "PipelineConfs": dict[str, list[_PIPELINE]],  # type: ignore[valid-type]
@@ -200,6 +205,7 @@ class Sections(Struct, frozen=True, rename="pascal"):
     user_define_confs: Any = None
     prometheus_config: PrometheusConfig = PrometheusConfig()
     snapshot_conf: SnapshotConf | None = None
+    experiment_conf: ExperimentConf | None = None
     limit_conf: LimitConf = LimitConf()
     log_ring_conf: LogRingConf = LogRingConf()
     raw: Object = field(default_factory=dict)

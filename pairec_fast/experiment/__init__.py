@@ -58,15 +58,18 @@ NOTHING = Match("", Params({}))
 class Experiments:
     """A tree of experiments, checked and ready; never changed. Safe to use from many threads.
 
-    `warnings` are lines about what is accepted but probably not meant.
+    `warnings` are lines about what is accepted but probably not meant; `notes` are the same as paths and texts.
     """
 
-    def __init__(self, plans: dict[str, Plan], settings: list[tuple[str, Settings]], warnings: tuple[str, ...]) -> None:
+    def __init__(
+        self, plans: dict[str, Plan], settings: list[tuple[str, Settings]], where: str, notes: list[tuple[Path, str]]
+    ) -> None:
         self._plans = plans
         self._settings = settings
         self._global = plans.get(GLOBAL_SCENE)
         self._known: dict[str, dict[_Key, _Outcome]] = {name: {} for name in plans}
-        self.warnings = warnings
+        self.notes = tuple(notes)
+        self.warnings = tuple(f"{where}: {render(path)}: {what}" for path, what in notes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Experiments:
@@ -102,11 +105,9 @@ class Experiments:
         plans = {scene.scene_name: Plan(scene, problem) for scene in scenes}
         if problems:
             raise ExperimentError(where, problems)
-        for plan in plans.values():
-            reader.warnings += plan.warnings()
-        warnings = tuple(f"{where}: {render(path)}: {what}" for path, what in reader.warnings)
         settings = [(name, one) for name, plan in plans.items() for one in plan.settings()]
-        return cls(plans, settings, warnings)
+        notes = [*reader.warnings, *(note for plan in plans.values() for note in plan.warnings())]
+        return cls(plans, settings, where, notes)
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -146,7 +147,7 @@ class Experiments:
             for room in plan.rooms:
                 reachable = [layer.reachable() for layer in (room.layers if room else ())]
                 total += unseen * math.prod(map(len, reachable))
-                layers = [distinct(choices, values) for choices in reachable]
+                layers = [_distinct(choices, values) for choices in reachable]
                 total += math.prod(map(len, layers))
                 for choices in itertools.product(*layers):
                     if len(found) == VARIANTS_MAX or tried == _TRIED_MAX:
@@ -202,7 +203,7 @@ class Experiments:
         return [_Outcome(Match("", params), dict(params)) for params in found.params], found.left_out
 
 
-def distinct(choices: list[Choice], globals_: Mapping[str, Any]) -> list[Choice]:
+def _distinct(choices: list[Choice], globals_: Mapping[str, Any]) -> list[Choice]:
     """Of choices that set the same, the first."""
     found: dict[str, Choice] = {}
     for choice in choices:

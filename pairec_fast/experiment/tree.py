@@ -103,12 +103,12 @@ _CHILDREN: dict[str, type[Struct]] = {
 
 
 class ExperimentError(ConfigError):
-    """`problems` are the paths and what is wrong there; the message has a line for each."""
+    """`places` are the paths and what is wrong there; the message has a line for each."""
 
     def __init__(self, where: str, problems: list[tuple[Path, str]]) -> None:
         lines = (f"{where}: {render(path)}: {what}" if path else f"{where}: {what}" for path, what in problems)
         super().__init__("\n".join(lines))
-        self.problems = tuple(problems)
+        self.places = tuple(problems)
 
 
 class Reader:
