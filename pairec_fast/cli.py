@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -191,10 +192,19 @@ def _run_serve(options: argparse.Namespace) -> int:
 def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "check", "Check a configuration and the snapshot it names; all problems at once.")
     parser.add_argument("config", type=Path, help="engine.json")
-    parser.set_defaults(run=_run_check)
+    parser.add_argument("--experiments", action="store_true", help="who falls where; needs no snapshot")
+    parser.add_argument("--uid", action="append", default=[], help="what this user falls into; may be repeated")
+    parser.add_argument("--users", type=_positive, metavar="N", help="shares among the uids 1 to N (10,000)")
+    parser.add_argument("--features", default="{}", metavar="JSON", help="the request's features, which filters read")
+    parser.add_argument("--json", action="store_true", help="experiments as JSON, a line each")
+    parser.set_defaults(run=_run_check, refuse=parser.error)
 
 
 def _run_check(options: argparse.Namespace) -> int:
+    if options.experiments:
+        return _check_experiments(options)
+    if options.uid or options.users or options.json or options.features != "{}":
+        options.refuse("--uid, --users, --features and --json go with --experiments")
     from pairec_fast.callback import check_sinks
     from pairec_fast.scene import prepare
 
@@ -210,6 +220,38 @@ def _run_check(options: argparse.Namespace) -> int:
         f"{live.count} items, {live.added} added or changed and {len(live.removed)} removed since it was built"
     )
     return 0
+
+
+def _check_experiments(options: argparse.Namespace) -> int:
+    from pairec_fast.config import Config
+    from pairec_fast.experiment import Experiments
+    from pairec_fast.experiment.view import falls, rows, table
+    from pairec_fast.scene import KINDS
+
+    if options.uid and options.users:
+        options.refuse("--uid and --users exclude each other")
+    try:
+        features = msgspec.json.decode(options.features, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        options.refuse(f"--features must be a JSON object, got {options.features}")
+    config = Config.load(options.config, KINDS)
+    for line in config.warnings:
+        say(line)
+    if config.experiment_conf is None:
+        raise PairecError(f'{options.config}: no ExperimentConf; it names the experiments, as {{"File": ...}}')
+    experiments = Experiments.load(config.path(config.experiment_conf.file))
+    if options.uid:
+        fallen = falls(experiments, options.uid, features)
+        lines = [f"{one.uid}\t{one.scene}\t{one.exp_id}\t{_json(one.params)}" for one in fallen]
+        print("\n".join(map(_json, fallen) if options.json else lines))
+        return 0
+    found = rows(experiments, options.users or 10_000, features)
+    print("\n".join(map(_json, found) if options.json else table(found)))
+    return 0
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _positive(text: str) -> int:
