@@ -59,3 +59,7 @@ class RequestError(PairecError):
 
 class NotReadyError(PairecError):
     """The engine has no snapshot yet, or is closed."""
+
+
+class StoreError(PairecError):
+    """A live store was late, is down, or answered with an error. A request goes on without what it asked for."""

@@ -37,6 +37,7 @@ LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.spl
 OFFLINE = {"lightgbm", "hnswlib", "implicit", "scipy", "pyarrow", "tqdm", "xgboost", "sklearn", "catboost", "treelite"}
 SERVER = {"granian", "uvloop", "uvicorn"}
 CLIENTS = {"confluent_kafka", "datahub", "requests"}
+STORES = {"redis", "psycopg", "psycopg_pool", "lmdb"}
 
 
 def modules() -> list[Path]:
@@ -92,12 +93,14 @@ def test_third_party_imports_stay_in_their_rooms(path):
         assert not tops & SERVER
     if room(path) not in ("log_resend", "sink"):
         assert not tops & CLIENTS
+    if room(path) != "store":
+        assert not tops & STORES
 
 
 def test_embedding_pulls_in_no_server_no_trainer_and_no_client():
     code = (
         "import sys, pairec_fast\n"
-        f"heavy = {sorted(OFFLINE | SERVER | CLIENTS)!r}\n"
+        f"heavy = {sorted(OFFLINE | SERVER | CLIENTS | STORES)!r}\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

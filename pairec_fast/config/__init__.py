@@ -95,9 +95,7 @@ class Config(Sections, frozen=True, kw_only=True, rename="pascal"):
     @property
     def experiments_path(self) -> Path | None:
         """The file that `ExperimentConf` names."""
-        conf = self.raw.get("ExperimentConf") or {}
-        key = match_key(conf, "File")
-        return None if key is None else self.path(conf[key])
+        return None if self.experiment_conf is None else self.path(self.experiment_conf.file)
 
     def __repr__(self) -> str:
         """Without the values: the environment may have put secrets into them."""

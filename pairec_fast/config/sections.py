@@ -19,14 +19,13 @@ from pairec_fast.config.shapes import (
     DAO_KEYS,
     DPP,
     FILTER,
-    HOLOGRES,
-    REDIS,
     keys,
     shape,
 )
 from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaConf, LogRingConf
 from pairec_fast.config.telling import DebugConfig, FeatureLogConfig, LogConfig, PrometheusConfig
 from pairec_fast.limits import LimitConf
+from pairec_fast.store.conf import HologresConf, RedisConf
 
 Object = dict[str, Any]
 Percent = Annotated[int, Meta(ge=0, le=100)]
@@ -175,8 +174,6 @@ _UNUSED: dict[str, Any] = {
     "EmbeddingConfs": dict[str, shape("EmbeddingConfig", DataSource=DataSource, RankConf=RankConfig)],  # type: ignore[misc]
     "DebugConfs": dict[str, DebugConfig],
     "FeatureLogConfs": dict[str, FeatureLogConfig],
-    "RedisConfs": dict[str, REDIS],  # type: ignore[valid-type]
-    "HologresConfs": dict[str, HOLOGRES],  # type: ignore[valid-type]
     **{section: dict[str, kind] for section, kind in CLOUD_SOURCES.items()},  # type: ignore[valid-type]
 }
 
@@ -202,6 +199,8 @@ class Sections(Struct, frozen=True, rename="pascal"):
     kafka_confs: dict[str, KafkaConf] = field(default_factory=dict)
     datahub_confs: dict[str, DatahubConf] = field(default_factory=dict)
     disk_confs: dict[str, DiskConf] = field(default_factory=dict)
+    redis_confs: dict[str, RedisConf] = field(default_factory=dict)
+    hologres_confs: dict[str, HologresConf] = field(default_factory=dict)
     user_define_confs: Any = None
     prometheus_config: PrometheusConfig = PrometheusConfig()
     snapshot_conf: SnapshotConf | None = None

@@ -1,0 +1,185 @@
+"""The live stores of one engine, and the event loop they live on."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import difflib
+import importlib.util
+import threading
+import weakref
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pairec_fast.errors import ConfigError, NotReadyError, StoreError
+from pairec_fast.metrics import Metrics
+from pairec_fast.store.conf import HologresConf, RedisConf
+from pairec_fast.store.lmdb import Lmdb
+from pairec_fast.store.postgres import Postgres
+from pairec_fast.store.redis import Redis
+
+T = TypeVar("T")
+
+CLOSING_SECONDS = 5.0
+
+
+class Confs(Protocol):
+    """What of a configuration the stores read."""
+
+    @property
+    def redis_confs(self) -> Mapping[str, RedisConf]: ...
+
+    @property
+    def hologres_confs(self) -> Mapping[str, HologresConf]: ...
+
+    def path(self, text: str) -> Path: ...
+
+
+class Stores:
+    """Clients by configured name, made and tried out when they are first asked for.
+
+    The loop's thread starts with the first client of a server, and ends with `close` or when nobody holds the object.
+    """
+
+    def __init__(self, confs: Confs, metrics: Metrics | None = None) -> None:
+        self._confs, self._metrics = confs, metrics or Metrics()
+        self._lock = threading.RLock()
+        self._clients: dict[tuple[str, str], Redis | Postgres] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._end: weakref.finalize[Any, Any] | None = None
+        self._closed = False
+
+    def redis(self, name: str) -> Redis:
+        """The Redis that `RedisConfs` knows by that name.
+
+        Raises:
+            ConfigError: no such name, the package is not installed, or it does not answer.
+        """
+        client = self._client("RedisConfs", name)
+        assert isinstance(client, Redis)
+        return client
+
+    def postgres(self, name: str) -> Postgres:
+        """The PostgreSQL that `HologresConfs` knows by that name.
+
+        Raises:
+            ConfigError: as `redis`.
+        """
+        client = self._client("HologresConfs", name)
+        assert isinstance(client, Postgres)
+        return client
+
+    def lmdb(self, path: str, database: str = "") -> Lmdb:
+        """The LMDB environment at `path`, relative to the configuration file; `database` names one within it.
+
+        Raises:
+            ConfigError: no environment there, no such database, or the package is not installed.
+        """
+        _installed("lmdb", "lmdb", f'AdapterType "lmdb" ({path})')
+        return Lmdb(self._confs.path(path), database)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start a coroutine on the stores' loop, from any thread. Cancelling the future cancels it.
+
+        Raises:
+            NotReadyError: closed.
+        """
+        with self._lock:
+            if self._closed:
+                coroutine.close()
+                raise NotReadyError("the stores are closed")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                # The thread holds the loop and not this object, so that stores nobody holds any more can go.
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="pairec-stores", daemon=True)
+                self._thread.start()
+                self._end = weakref.finalize(self, _stop, self._loop)
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        """Close all clients and end the loop; what is still awaited is cancelled. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            clients = list(self._clients.values())
+            ending = [self.run(client.close()) for client in clients]
+            self._closed = True
+        with contextlib.suppress(concurrent.futures.CancelledError):
+            concurrent.futures.wait(ending, CLOSING_SECONDS)
+        if self._end is not None and self._thread is not None:
+            self._end()
+            self._thread.join(CLOSING_SECONDS)
+
+    def __enter__(self) -> Stores:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _client(self, section: str, name: str) -> Redis | Postgres:
+        with self._lock:  # held while it is tried out: two scenes may ask for one store at once
+            known = self._clients.get((section, name))
+            if known is not None:
+                return known
+            client = self._made(section, name)
+            try:
+                self.run(client.start()).result()
+            except StoreError as error:
+                self.run(client.close())
+                raise ConfigError(
+                    f"{section}.{name}: it must answer when the engine starts, and does not: {error}"
+                ) from (error)
+            except ConfigError:
+                self.run(client.close())
+                raise
+            self._clients[section, name] = client
+            return client
+
+    def _made(self, section: str, name: str) -> Redis | Postgres:
+        where = f"{section}.{name}"
+        if section == "RedisConfs":
+            redis_conf = _named(self._confs.redis_confs, name, section)
+            _installed("redis", "redis", where)
+            return Redis(name, redis_conf, self._metrics)
+        conf = _named(self._confs.hologres_confs, name, section)
+        _installed("psycopg", "postgres", where)
+        _installed("psycopg_pool", "postgres", where)
+        return Postgres(name, conf, self._metrics)
+
+
+def _named(confs: Mapping[str, T], name: str, section: str) -> T:
+    if name in confs:
+        return confs[name]
+    close = difflib.get_close_matches(name, confs, 1)
+    hint = f' (did you mean "{close[0]}"?)' if close else ""
+    have = ", ".join(f'"{known}"' for known in sorted(confs)) or "none"
+    raise ConfigError(f'{section}: no "{name}"{hint}; it has {have}')
+
+
+def _installed(module: str, extra: str, where: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            f"{where}: the Python package {module} is not installed; `pip install 'pairec_fast[{extra}]'` brings it"
+        )
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+    finally:
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # it may close in between
+            loop.call_soon_threadsafe(loop.stop)
