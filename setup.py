@@ -18,6 +18,7 @@ CORE = {
     "overlay": [],
     "arena": [],
     "idmap": ["idmap"],
+    "entries": ["entries", "idmap"],
     "index_scratch": [],
     "index_filter": [],
     "index": ["index", "flat", "hnsw", "partition", "blocks", "rows", "best", "distance"],

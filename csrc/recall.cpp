@@ -55,11 +55,12 @@ std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_
   return touched;
 }
 
-std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
-                         std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept {
-  const std::int32_t summed = accumulate(arena, table, history, history_count);
+namespace {
+
+// Adds the `k` best of the `marked` rows in arena.touched, by arena.sum.
+std::int32_t add_best(Arena& arena, std::int32_t marked, std::int32_t k, std::uint8_t source) noexcept {
   std::int32_t touched = 0;
-  for (std::int32_t i = 0; i < summed; ++i) {  // those that are gone would take places of the k
+  for (std::int32_t i = 0; i < marked; ++i) {  // those that are gone would take places of the k
     arena.touched[touched] = arena.touched[i];
     touched += arena.overlay.resolve(arena.touched[i]) >= 0;
   }
@@ -75,6 +76,51 @@ std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32
     const std::int32_t row = arena.touched[i];
     const float score = static_cast<float>(sum[row]);
     add(arena, &row, &score, 1, 1, source);
+  }
+  return arena.count - before;
+}
+
+}  // namespace
+
+std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
+                         std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept {
+  return add_best(arena, accumulate(arena, table, history, history_count), k, source);
+}
+
+std::int32_t add_merged(Arena& arena, const std::int32_t* rows, const double* weights, std::int32_t count, bool largest,
+                        std::int32_t k, std::uint8_t source) noexcept {
+  arena.mark.clear();
+  std::int32_t touched = 0;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const std::int32_t row = rows[i];
+    if (row < 0) continue;
+    if (arena.mark.insert(row)) {
+      arena.sum[row] = weights[i];
+      arena.touched[touched++] = row;
+    } else {
+      arena.sum[row] = largest ? std::max(arena.sum[row], weights[i]) : arena.sum[row] + weights[i];
+    }
+  }
+  return add_best(arena, touched, k, source);
+}
+
+std::int32_t add_in_turn(Arena& arena, const std::int32_t* rows, const double* scores, const std::int64_t* offset,
+                         std::int64_t* next, std::int32_t lists, std::int32_t k, std::uint8_t source) noexcept {
+  arena.mark.clear();
+  const std::int32_t before = arena.count;
+  for (bool took = true; took && k > 0;) {
+    took = false;
+    for (std::int32_t list = 0; list < lists && k > 0; ++list) {
+      while (next[list] < offset[list + 1]) {
+        const std::int64_t at = next[list]++;
+        if (rows[at] < 0 || arena.overlay.resolve(rows[at]) < 0 || !arena.mark.insert(rows[at])) continue;
+        const float score = static_cast<float>(scores[at]);
+        add(arena, &rows[at], &score, 1, 1, source);
+        took = true;
+        --k;
+        break;
+      }
+    }
   }
   return arena.count - before;
 }

@@ -17,7 +17,7 @@ LAYERS = [
     "core",
     "manifest",
     "snapshot expression",
-    "items properties",
+    "items properties cache",
     "query",
     "binding",
     "store recall filter features rerank reply experiment sink",

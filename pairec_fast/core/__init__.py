@@ -4,6 +4,7 @@ from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.callback import CallbackBody
 from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.entries import Entries
 from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
 from pairec_fast.core.filter import drop_exposed, keep, keep_allowed, select
@@ -15,7 +16,7 @@ from pairec_fast.core.index_filter import Filter, Lists
 from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
-from pairec_fast.core.recall import Neighbours, add, nearest
+from pairec_fast.core.recall import Neighbours, add, add_in_turn, add_merged, nearest
 from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
@@ -27,6 +28,7 @@ __all__ = [
     "Cross",
     "Crosses",
     "DiversityRules",
+    "Entries",
     "Filter",
     "Forest",
     "IdMap",
@@ -41,6 +43,8 @@ __all__ = [
     "Segment",
     "VectorIndex",
     "add",
+    "add_in_turn",
+    "add_merged",
     "aggregate",
     "build_slots",
     "crc32c",

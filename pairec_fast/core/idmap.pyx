@@ -6,13 +6,6 @@ from libc.stdint cimport int32_t, uint64_t
 import numpy as np
 
 cdef extern from "idmap.hpp" namespace "pairec" nogil:
-    ctypedef struct c_IdMap "pairec::IdMap":
-        const char* text
-        const uint64_t* offset
-        const uint64_t* slots
-        uint64_t mask
-        int32_t count
-    int32_t c_find "pairec::find"(const c_IdMap&, const char*, size_t) noexcept
     bint c_offsets_fit "pairec::offsets_fit"(const uint64_t*, int32_t, uint64_t) noexcept
     bint c_slots_fit "pairec::slots_fit"(const uint64_t*, uint64_t, int32_t) noexcept
     int32_t c_build_slots "pairec::build_slots"(const char*, const uint64_t*, int32_t, uint64_t*, uint64_t) noexcept
@@ -68,11 +61,6 @@ cdef class IdMap:
     Raises:
         ValueError: the arrays do not fit together: a lookup would read beyond them or never end.
     """
-
-    cdef c_IdMap c
-    cdef readonly object text, offset, slots
-    cdef dict _rows   # of the ids that were put; None before the first
-    cdef list _added  # the ids of rows beyond the arrays
 
     def __cinit__(self, const unsigned char[::1] text not None, const uint64_t[::1] offset not None,
                   const uint64_t[::1] slots not None):
