@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstring>
 #include <exception>
+#include <limits>
 
 #include "go_json.hpp"
 
@@ -306,7 +307,7 @@ bool CallbackBody::parse_list(int depth) {
   return whole && write_count(head, count, false);
 }
 
-// A number within 64 bits, or a double.
+// An integer within int64, or a double.
 bool CallbackBody::parse_number() {
   const char* const begin = at_;
   const bool negative = at_ != end_ && *at_ == '-';
@@ -323,6 +324,7 @@ bool CallbackBody::parse_number() {
     } else {
       std::uint64_t value;
       if (std::from_chars(begin, at_, value).ec != std::errc()) return false;
+      if (value > std::numeric_limits<std::int64_t>::max()) return false;  // a double in features: for the slow way
       append_natural(packed_, value);
     }
     return true;

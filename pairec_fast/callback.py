@@ -15,7 +15,6 @@ import msgspec
 
 from pairec_fast.config import Config, DatahubConf, DataSource, DiskConf, KafkaConf
 from pairec_fast.errors import ConfigError, RequestError
-from pairec_fast.messages import go_json
 from pairec_fast.sink import datahub, kafka
 from pairec_fast.sink.disk import open_log, ring_directory
 from pairec_fast.sink.spill import SINK as SPILLED
@@ -87,47 +86,6 @@ def _in_64_bits(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _in_64_bits(part) for key, part in value.items()}
     return [_in_64_bits(part) for part in value] if isinstance(value, list) else value
-
-
-def with_texts(features: dict[str, Any]) -> dict[str, Any]:
-    """Features of an explicit callback as PAI-Rec keeps them: what lists and flat objects hold is text.
-
-    A list or object with a bool or null among its values stays as it is, as does a mixture of lists and scalars.
-    *Source*: PAIREC 1.6. Not kept is how a double was written: `1.50` becomes `1.5`.
-
-    Raises:
-        RequestError: nested too deep.
-    """
-    try:
-        return {name: _with_texts(value) for name, value in features.items()}
-    except RecursionError:
-        raise RequestError("exceeded max depth") from None
-
-
-def _with_texts(value: Any) -> Any:
-    if isinstance(value, list) and value:
-        if all(isinstance(part, list) for part in value):
-            lists = [_texts(part) for part in value]
-            return value if None in lists else lists
-        texts = _texts(value)
-        return value if texts is None else texts
-    if not isinstance(value, dict):
-        return value
-    parts = value.values()
-    if any(isinstance(part, dict) for part in parts):
-        return with_texts(value)
-    if any(isinstance(part, list) for part in parts):
-        lists = [_texts(part if isinstance(part, list) else [part]) for part in parts]
-        return value if None in lists else dict(zip(value, lists, strict=True))
-    texts = _texts(list(parts))
-    return value if texts is None else dict(zip(value, texts, strict=True))
-
-
-def _texts(values: list[Any]) -> list[str] | None:
-    """Texts and numbers as texts; None if there is anything else."""
-    if any(isinstance(value, bool) or not isinstance(value, str | int | float) for value in values):
-        return None
-    return [value if isinstance(value, str) else go_json(value) for value in values]
 
 
 def draw(request_id: str, purpose: str) -> float:

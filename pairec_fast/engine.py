@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.callback import Record, check_ids, encode, invoked, thinned, with_texts, without_empty
+from pairec_fast.callback import Record, check_ids, encode, invoked, thinned, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
@@ -21,7 +21,7 @@ from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.loop import Loop
-from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of
+from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.query import Query, merged_features

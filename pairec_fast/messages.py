@@ -6,6 +6,7 @@ keys are ignored; of a key given twice the last counts. A body with exact keys t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from decimal import Decimal
@@ -74,6 +75,8 @@ def decode(body: bytes, kind: type[Request]) -> Request:
             raise RequestError("invalid JSON: number out of range") from None
         except RecursionError:
             raise RequestError("exceeded max depth") from None
+    if isinstance(request, CallbackRequest):
+        request.features = with_texts(_as_written(body, request.features))
     return request
 
 
@@ -87,6 +90,110 @@ def _refuse_beyond_double(value: Any) -> None:
         float(value)  # rounded as Go rounds it: the largest double is not the largest integer that has one
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _refuse_beyond_double(part)
+
+
+def with_texts(features: dict[str, Any]) -> dict[str, Any]:
+    """Features of an explicit callback as PAI-Rec keeps them: what lists and flat objects hold is text.
+
+    A list in which a bool, null or object, or a scalar after a list is found stays as it is. *Source*: PAIREC 1.6.
+
+    Raises:
+        RequestError: nested too deep.
+    """
+    try:
+        return {name: _with_texts(value) for name, value in features.items()}
+    except RecursionError:
+        raise RequestError("exceeded max depth") from None
+
+
+class _Number(str):
+    """A number as its sender wrote it: `1.50` in a list stays that text."""
+
+
+def _as_written(body: bytes, features: dict[str, Any]) -> dict[str, Any]:
+    """`features`, in which lists and objects hold their numbers as `body` spells them."""
+    if not any(isinstance(value, list | dict) for value in features.values()):
+        return features
+    try:
+        fields = _RAW.decode(body)
+        place = (
+            "features" if "features" in fields else next(key for key in reversed(fields) if key.lower() == "features")
+        )
+        raw = _RAW.decode(fields[place])
+        return {
+            name: json.loads(bytes(raw[name]), parse_int=_Number, parse_float=_Number)
+            if isinstance(value, list | dict) and name in raw
+            else value
+            for name, value in features.items()
+        }
+    except (msgspec.MsgspecError, ValueError, StopIteration):  # half a surrogate pair, that Go reads as U+FFFD
+        return features
+    except RecursionError:
+        raise RequestError("exceeded max depth") from None
+
+
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, list):
+        return _list_with_texts(value)
+    if not isinstance(value, dict):
+        return _plain(value)
+    if any(isinstance(part, dict) for part in value.values()):
+        return with_texts(value)
+    if any(isinstance(part, list) for part in value.values()):
+        return {name: _as_list(part) for name, part in value.items()}
+    return {name: _text(part) for name, part in value.items()}
+
+
+def _list_with_texts(value: list[Any]) -> list[Any]:
+    kind = _kind_of(value)
+    if kind == "lists":  # scalars in front of the first list are lost, as in PAI-Rec
+        return [[_text(inner) for inner in part] for part in value if isinstance(part, list)]
+    return [_text(part) for part in value] if kind == "scalars" else _plain(value)
+
+
+def _kind_of(value: list[Any]) -> str:
+    nested = False
+    for part in value:
+        if isinstance(part, list):
+            nested = True
+        elif nested or isinstance(part, bool) or not isinstance(part, str | int | float):
+            return "mixed"
+    return "lists" if nested else "scalars"
+
+
+def _as_list(value: Any) -> list[str]:
+    """An entry of an object that has lists: a list of texts, whatever it is."""
+    if isinstance(value, list) and _kind_of(value) != "lists":
+        return [_text(part) for part in value]
+    return [_text(value)]
+
+
+def _text(value: Any) -> str:
+    """As Go's `%v` prints it, but numbers as they were written."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list):
+        return "[" + " ".join(map(_text, value)) + "]"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{_text(value[key])}" for key in sorted(value)) + "]"
+    return "<nil>" if value is None else go_json(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value that is no text: an integer of 64 bits or a double."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, _Number):
+        value = float(value) if any(letter in value for letter in ".eE") else int(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        with contextlib.suppress(OverflowError):  # no JSON has it; what cannot be logged is refused there
+            return float(value)
+    return value
 
 
 def request_of(value: Request | dict[str, Any], kind: type[Request]) -> Request:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pairec_fast.app import App
-from pairec_fast.callback import Record, draw, encode, invoked, thinned, with_texts
+from pairec_fast.callback import Record, draw, encode, invoked, thinned
 from pairec_fast.core import Arena, expand, read_segments
 from pairec_fast.errors import NotReadyError, RequestError
-from pairec_fast.messages import CallbackRequest, RecommendRequest
+from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, with_texts
 from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.reply import Writer
 from tests.test_metrics import parsed
@@ -174,25 +174,37 @@ def test_what_is_nested_too_deep_is_refused():
             refuse(deep)
 
 
+def features_of(text: str) -> dict:
+    """The features of a callback whose body holds them as `text`."""
+    body = '{"uid":"u","FEATURES":{"x":0},"features":' + text + ',"item_list":[{"item_id":"a"}]}'
+    return decode(body.encode(), CallbackRequest).features
+
+
 @pytest.mark.parametrize("case", suite("callback_features"), ids=lambda case: case["id"])
 def test_shared_cases_of_callback_features(case):
-    key = case["input"]["key"]
-    value = with_texts(json.loads(case["input"]["features_json"]))[key]
+    value = features_of(case["input"]["features_json"])[case["input"]["key"]]
     assert value == case["expected"]["value"] and type(value) is type(case["expected"]["value"])
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ([1, "a", 1e-7, 2.0], ["1", "a", "1e-7", "2"]), ([[1], [], ["a", 2.5]], [["1"], [], ["a", "2.5"]]),
-        ([1, True], [1, True]), (["a", None], ["a", None]), ([{"a": 1}], [{"a": 1}]), ([1, [2]], [1, [2]]),
-        ([[1, None]], [[1, None]]), ({}, {}), ({"a": 1, "b": True}, {"a": 1, "b": True}),
-        ({"a": 1, "b": [2, "c"]}, {"a": ["1"], "b": ["2", "c"]}), ({"a": [[1]]}, {"a": [[1]]}),
-        ({"a": {"b": 1}, "c": [1], "d": 1}, {"a": {"b": "1"}, "c": ["1"], "d": 1}), (None, None), (True, True), (5, 5),
+        ('[1,"a",1e-7,2.0,1.50,-0,12E3]', ["1", "a", "1e-7", "2.0", "1.50", "-0", "12E3"]),
+        ('[[1],[],["a",2.50]]', [["1"], [], ["a", "2.50"]]), ('[1,true]', [1, True]), ('["a",null]', ["a", None]),
+        ('[{"a":1.5}]', [{"a": 1.5}]), ('[1,"lost",[2]]', [["2"]]), ('[[2],1]', [[2], 1]), ('[[2],true]', [[2], True]),
+        ('[[1,null,true,{"b":1.0,"a":[2]}]]', [["1", "<nil>", "true", "map[a:[2] b:1.0]"]]), ("{}", {}), ("[]", []),
+        ('{"a":1,"b":true,"c":null,"d":1.0}', {"a": "1", "b": "true", "c": "<nil>", "d": "1.0"}),
+        ('{"a":1,"b":[2,"c"],"c":null}', {"a": ["1"], "b": ["2", "c"], "c": ["<nil>"]}),
+        ('{"a":[[1,2]],"b":[1,true,[3]],"c":[]}', {"a": ["[[1 2]]"], "b": ["1", "true", "[3]"], "c": []}),
+        ('{"a":{"b":1},"c":[1],"d":1}', {"a": {"b": "1"}, "c": ["1"], "d": 1}), ("null", None), ("true", True),
+        ("5", 5), ("5.0", 5.0), ("9223372036854775807", 2**63 - 1), ("9223372036854775808", 2.0**63),
+        ('[1,null,18446744073709551616]', [1, None, 2.0**64]), (r'["\ud800",1.0]', ["\ufffd", "1"]),
     ],
 )  # fmt: skip
 def test_lists_and_flat_objects_of_callback_features_hold_texts(given, expected):
-    assert with_texts({"x": given}) == {"x": expected}
+    value = features_of(f'{{"x":{given}}}')["x"]
+    assert value == expected and type(value) is type(expected)
+    assert with_texts({"x": value}) == {"x": value}, "what is text already stays as it is"
 
 
 # The automatic callback's parts, many at once
