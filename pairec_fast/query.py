@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena
+from pairec_fast.errors import RequestError
 from pairec_fast.expression.convert import to_float, to_int, to_string
 from pairec_fast.properties import Given, Properties, loaded
 from pairec_fast.snapshot import Column, Snapshot
@@ -144,42 +145,92 @@ def recent(known: NDArray[np.int32], shown: NDArray[np.int32], most: int) -> NDA
 
 
 def merged_features(features: dict[str, Any], typed: list[Any]) -> dict[str, Any]:
-    """The features of a request with its `complex_type_features` laid over them. *Source*: PAIREC 1.5."""
+    """The features of a request with its `complex_type_features` laid over them. *Source*: PAIREC 1.5.
+
+    Raises:
+        RequestError: an entry is no object, or its name or type no text.
+    """
     if not typed:
         return features
     merged = dict(features)
-    for entry in typed:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            continue
-        value = _typed(entry.get("values"), str(entry.get("type", "")))
+    for given in typed:
+        entry = _entry(given)
+        value = _typed(entry.get("values"), entry["type"])
         if value is not _DROPPED:
             merged[entry["name"]] = value
     return merged
 
 
+def _entry(given: Any) -> dict[str, Any]:
+    """An entry with its keys in small letters; name and type are texts, "" where they miss."""
+    if given is not None and not isinstance(given, dict):
+        raise RequestError(f"complex_type_features: expected objects, got {given!r:.100}")
+    entry = {"name": "", "type": ""}
+    for key, value in (given or {}).items():
+        small = key.lower()
+        if value is not None and (key == small or small not in given):
+            entry[small] = value
+    for field in ("name", "type"):
+        if not isinstance(entry[field], str):
+            raise RequestError(f"complex_type_features: {field} must be a text, got {entry[field]!r:.100}")
+    return entry
+
+
 _DROPPED = object()
-_SCALARS: dict[str, Any] = {
-    "string": lambda value: to_string(value, ""),
-    "int": lambda value: to_int(value, 0),
-    "int64": lambda value: to_int(value, 0),
-    "float": lambda value: to_float(value, 0.0),
-    "double": lambda value: to_float(value, 0.0),
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "string": lambda value: to_string(_double(value), ""),
+    "int": lambda value: to_int(_double(value), 0),
+    "int64": lambda value: to_int(_double(value), 0),
+    "float": lambda value: _float32(to_float(_double(value), 0.0)),
+    "double": lambda value: to_float(_double(value), 0.0),
 }
-_MAP = re.compile(r"map<(string|int|int64),(string|int|int64|float|double)>")
+_TYPES = {"string": "string", "int": "int", "int64": "int64", "float": "float32", "double": "float64"}
+_KIND = re.compile(
+    r"(?P<scalar>string|int|int64|float|double)|list<(?P<of>string|int|int64|float|double)>"
+    r"|list<list<(?P<inner>float|double)>>|map<(?P<key>string|int|int64),(?P<value>string|int|int64|float|double)>"
+)
+
+
+def feature_type(kind: str) -> str:
+    """What a value of `complex_type_features` is in PAI-Rec, by its declared type: `list<float>` is `list<float32>`.
+
+    It selects the field of a model request. "" for a type PAI-Rec does not know: the value stays as the body has it.
+    """
+    match = _KIND.fullmatch(kind)
+    if match is None:
+        return ""
+    if match["scalar"]:
+        return _TYPES[kind]
+    if match["of"]:
+        return f"list<{_TYPES[match['of']]}>"
+    return (
+        f"list<list<{_TYPES[match['inner']]}>>" if match["inner"] else f"map<{match['key']},{_TYPES[match['value']]}>"
+    )
 
 
 def _typed(value: Any, kind: str) -> Any:
-    if kind in _SCALARS:
+    match = _KIND.fullmatch(kind)
+    if match is None:
+        return value
+    if match["scalar"]:
         return _SCALARS[kind](value)
-    if kind in ("list<list<float>>", "list<list<double>>"):
-        if not isinstance(value, list):
-            return _DROPPED
-        return [[to_float(part, 0.0) for part in row] for row in value if isinstance(row, list)]
-    if kind.startswith("list<") and kind[5:-1] in _SCALARS:
-        return [_SCALARS[kind[5:-1]](part) for part in value] if isinstance(value, list) else _DROPPED
-    if match := _MAP.fullmatch(kind):
-        if not isinstance(value, dict):
-            return _DROPPED
-        key_of, value_of = _SCALARS[match[1]], _SCALARS[match[2]]
+    if not isinstance(value, dict if match["key"] else list):
+        return _DROPPED
+    if match["key"]:
+        key_of, value_of = _SCALARS[match["key"]], _SCALARS[match["value"]]
         return {key_of(key): value_of(part) for key, part in value.items()}
-    return value
+    if match["inner"]:
+        inner = _SCALARS[match["inner"]]
+        return [[inner(part) for part in row] for row in value if isinstance(row, list)]
+    return [_SCALARS[match["of"]](part) for part in value]
+
+
+def _double(value: Any) -> Any:
+    """Go reads every number of a body as a double first: an integer beyond 2**53 loses digits, as there."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _float32(value: float) -> float:
+    """The nearest float32, as the double of its shortest digits: what it prints as."""
+    with np.errstate(over="ignore"):
+        return float(str(np.float32(value)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairec_fast.query import item_ids, merged_features, recent
+from pairec_fast.errors import RequestError
+from pairec_fast.query import feature_type, item_ids, merged_features, recent
 from tests.worlds import suite
 
 
@@ -21,6 +22,7 @@ def test_shared_cases_of_complex_type_features(case):
     if expected["type"].startswith("map<int"):
         value = {int(key): part for key, part in value.items()}
     assert merged == {expected["feature"]: value}
+    assert feature_type(case["input"]["complex_type_features"][0]["type"]) == expected["type"]
     kinds = {"float64": float, "int64": int}
     assert isinstance(merged[expected["feature"]], kinds.get(expected["type"], object))
 
@@ -33,6 +35,9 @@ def test_shared_cases_of_complex_type_features(case):
         ("list<int64>", ["1", 2.5, {}], [1, 2, 0]), ("list<list<double>>", [[1, "2"], 3, []], [[1.0, 2.0], []]),
         ("map<string,string>", {"a": 1}, {"a": "1"}), ("map<int64,double>", {"1": "x"}, {1: 0.0}),
         ("map<int,int>", {"a": 1, "2": 3}, {0: 1, 2: 3}), ("", {"raw": [1]}, {"raw": [1]}), ("int", 10**300, -(2**63)),
+        ("int64", 2**53 + 1, 2**53), ("int64", str(2**53 + 1), 2**53 + 1), ("string", 2**53 + 1, str(2**53)),
+        ("float", 0.123456789, 0.12345679), ("list<float>", [0.1, 1e39, "x"], [0.1, float("inf"), 0.0]),
+        ("list<bool>", [True], [True]), ("map<double,int>", {"1": "x"}, {"1": "x"}), ("list<list<int>>", 3, 3),
     ],
 )  # fmt: skip
 def test_typed_values_go_through_the_conversions_of_pairec(kind, given, expected):
@@ -45,11 +50,31 @@ def test_a_container_that_is_none_is_dropped(kind):
     assert merged_features({"x": "before"}, [{"name": "x", "type": kind, "values": "text"}]) == {"x": "before"}
 
 
-def test_later_entries_win_entries_without_a_name_are_skipped_and_the_request_stays_as_it_was():
+def test_later_entries_win_keys_match_without_case_and_the_request_stays_as_it_was():
     features = {"a": 1}
-    typed = [None, 5, {}, {"name": 3}, {"name": "a", "values": 2}, {"name": "b"}, {"name": "a", "values": 3}]
-    assert merged_features(features, typed) == {"a": 3, "b": None}
+    typed = [{"name": "a", "values": 2}, {"name": "b"}, {"NAME": "a", "Type": "int", "values": 3.7, "Values": 4}, None]
+    assert merged_features(features, typed) == {"a": 3, "b": None, "": None}
     assert features == {"a": 1} and merged_features(features, []) is features
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [([5], "expected objects, got 5"), ([{"name": 3}], "name must be a text, got 3"), ([{"type": []}], "type must be")],
+)
+def test_an_entry_of_another_shape_is_refused_as_the_whole_request(typed, message):
+    with pytest.raises(RequestError, match=message):
+        merged_features({}, typed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("list<list<float>>", "list<list<float32>>"), ("list<string>", "list<string>"), ("double", "float64"),
+        ("map<int64,float>", "map<int64,float32>"), ("map<float,int>", ""), ("list<list<int>>", ""), ("bool", ""),
+    ],
+)  # fmt: skip
+def test_a_declared_type_is_the_type_of_the_value(kind, expected):
+    assert feature_type(kind) == expected
 
 
 def test_item_ids_of_a_history_are_texts_of_a_list_or_between_commas():
