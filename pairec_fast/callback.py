@@ -117,6 +117,19 @@ def without_empty(features: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in features.items() if value != ""}
 
 
+def kept_of(count: int, size: int, rate: int, request_id: str) -> list[int]:
+    """Which of `count` items an automatic callback keeps: the first `size` (0: all), thinned to `rate` percent."""
+    return thinned(min(count, size or count), rate, request_id)
+
+
+def item_features(properties: dict[str, Any], source: str, score: float) -> dict[str, Any]:
+    """An item's features as PAI-Rec reads them: its properties, and which recall found it, where no property says so.
+
+    *Source*: PAIREC 0.4.
+    """
+    return {source: score, "recall_name": source, "recall_score": score} | properties if source else properties
+
+
 class Sink(Protocol):
     """A log that is open, whatever is at its far end.
 

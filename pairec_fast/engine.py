@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pairec_fast.callback import Record, check_ids, encode, invoked, thinned, without_empty
+from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
 from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
@@ -360,8 +360,7 @@ class Engine:
         if automatic and not invoked(request_id, rate):
             self.logs.count("automatic", scene.name, len(items), 0, "sampled_out")
             return _nothing
-        count = min(len(items), conf.item_size or len(items))
-        kept = thinned(count, conf.item_size_rate, request_id)
+        kept = kept_of(len(items), conf.item_size, conf.item_size_rate, request_id)
         slots = arena.order[kept]
         rows = arena.row[slots]
         algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]

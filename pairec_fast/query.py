@@ -165,10 +165,11 @@ def _entry(given: Any) -> dict[str, Any]:
     """An entry with its keys in small letters; name and type are texts, "" where they miss."""
     if given is not None and not isinstance(given, dict):
         raise RequestError(f"complex_type_features: expected objects, got {given!r:.100}")
+    fields: dict[str, Any] = given or {}
     entry = {"name": "", "type": ""}
-    for key, value in (given or {}).items():
+    for key, value in fields.items():
         small = key.lower()
-        if value is not None and (key == small or small not in given):
+        if value is not None and (key == small or small not in fields):
             entry[small] = value
     for field in ("name", "type"):
         if not isinstance(entry[field], str):
@@ -214,11 +215,13 @@ def _typed(value: Any, kind: str) -> Any:
         return value
     if match["scalar"]:
         return _SCALARS[kind](value)
-    if not isinstance(value, dict if match["key"] else list):
-        return _DROPPED
     if match["key"]:
+        if not isinstance(value, dict):
+            return _DROPPED
         key_of, value_of = _SCALARS[match["key"]], _SCALARS[match["value"]]
         return {key_of(key): value_of(part) for key, part in value.items()}
+    if not isinstance(value, list):
+        return _DROPPED
     if match["inner"]:
         inner = _SCALARS[match["inner"]]
         return [[inner(part) for part in row] for row in value if isinstance(row, list)]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 
 LAYERS = [
     "errors terminal",
-    "limits messages metrics latency loop",
+    "limits messages metrics latency loop compress",
     "core",
     "manifest",
     "snapshot expression",

@@ -262,8 +262,6 @@ CLOUD_SOURCES: dict[str, Shape] = {
     "OpenSearchConfs": shape("OpenSearchConfig", text="EndPoint AccessKeyId AccessKeySecret"),
 }
 
-REDIS = shape("RedisConfig", text="Host Password", whole="Port DbNum MaxIdle ConnectTimeout ReadTimeout WriteTimeout")
-HOLOGRES = _DSN
 
 ACTION = shape("ActionConfig", text="ActionType ActionName")
 COLD_START_RANK = shape("ColdStartRankConfig", text="RecallName AlgoName", flag="OnlyEmbeddingFeature")
