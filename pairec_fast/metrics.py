@@ -14,25 +14,29 @@ Counter = tuple[str, Labels]
 
 
 class Histogram:
-    __slots__ = ("counts", "sum")
+    """`bounds` are the upper edges of its buckets, ascending."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.sum += seconds
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
 
 class Metrics:
-    """`prefix` begins every name: PAI-Rec's `PrometheusConfig.Subsystem`."""
+    """`prefix` begins every name, with an underscore behind it: PAI-Rec's `PrometheusConfig.Subsystem`."""
 
     def __init__(self, prefix: str = "pairec") -> None:
-        self.prefix = prefix
+        self.prefix = f"{prefix}_" if prefix else ""
         self._lock = threading.Lock()  # an embedder's threads count together
         self._counters: dict[Counter, float] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
+        self._gauges: dict[Counter, float] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         key = (name, tuple(labels.items()))
@@ -46,9 +50,13 @@ class Metrics:
             for counter, amount in amounts:
                 counters[counter] = counters.get(counter, 0) + amount
 
-    def histogram(self, name: str, **labels: str) -> Histogram:
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Let a gauge show `value` from now on."""
+        self._gauges[name, tuple(labels.items())] = value
+
+    def histogram(self, name: str, bounds: tuple[float, ...] = BUCKETS, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, so that a request need not look it up."""
-        return self._histograms.setdefault((name, tuple(labels.items())), Histogram())
+        return self._histograms.setdefault((name, tuple(labels.items())), Histogram(bounds))
 
     def text(self, gauges: Mapping[str, float] | None = None) -> str:
         """Prometheus' text format. `gauges` are values read at this moment; a name may carry its labels in braces."""
@@ -56,33 +64,35 @@ class Metrics:
         with self._lock:
             counters = dict(self._counters)
         for name in sorted({name for name, _ in counters}):
-            lines.append(f"# TYPE {self.prefix}_{name} counter")
+            lines.append(f"# TYPE {self.prefix}{name} counter")
             lines += [
-                f"{self.prefix}_{name}{_braces(labels)} {value:.17g}"
+                f"{self.prefix}{name}{_braces(labels)} {value:.17g}"
                 for (other, labels), value in counters.items()
                 if other == name
             ]
-        for name in sorted({name for name, _ in self._histograms}):
-            lines.append(f"# TYPE {self.prefix}_{name} histogram")
-            for (other, labels), histogram in self._histograms.items():
+        histograms = dict(self._histograms)
+        for name in sorted({name for name, _ in histograms}):
+            lines.append(f"# TYPE {self.prefix}{name} histogram")
+            for (other, labels), histogram in histograms.items():
                 if other == name:
                     lines += self._histogram(name, labels, histogram)
         last = ""
-        for name, value in sorted((gauges or {}).items()):
+        kept = {f"{name}{_braces(labels)}": value for (name, labels), value in dict(self._gauges).items()}
+        for name, value in sorted((kept | dict(gauges or {})).items()):
             if (bare := name.partition("{")[0]) != last:
-                lines.append(f"# TYPE {self.prefix}_{bare} {'counter' if bare.endswith('_total') else 'gauge'}")
+                lines.append(f"# TYPE {self.prefix}{bare} {'counter' if bare.endswith('_total') else 'gauge'}")
                 last = bare
-            lines.append(f"{self.prefix}_{name} {value:.17g}")
+            lines.append(f"{self.prefix}{name} {value:.17g}")
         return "\n".join(lines) + "\n"
 
     def _histogram(self, name: str, labels: Labels, histogram: Histogram) -> list[str]:
         lines, total = [], 0
-        for bound, count in zip((*BUCKETS, float("inf")), histogram.counts, strict=True):
+        for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
             total += count
-            edge = "+Inf" if bound == float("inf") else f"{bound:g}"
-            lines.append(f"{self.prefix}_{name}_bucket{_braces((*labels, ('le', edge)))} {total}")
-        lines.append(f"{self.prefix}_{name}_sum{_braces(labels)} {histogram.sum:.9g}")
-        lines.append(f"{self.prefix}_{name}_count{_braces(labels)} {total}")
+            edge = "+Inf" if bound == float("inf") else f"{bound:.10g}"
+            lines.append(f"{self.prefix}{name}_bucket{_braces((*labels, ('le', edge)))} {total}")
+        lines.append(f"{self.prefix}{name}_sum{_braces(labels)} {histogram.sum:.9g}")
+        lines.append(f"{self.prefix}{name}_count{_braces(labels)} {total}")
         return lines
 
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 LAYERS = [
     "errors terminal",
     "limits messages metrics latency loop compress",
+    "measures push",
     "core",
     "manifest",
     "snapshot expression",

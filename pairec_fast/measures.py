@@ -1,0 +1,113 @@
+"""PAI-Rec's own metrics: their names, labels and buckets, so that dashboards keep working. *Source*: PAIREC 11.5.
+
+Everything that a request needs is looked up when a scene is bound, or when a kind of request is seen first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pairec_fast.metrics import BUCKETS, Counter, Histogram, Metrics
+
+STAGE_SECONDS = (
+    0.005, 0.01, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45,
+    0.5, 0.55, 0.6, 0.7, 0.8,
+)  # fmt: skip
+# Of a whole recommendation: PAI-Rec's edges among ours, because most answers end below the first of them.
+RECOMMEND_SECONDS = tuple(sorted({*STAGE_SECONDS, *BUCKETS}))
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+KIB, MIB = 1024.0, 1024.0**2
+BODY_BYTES = (KIB, 2 * KIB, 5 * KIB, 10 * KIB, 100 * KIB, 500 * KIB, MIB, 2.5 * MIB, 5 * MIB, 10 * MIB)
+
+# Of a stage of ours -> PAI-Rec's metric; the others are ours alone.
+STAGES = {
+    "recall": "recall_duration_seconds",
+    "filter": "filter_duration_seconds",
+    "general": "general_rank_duration_seconds",
+    "features": "load_feature_duration_seconds",
+    "score": "rank_duration_seconds",
+    "rerank": "sort_duration_seconds",
+}
+
+
+class SceneMeasures:
+    """What PAI-Rec counts of one scene. `exp_id` stays empty, as there."""
+
+    def __init__(self, metrics: Metrics, scene: str, sources: Sequence[str], stages: Sequence[str]) -> None:
+        """`stages` names the laps that `walked` is given, in order; `sources` the recalls that `recalled` counts."""
+        self._metrics, self._sources = metrics, tuple(sources)
+        self._laps: list[Histogram | None] = []
+        for stage in stages:
+            labels = {"scene": scene, "exp_id": ""} | ({"stage": "before_rank"} if stage == "features" else {})
+            name = STAGES.get(stage)
+            self._laps.append(metrics.histogram(name, STAGE_SECONDS, **labels) if name else None)
+        self._counts: list[Counter] = [
+            ("recall_count", (("scene", scene), ("recall_name", source))) for source in self._sources
+        ]
+        self._total: Counter = ("recall_count_total", (("scene", scene),))
+
+    def recalled(self, counts: Sequence[int]) -> None:
+        """How many candidates each source brought."""
+        total = sum(counts)
+        amounts = [(counter, count) for counter, count in zip(self._counts, counts, strict=True) if count]
+        self._metrics.add([*amounts, (self._total, total)])
+        if total:
+            for source, count in zip(self._sources, counts, strict=True):
+                self._metrics.set("recall_items_percentage", count / total, recall_name=source)
+
+    def walked(self, begin: int, laps: Sequence[int]) -> None:
+        """When each stage ended, nanoseconds, after a walk that began at `begin`."""
+        for histogram, lap in zip(self._laps, laps, strict=False):
+            if histogram is not None:
+                histogram.observe((lap - begin) * 1e-9)
+            begin = lap
+
+
+METHODS = {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"}
+HOSTS_MAX = 32  # hosts with a label of their own; who sends others must not fill the memory
+
+
+class RequestMeasures:
+    """HTTP requests by code, method, host and url; their times and sizes only with `PrometheusConfig.Enable`."""
+
+    def __init__(
+        self, metrics: Metrics, *, enable: bool, seconds: Sequence[float] = (), request_bytes: Sequence[float] = (),
+        response_bytes: Sequence[float] = (),
+    ) -> None:  # fmt: skip
+        """Buckets that are empty are PAI-Rec's."""
+        self._metrics, self._enable = metrics, enable
+        self._seconds = tuple(sorted(seconds)) or REQUEST_SECONDS
+        self._request_bytes = tuple(sorted(request_bytes)) or BODY_BYTES
+        self._response_bytes = tuple(sorted(response_bytes)) or BODY_BYTES
+        self._hosts: set[str] = set()
+        self._known: dict[tuple[int, str, str, str], tuple[Counter, tuple[Histogram, ...]]] = {}
+
+    def answered(
+        self, code: int, method: str, host: str, url: str, seconds: float, request_bytes: int, response_bytes: int
+    ) -> None:
+        """`url` is a route, or "other": a path of the client's own must not become a label."""
+        known = self._known.get((code, method, host, url)) or self._add(code, method, host, url)
+        counter, histograms = known
+        self._metrics.add(((counter, 1),))
+        for histogram, value in zip(histograms, (seconds, request_bytes, response_bytes), strict=False):
+            histogram.observe(value)
+
+    def _add(self, code: int, method: str, host: str, url: str) -> tuple[Counter, tuple[Histogram, ...]]:
+        own = method in METHODS and (host in self._hosts or len(self._hosts) < HOSTS_MAX)
+        if own:
+            self._hosts.add(host)
+        labels = {"code": str(code), "method": method if method in METHODS else "other"}
+        labels |= {"host": host if host in self._hosts else "other", "url": url}
+        histograms = tuple(
+            self._metrics.histogram(name, bounds, **labels)
+            for name, bounds in (
+                ("request_duration_seconds", self._seconds),
+                ("request_size_bytes", self._request_bytes),
+                ("response_size_bytes", self._response_bytes),
+            )
+            if self._enable
+        )
+        counter: Counter = ("requests_total", tuple(labels.items()))
+        if own:
+            self._known[code, method, host, url] = counter, histograms
+        return counter, histograms
