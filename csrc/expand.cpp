@@ -58,6 +58,8 @@ bool Expander::next(std::string& text) noexcept {
   try {
     if (is_gap_)
       text.append(head_);
+    else if (is_ready_)
+      write_ready(text);
     else
       row_ == 0 ? write_user(text) : write_item(text);
   } catch (const std::exception&) {
@@ -91,6 +93,8 @@ bool Expander::parse(std::size_t size) {
   if (!msgpack::read(data_, data_ + size_, root)) return false;
   is_gap_ = root.kind == Kind::map;
   if (is_gap_) return parse_gap(root);
+  is_ready_ = root.kind == Kind::list && root.size == 2;
+  if (is_ready_) return parse_ready(root);
   if (root.kind != Kind::list || root.size < needed) return false;
   Place place[fields];
   std::uint32_t at = static_cast<std::uint32_t>(root.next - data_);
@@ -164,6 +168,30 @@ bool Expander::parse_gap(Value map) {
   if (at != size_ || map.size == 0) return false;
   rows_ = 1;
   return true;
+}
+
+// The key of its messages, and a list of rows that are JSON texts already.
+bool Expander::parse_ready(Value root) {
+  const unsigned char* const end = data_ + size_;
+  Value key, rows, row;
+  if (!msgpack::read(root.next, end, key) || key.kind != Kind::text || !go_json::is_utf8(view(key))) return false;
+  if (!msgpack::read(key.next, end, rows) || rows.kind != Kind::list || rows.size == 0) return false;
+  const unsigned char* next = rows.next;
+  for (std::uint32_t left = rows.size; left > 0; --left, next = row.next) {
+    if (!msgpack::read(next, end, row) || row.kind != Kind::text || !go_json::is_utf8(view(row))) return false;
+    if (row.size < 2 || view(row).front() != '{' || view(row).back() != '}') return false;
+  }
+  if (next != end) return false;
+  uid_ = view(key);
+  item_ = {static_cast<std::uint32_t>(rows.next - data_), 0};
+  rows_ = rows.size;
+  return true;
+}
+
+void Expander::write_ready(std::string& out) {
+  const Value row = value_at(item_.at);
+  out.append(view(row));
+  item_.at = static_cast<std::uint32_t>(row.next - data_);
 }
 
 // Moves `at` beyond one value and notes the containers in it. False if it is cut off, no msgpack, or (if `checked`)

@@ -3,6 +3,8 @@
 // `fingerprint` where they are not empty, and an item's its `position` where there is one. Of a gap (ring.hpp), where the
 // log refused some: one row, `module` "gap".
 //
+// A list of two is a record whose rows are ready: the key of its messages, and the rows, each the text of a JSON object.
+//
 // The bytes may be anybody's: nothing is believed that was not checked, any depth is stepped over without recursion.
 // What a JSON text cannot hold (NaN, infinities, bytes, keys that are no texts, nesting beyond expand_depth_max) makes
 // that text "", as it does in PAI-Rec; only what is no record at all is refused.
@@ -58,6 +60,7 @@ class Expander {
 
   bool parse(std::size_t size);
   bool parse_gap(msgpack::Value map);
+  bool parse_ready(msgpack::Value root);
   bool scan(std::uint32_t& at, bool checked);
   bool check_keys(Place map, bool wants_item_id) const;
   msgpack::Value value_at(std::uint32_t at) const noexcept;
@@ -71,12 +74,13 @@ class Expander {
   void write_text(std::string& out, Write write);
   bool write_user_features(std::string& out);
   void write_user(std::string& out);
+  void write_ready(std::string& out);
   void write_item(std::string& out);
 
   const unsigned char* data_ = nullptr;
   std::uint32_t size_ = 0;
   std::size_t rows_ = 0, row_ = 0;
-  bool is_gap_ = false;
+  bool is_gap_ = false, is_ready_ = false;
   std::string_view uid_;
   Place features_ = {}, request_info_ = {}, item_ = {};
   std::string_view experiment_id_, fingerprint_;

@@ -37,9 +37,18 @@ def expand(payload: bytes) -> list[bytes]:
     """Raises ValueError for what is no record."""
     try:
         gap = payload[:1] >= b"\x80" and payload[:1] < b"\x90"
+        if isinstance(values := None if gap else msgspec.msgpack.decode(payload, type=list), list) and len(values) == 2:
+            return ready_rows(payload)
         return [_encode(row) for row in ([gap_row(payload)] if gap else rows(payload))]
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+def ready_rows(payload: bytes) -> list[bytes]:
+    _, rows = msgspec.msgpack.decode(payload, type=tuple[str, list[str]])
+    if not rows or not all(len(row) > 1 and row[0] == "{" and row[-1] == "}" for row in rows):
+        raise ValueError("no rows")
+    return [row.encode() for row in rows]
 
 
 def gap_row(payload: bytes) -> dict[str, Any]:

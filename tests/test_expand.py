@@ -114,6 +114,48 @@ def test_much_that_is_nested_takes_no_more_time_than_its_bytes():
     assert min(seconds(b"\x81\xa1x" + b"\x81\xa1k" * 990 + leaf) for _ in range(3)) < 10 * flat
 
 
+def test_rows_that_are_ready_come_out_as_they_are():
+    payload = msgspec.msgpack.encode(["u", ['{"a":1}', '{"b":"é"}']])
+    assert expand(payload) == [b'{"a":1}', '{"b":"é"}'.encode()] == reference_log.expand(payload)
+    long = msgspec.msgpack.encode(["", ["{" + "x" * 70_000 + "}"] * 20])
+    assert expand(long) == reference_log.expand(long)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["u", []], ["u", ["x"]], ["u", ["{"]], ["u", ["{}", 1]], ["u", [b"{}"]], ["u", {}], [1, ["{}"]], ["u", "{}"]],
+    ids=repr,
+)  # fmt: skip
+def test_what_holds_no_rows_that_are_ready_is_refused(value):
+    payload = msgspec.msgpack.encode(value)
+    for reader in (expand, reference_log.expand):
+        with pytest.raises(ValueError):
+            reader(payload)
+    with pytest.raises(ValueError, match="not a record"):
+        expand(msgspec.msgpack.encode(["u", ["{}"]]) + b"\0")
+    with pytest.raises(ValueError, match="not a record"):
+        expand(b"\x92\xa1u\x91\xa3{\xff}")
+
+
+def test_ready_rows_that_are_damaged_are_never_read_beyond_their_end():
+    payload = msgspec.msgpack.encode(["user", ['{"a":1}', '{"b":2}']])
+    dice = random.Random(3)
+    for cut in range(len(payload)):
+        with pytest.raises(ValueError, match="not a record"):
+            expand(payload[:cut])
+    for _ in range(3000):
+        damaged = bytearray(payload)
+        damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+        try:
+            expected = reference_log.expand(bytes(damaged))
+        except (ValueError, RecursionError):
+            expected = None
+        try:
+            assert expand(bytes(damaged)) == expected
+        except ValueError:
+            assert expected is None
+
+
 def test_fields_that_came_later_are_left_out_whatever_they_hold():
     plain = expand(packed(items=b"\x91" + ITEM))
     more = [b"\xa0", b"\xa0", b"\x90", b"\x92\x01\x81\x01\xc4\x01a", b"\xd6\xff\0\0\0\0", b"\xa1\xff"]
