@@ -24,6 +24,7 @@ LAYERS = [
     "store recall filter features rerank reply experiment sink",
     "score config",
     "scene callback",
+    "records",
     "logs",
     "walk",
     "engine",
