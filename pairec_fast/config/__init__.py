@@ -16,7 +16,7 @@ from pairec_fast.config.environment import Expander
 from pairec_fast.config.kinds import STAGES, Kinds
 from pairec_fast.config.loads import FeatureConfig, FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.config.positions import Document, quote, read
-from pairec_fast.config.report import INERT, Report, match_key
+from pairec_fast.config.report import INERT, Report
 from pairec_fast.config.sections import (
     AlgoConfig,
     CallBackConfig,
