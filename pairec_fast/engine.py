@@ -20,7 +20,6 @@ from pairec_fast.expression.convert import to_string
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
-from pairec_fast.loop import Loop
 from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.properties import loaded, loaded_each
@@ -29,6 +28,7 @@ from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.store import Stores
 from pairec_fast.walk import Walker
 
 STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
@@ -66,9 +66,8 @@ class Engine:
         """
         self.config, self.limits = config, config.limit_conf
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
-        self.loop = Loop()
-        self._walker = Walker(self.limits, self.metrics, self.loop)
-        self.stores: Any = None
+        self.stores = Stores(config, self.metrics)
+        self._walker = Walker(self.limits, self.metrics, self.stores)
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
         self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
@@ -117,7 +116,7 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
         self.closed = True
-        self.loop.close()
+        self.stores.close()
         self.logs.close(timeout)
 
     def __enter__(self) -> Engine:

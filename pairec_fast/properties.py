@@ -25,6 +25,7 @@ class Given:
     def __init__(self, places: int) -> None:
         self._places = places
         self._columns: dict[str, Column] = {}
+        self._dropped: set[str] = set()
 
     def put(self, name: str, places: NDArray[np.int32], values: Column) -> None:
         """Set property `name` of the candidates at `places` [n] to `values` [n]; what is missing there goes missing."""
@@ -42,8 +43,13 @@ class Given:
             column[places] = values
 
     def drop(self, name: str) -> None:
-        """Forget a property."""
+        """Forget a property, the snapshot's too."""
         self._columns.pop(name, None)
+        self._dropped.add(name)
+
+    def hides(self, name: str) -> bool:
+        """Whether what the snapshot says under `name` was dropped."""
+        return name in self._dropped
 
     def of(self, name: str, places: NDArray[np.int32]) -> Column | None:
         column = self._columns.get(name)
@@ -73,7 +79,7 @@ class Properties(Mapping[str, Column]):
     def __getitem__(self, name: str) -> Column:
         arena = self._arena
         count = arena.count
-        stored = self._columns.get(name)
+        stored = self._columns.get(name) if not self._given.hides(name) else None
         known = self._stored(stored, arena.row[:count]) if stored is not None else None
         given = self._given.of(name, arena.place[:count])
         if given is not None:
@@ -89,7 +95,8 @@ class Properties(Mapping[str, Column]):
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        yield from dict.fromkeys([*self._columns, *self._given, *self._sources, "recall_name", "recall_score"])
+        stored = [name for name in self._columns if not self._given.hides(name)]
+        yield from dict.fromkeys([*stored, *self._given, *self._sources, "recall_name", "recall_score"])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,11 +35,12 @@ class Query:
     given: properties of candidates that the snapshot does not know, or knows otherwise.
     fetched: what stages have got from live stores, by stage.
     degraded: what this answer had to do without, as `name: why`.
+    cached_sets: features that were loaded aside, by the name of their set. running: loads that still run aside.
     """
 
     __slots__ = (
-        "_guests", "_snapshot", "_user_features", "context", "degraded", "fetched", "given", "history", "item_id",
-        "item_list", "params", "request_id", "shown", "size", "sources", "uid", "user", "user_columns",
+        "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history", "item_id",
+        "item_list", "params", "request_id", "running", "shown", "size", "sources", "uid", "user", "user_columns",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,8 @@ class Query:
         self._guests: dict[str, int] = {}
         self.fetched: dict[Any, Any] = {}
         self.degraded: list[str] = []
+        self.cached_sets: dict[str, dict[str, Any]] = {}
+        self.running: list[asyncio.Future[None]] = []
         self.uid, self.size, self.context = uid, size, context
         self.item_id, self.item_list = item_id, item_list or []
         self.user = snapshot.users.ids.find(uid)

@@ -12,10 +12,10 @@ from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
 from pairec_fast.limits import LimitConf
 from pairec_fast.logs import Waits
-from pairec_fast.loop import Loop
 from pairec_fast.metrics import Metrics
 from pairec_fast.query import Query
 from pairec_fast.scene import Scene
+from pairec_fast.store import Stores, within
 
 log = logging.getLogger("pairec_fast")
 
@@ -31,17 +31,17 @@ class Walker:
     """Walks for any number of threads, each request over an arena of its own.
 
     Local data needs no awaiting: such a request runs to completion in the thread that asks. What a scene asks of live
-    stores is awaited on `loop`, and the walk then runs there.
+    stores is awaited on their loop, and the walk then runs there.
     """
 
-    def __init__(self, limits: LimitConf, metrics: Metrics, loop: Loop) -> None:
-        self._limits, self._metrics, self._loop = limits, metrics, loop
+    def __init__(self, limits: LimitConf, metrics: Metrics, stores: Stores) -> None:
+        self._limits, self._metrics, self._stores = limits, metrics, stores
         self._arenas: list[Arena] = []  # that no request uses now
 
     def walk(self, scene: Scene, query: Query) -> Waits[Walked]:
         """The whole line."""
         if scene.awaits:
-            walked = self._loop.run(self._awaiting(scene, query))
+            walked = self._stores.run(self._awaiting(scene, query))
             yield walked
             return walked.result()
         clock, arena = time.perf_counter_ns, self._take(scene)
@@ -63,7 +63,7 @@ class Walker:
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
         """Recall and filters alone."""
         if scene.awaits:
-            walked = self._loop.run(self._recalling(scene, query, scene.fetching_recall))
+            walked = self._stores.run(self._recalling(scene, query, scene.fetching_recall))
             yield walked
             return walked.result()
         clock, arena = time.perf_counter_ns, self._take(scene)
@@ -129,7 +129,7 @@ class Walker:
     ) -> None:
         """Await `got` for the stage's timeout; count and name what comes of it if it is nothing."""
         try:
-            await asyncio.wait_for(got, stage.timeout)
+            await within(got, stage.timeout)
             return
         except TimeoutError:
             why = "timeout"

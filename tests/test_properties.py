@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 
 import msgspec
@@ -13,7 +12,6 @@ import pytest
 from pairec_fast import Engine
 from pairec_fast.core import Arena, add, keep, select
 from pairec_fast.expression import Condition, mask
-from pairec_fast.loop import Loop
 from pairec_fast.properties import MISSING, Given, column_of
 from pairec_fast.query import Query
 from pairec_fast.scene import KINDS
@@ -194,25 +192,3 @@ def test_an_event_loop_serves_others_while_a_request_awaits(awaiting):
     begin = time.perf_counter()
     assert all(len(reply.items) == 2 for reply in asyncio.run(many()))
     assert time.perf_counter() - begin < 1.9, "twenty one after the other take two seconds"
-
-
-def test_a_loop_runs_for_many_threads_and_closes_with_what_still_runs():
-    loop = Loop()
-    results = []
-
-    async def value(number):
-        await asyncio.sleep(0)
-        return number
-
-    threads = [threading.Thread(target=lambda n=n: results.append(loop.run(value(n)).result(5))) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(results) == list(range(8))
-    endless = loop.run(asyncio.sleep(1000))
-    loop.close()
-    loop.close()
-    assert endless.cancelled()
-    with pytest.raises(RuntimeError, match="closed"):
-        loop.run(value(1))
