@@ -39,8 +39,8 @@ class Query:
     """
 
     __slots__ = (
-        "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history", "item_id",
-        "item_list", "params", "request_id", "running", "shown", "size", "sources", "uid", "user", "user_columns",
+        "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history",
+        "item_id", "item_list", "params", "request_id", "running", "shown", "size", "sources", "uid", "user", "user_columns",
     )  # fmt: skip
 
     def __init__(
