@@ -1,7 +1,25 @@
 """PAI-Rec's expressions and conditions, compiled once, evaluated over columns."""
 
 from pairec_fast.expression.condition import Condition, check, depends_on_user, matches
-from pairec_fast.expression.mask import Column, mask
+from pairec_fast.expression.expr import expr
+from pairec_fast.expression.govaluate import govaluate
+from pairec_fast.expression.mask import mask
 from pairec_fast.expression.rank_score import RankScore
+from pairec_fast.expression.syntax import ROW, Expression
+from pairec_fast.expression.value import Failure
+from pairec_fast.expression.vector import Column
 
-__all__ = ["Column", "Condition", "RankScore", "check", "depends_on_user", "mask", "matches"]
+__all__ = [
+    "ROW",
+    "Column",
+    "Condition",
+    "Expression",
+    "Failure",
+    "RankScore",
+    "check",
+    "depends_on_user",
+    "expr",
+    "govaluate",
+    "mask",
+    "matches",
+]

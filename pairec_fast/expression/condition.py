@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pairec_fast.errors import ConfigError
+from pairec_fast.expression.condition_expression import holds as expression_holds
+from pairec_fast.expression.condition_expression import parsed, reads_user
 from pairec_fast.expression.convert import (
     INT_MAX,
     INT_MIN,
@@ -34,15 +36,18 @@ class Condition(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def check(conditions: Iterable[Condition], path: str = "Conditions") -> None:
-    """Refuse what cannot be evaluated here.
+    """Refuse what cannot be evaluated: parse the expressions.
 
     Raises:
-        ConfigError: an `expression` condition; the message has the path below `path`.
+        ConfigError: an `expression` that is none; the message has the path below `path` and shows the place.
     """
     for position, condition in enumerate(conditions):
         here = f"{path}[{position}]"
         if condition.operator == "expression":
-            raise ConfigError(f'{here}: Operator "expression" is not available here yet; write it with {sorted(KNOWN)}')
+            try:
+                parsed(condition.value)
+            except ConfigError as error:
+                raise ConfigError(f"{here}.Value: {error}") from None
         check(condition.configs, f"{here}.Configs")
 
 
@@ -50,46 +55,58 @@ def depends_on_user(conditions: Iterable[Condition]) -> bool:
     """Whether the answer may differ from user to user: a user's property on either side."""
     return any(
         (condition.operator in LEAVES and (condition.domain == "user" or side(condition).kind == "user"))
+        or (condition.operator == "expression" and reads_user(condition.value, condition.domain))
         or (condition.operator == "bool" and depends_on_user(condition.configs))
         for condition in conditions
     )
 
 
 def matches(conditions: Sequence[Condition], user: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Whether all conditions hold. Conditions with an unknown operator count as not written.
+    """Whether all conditions hold. Conditions with an unknown operator, or value tests of an unknown Domain, count as
+    not written.
 
     Raises:
-        ConfigError: an `expression` condition.
+        ConfigError: an `expression` that is none.
     """
     check(conditions)
     try:
         return all(_holds(condition, user, item) for condition in conditions)
-    except UnknownDomain:
+    except Unanswerable:
         return False  # what PAI-Rec calls an error: the whole list does not match
 
 
-class UnknownDomain(Exception):
-    """`is_null` or `is_not_null` on a Domain other than user and item."""
+class Unanswerable(Exception):
+    """`is_null` or `is_not_null` on a Domain other than user and item, or an expression that fails or is no boolean."""
 
 
 def _holds(condition: Condition, user: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
     if condition.operator == "bool":
-        known = [inner for inner in condition.configs if inner.operator in KNOWN]
+        known = [inner for inner in condition.configs if counts(inner)]
         if is_or(condition):
             return any(_holds(inner, user, item) for inner in known)
         return all(_holds(inner, user, item) for inner in known)
-    if condition.operator not in LEAVES:
+    if not counts(condition):
         return True
+    if condition.operator == "expression":
+        answer = expression_holds(condition.value, condition.domain, user, item)
+        if answer is None:
+            raise Unanswerable
+        return answer
     domains = {"": item, "item": item, "user": user}
     if condition.domain not in domains:
-        if condition.operator in NULLS:
-            raise UnknownDomain
-        return True
+        raise Unanswerable
     left = domains[condition.domain].get(condition.name, MISSING)
     right = side(condition)
     if right.kind != "literal":
         right = Side(right.kind, domains[right.kind].get(right.value, MISSING))
     return comparison(condition, right)(left)
+
+
+def counts(condition: Condition) -> bool:
+    """Whether the condition counts as written: a known operator, and a known Domain where one is looked into."""
+    return condition.operator in KNOWN and (
+        condition.domain in DOMAINS or condition.operator in NULLS or condition.operator == "bool"
+    )
 
 
 class Side(NamedTuple):
@@ -227,6 +244,7 @@ def order_defaults(condition: Condition) -> tuple[Any, Any]:
 
 
 INTEGERS = ("int", "int64")
+DOMAINS = ("", "item", "user")
 NULLS = ("is_null", "is_not_null")
 IN_DEFAULT = -(2**31)  # the left side of `in` where it is no int: Go's MinInt32
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -246,4 +264,4 @@ LEAVES: dict[str, Callable[[Condition, Side], Test]] = {
     "is_not_null": _is_not_null,
     **dict.fromkeys(COMPARE, _order),
 }
-KNOWN = {*LEAVES, "bool"}
+KNOWN = {*LEAVES, "bool", "expression"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -115,10 +116,32 @@ def to_time(value: Any) -> int | None:
 
     Zone abbreviations count as UTC. A time without a date lies in the year 0. Source: PAIREC.md 5.1.
     """
-    text = to_string(value, "")
+    parts = _time_parts(to_string(value, ""))
+    return None if parts is None else _nanoseconds(parts)
+
+
+def to_unix(text: str) -> float | None:
+    """Whole unix seconds of a text in one of PAI-Rec's time formats; None if it is none. Local time without a zone."""
+    parts = _time_parts(text)
+    moment = None if parts is None else _nanoseconds(parts)
+    if parts is None or moment is None:
+        return None
+    seconds = moment // 1_000_000_000 - date(1970, 1, 1).toordinal() * 86_400
+    return float(seconds if "zone" in parts else seconds - _utc_offset(seconds))
+
+
+def _utc_offset(seconds: int) -> int:
+    """Seconds east of UTC at a local time, which is given as if it were UTC."""
+    try:
+        return seconds - int(time.mktime((*time.gmtime(seconds)[:6], 0, 0, -1)))
+    except (OverflowError, ValueError, OSError):  # before what the C library knows: the zone's standard offset
+        return -time.timezone
+
+
+def _time_parts(text: str) -> dict[str, str] | None:
     for pattern in _TIMES:
         if match := pattern.fullmatch(text):
-            return _nanoseconds({key: part for key, part in match.groupdict().items() if part})
+            return {key: part for key, part in match.groupdict().items() if part}
     return None
 
 

@@ -10,24 +10,21 @@ from numpy.typing import NDArray
 
 from pairec_fast.expression.condition import (
     COMPARE,
+    DOMAINS,
     INTEGERS,
-    KNOWN,
-    LEAVES,
     MISSING,
-    NULLS,
     Condition,
     Side,
     check,
     comparison,
+    counts,
     is_or,
     order_defaults,
     side,
 )
+from pairec_fast.expression.condition_expression import holds_over
 from pairec_fast.expression.convert import INT_MIN, to_float, to_int, to_int_array
-
-# Numbers or bools [count], a NaN being a missing key; or codes [count] int32 into a vocabulary, -1 being a missing key.
-Column = NDArray[Any] | tuple[NDArray[np.int32], Sequence[Any]]
-Mask = NDArray[np.bool_]
+from pairec_fast.expression.vector import Column, Mask
 
 
 def mask(
@@ -42,7 +39,7 @@ def mask(
     `matches(conditions, user, item)`. Costs one pass per comparison; text is compared once per distinct value.
 
     Raises:
-        ConfigError: an `expression` condition.
+        ConfigError: an `expression` that is none.
         ValueError: a column is not [count], or neither numbers nor bools.
     """
     check(conditions)
@@ -93,13 +90,14 @@ def _any(conditions: Sequence[Condition], table: _Table) -> tuple[Mask, Mask]:
 
 def _one(condition: Condition, table: _Table) -> tuple[Mask, Mask]:
     if condition.operator == "bool":
-        known = [inner for inner in condition.configs if inner.operator in KNOWN]
+        known = [inner for inner in condition.configs if counts(inner)]
         return (_any if is_or(condition) else _all)(known, table)
-    if condition.operator not in LEAVES:
+    if not counts(condition):
         return table.full(True), table.full(False)
-    if condition.domain not in ("", "item", "user"):
-        failed = condition.operator in NULLS
-        return table.full(not failed), table.full(failed)
+    if condition.operator == "expression":
+        return holds_over(condition.value, condition.domain, table.user, table.columns, table.count)
+    if condition.domain not in DOMAINS:
+        return table.full(False), table.full(True)
     return _leaf(condition, table), table.full(False)
 
 
