@@ -245,6 +245,9 @@ LEVELS: list[dict[str, Operation | None]] = [
     {"**": Operation("**", _numbers(power), of_numbers(power_column))},
 ]
 
+BINDING = {operator: level for level, operators in enumerate(LEVELS) for operator in operators}
+BINDING["^"] = BINDING["**"]
+
 
 class _Token(NamedTuple):
     kind: str  # value, name, mark, end
@@ -288,26 +291,29 @@ class _Parser:
         self.at += 1
         return token
 
-    def _level(self, level: int) -> Node:
-        if level == len(LEVELS):
-            return self._prefixed()
-        left = self._level(level + 1)
-        while token := self._take(*LEVELS[level], *(["^"] if "**" in LEVELS[level] else [])):
-            operation = LEVELS[level]["**" if token.text == "^" else token.text]
-            if token.text == "?":
-                yes = self._level(0)
-                if not self._take(":"):
-                    raise self._error("the : of this ? is missing", token)
-                left = Choice(left, yes, self._level(level + 1), token.place)
-                continue
-            right = self._level(level + 1)
-            if token.text == "in" and isinstance(right, Constant) and not isinstance(right.constant, list):
-                right = Constant([right.constant], right.place)  # `(1)` after `in` is a list of one
-            if operation is None:
-                left = Chain(left, right, token.text == "||", True, token.place)
-            else:
-                left = self._folded(operation, [left, right], token.place)
+    def _level(self, lowest: int) -> Node:
+        """An operand and every operator after it that binds at least as tightly as `lowest`."""
+        left = self._prefixed()
+        while self.token.kind == "mark" and (level := BINDING.get(self.token.text, -1)) >= lowest:
+            token = self.token
+            self.at += 1
+            left = self._choice(token, left, level) if token.text == "?" else self._binary(token, left, level)
         return left
+
+    def _choice(self, question: _Token, test: Node, level: int) -> Node:
+        yes = self._level(0)
+        if not self._take(":"):
+            raise self._error("the : of this ? is missing", question)
+        return Choice(test, yes, self._level(level + 1), question.place)
+
+    def _binary(self, token: _Token, left: Node, level: int) -> Node:
+        right = self._level(level + 1)
+        if token.text == "in" and isinstance(right, Constant) and not isinstance(right.constant, list):
+            right = Constant([right.constant], right.place)  # `(1)` after `in` is a list of one
+        operation = LEVELS[level]["**" if token.text == "^" else token.text]
+        if operation is None:
+            return Chain(left, right, token.text == "||", True, token.place)
+        return self._folded(operation, [left, right], token.place)
 
     def _prefixed(self) -> Node:
         token = self._take(*PREFIXES)

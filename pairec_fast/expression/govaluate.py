@@ -157,7 +157,7 @@ LEVELS: list[dict[str, Operation | None]] = [
     },
     {"**": Operation("**", _numbers(power), of_numbers(power_column))},
 ]
-OPERATORS = {operator for level in LEVELS for operator in level} - {"in"}
+BINDING = {operator: level for level, operators in enumerate(LEVELS) for operator in operators}
 
 
 class _Token(NamedTuple):
@@ -210,13 +210,13 @@ class _Parser:
             first = Apply(LIST, [*elements, self._level(0)], comma.place)
         return first
 
-    def _level(self, level: int) -> Node:
-        if level == len(LEVELS):
-            return self._prefixed()
-        left = self._level(level + 1)
-        while token := self._take(*LEVELS[level]):
-            right = self._level(level + 1)
-            left = self._combine(LEVELS[level][token.text], token, left, right)
+    def _level(self, lowest: int) -> Node:
+        """An operand and every operator after it that binds at least as tightly as `lowest`."""
+        left = self._prefixed()
+        while self.token.kind == "operator" and (level := BINDING.get(self.token.text, -1)) >= lowest:
+            token = self.token
+            self.at += 1
+            left = self._combine(LEVELS[level][token.text], token, left, self._level(level + 1))
         return left
 
     def _combine(self, operation: Operation | None, token: _Token, left: Node, right: Node) -> Node:
@@ -339,7 +339,7 @@ class _Parser:
                 raise error(self.text, f"items have no parts; write [{text}] for a name with a point", place)
             return _Token("name", text, place)
         if kind == "symbol":
-            if text not in OPERATORS and text not in PREFIXES:
+            if text not in BINDING and text not in PREFIXES:
                 raise error(self.text, f"unknown operator {text!r}; put a blank between two operators", place)
             return _Token("operator", text, place)
         return _Token(kind, text, place)

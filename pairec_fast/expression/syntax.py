@@ -39,6 +39,7 @@ class _Row:
         return "ROW"
 
 
+DEPTH_MAX = 250  # evaluation is recursive, two frames of Python's thousand for each operation
 ROW: Any = _Row()  # as a value of `scalars`: this name means the properties of each row, its columns
 
 
@@ -397,10 +398,20 @@ def lift_or_one(function: Callable[..., Any], operands: Sequence[Operand], count
     return lift(function, operands, count)
 
 
+def depth(root: Node) -> int:
+    """The longest way from the root to a leaf; `1 + 1 + 1` is 3."""
+    level, parts = 0, [root]
+    while parts and level <= DEPTH_MAX:
+        level, parts = level + 1, list({id(part): part for node in parts for part in node.parts()}.values())
+    return level
+
+
 class Expression:
     """A parsed expression."""
 
     def __init__(self, text: str, language: str, root: Node) -> None:
+        if depth(root) > DEPTH_MAX:
+            raise ConfigError(f"more than {DEPTH_MAX} operations inside one another\n  {text}")
         self.text = text
         self.language = language
         self.root = root
