@@ -107,8 +107,4 @@ class Writer:
         if depth == 0 or self.rng.random() < 0.2:
             return str(self.rng.choice(self.leaves))
         form = str(self.rng.choice(self.forms))
-        return (
-            form.replace("{}", "\0")
-            .replace("\0", "{}")
-            .format(*(self.write(depth - 1) for _ in range(form.count("{}"))))
-        )
+        return form.format(*(self.write(depth - 1) for _ in range(form.count("{}"))))

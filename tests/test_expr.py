@@ -335,3 +335,12 @@ def test_every_form_alone_agrees_on_many_columns(form):
         except ConfigError:
             continue
         expressions.agree(expression, columns, 40, SCALARS)
+
+
+@pytest.mark.parametrize("symbol", ["==", "!=", "<", "+", "/", "%", "**", "in", "or", "??", "contains"])
+def test_operators_agree_on_every_pair_of_columns(symbol):
+    rng = np.random.default_rng(6)
+    columns = expressions.table(rng, 60)
+    for left in "fghijbtuvlo":
+        for right in "fghijbtuvlo":
+            expressions.agree(expr(f"item.{left} {symbol} item.{right}"), columns, 60, SCALARS)

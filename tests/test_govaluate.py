@@ -265,3 +265,12 @@ def test_every_form_alone_agrees_on_every_pair_of_columns(form):
         except ConfigError:
             continue
         expressions.agree(expression, columns, 40, {"s": "abc", "n": None})
+
+
+@pytest.mark.parametrize("symbol", ["==", "!=", "<", "+", "%", "**", "in", "||", "??", "^"])
+def test_operators_agree_on_every_pair_of_columns(symbol):
+    rng = np.random.default_rng(6)
+    columns = expressions.table(rng, 60)
+    for left in "fghijbtuvlo":
+        for right in "fghijbtuvlo":
+            expressions.agree(govaluate(f"{left} {symbol} {right}"), columns, 60, {})
