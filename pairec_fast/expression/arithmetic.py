@@ -78,14 +78,29 @@ def equality(same: bool, mixed: bool) -> Callable[[Sequence[Operand], int], Oper
     return fast
 
 
-def _equals_text(left: Vector, text: str, same: bool) -> Vector | None:
-    """Codes against one text: list comparison in C instead of a call per distinct value."""
-    assert left.vocabulary is not None
-    if len(left.vocabulary) > left.data.size:
-        return None
-    wanted = [code for code, value in enumerate(left.vocabulary) if type(value) is str and value == text]
-    equal = left.data == wanted[0] if len(wanted) == 1 else np.isin(left.data, wanted)
+def _equals_text(left: Vector, text: str, same: bool) -> Vector:
+    """Codes against one text; nil is no text."""
+    vocabulary = left.vocabulary
+    assert vocabulary is not None
+    if len(vocabulary) > left.data.size:  # a few rows of a large vocabulary: look only at what they have
+        equal = np.array([code >= 0 and text == vocabulary[code] for code in left.data.tolist()], np.bool_)
+    else:
+        equal = np.array([*(text == value for value in vocabulary), False], np.bool_)[left.data]
     return Vector(equal if same else ~equal)
+
+
+def among_texts(texts: frozenset[str]) -> Callable[[Sequence[Operand], int], Operand | None]:
+    """`in` a list of texts, for columns that have texts alone."""
+
+    def fast(operands: Sequence[Operand], count: int) -> Operand | None:
+        left = operands[0]
+        if not isinstance(left, Vector) or left.vocabulary is None or len(left.vocabulary) > count:
+            return None
+        if not set(map(type, left.vocabulary)) <= {str, type(None)}:
+            return None
+        return Vector(np.array([*(value in texts for value in left.vocabulary), False], np.bool_)[left.data])
+
+    return fast
 
 
 def power_column(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:

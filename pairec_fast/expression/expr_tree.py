@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -42,14 +41,13 @@ class Each(Whole):
         values = self.values.value(names)
         if not isinstance(values, (list, tuple)):
             raise Failure(f"{self.kind} is not defined on {kind_of(values)}")
-        inner: dict[str, Any] = {}
-        scope: Mapping[str, Any] = ChainMap(inner, names)  # type: ignore[arg-type]
+        inner = dict(names)
 
         def ask(element: Any, place: int) -> Any:
             if self.body is None:
                 return element
-            inner.update({"#": element, "#index": place})
-            return self.body.value(scope)
+            inner["#"], inner["#index"] = element, place
+            return self.body.value(inner)
 
         if self.kind == "reduce":
             return self._reduce(list(values), inner, ask, names)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pairec_fast.expression.arithmetic import equality, membership, of_numbers, power_column
+from pairec_fast.expression.arithmetic import among_texts, equality, membership, of_numbers, power_column
 from pairec_fast.expression.convert import INT_MAX, INT_MIN, to_float
 from pairec_fast.expression.functions import Function, plain
 from pairec_fast.expression.govaluate import same
@@ -92,7 +92,7 @@ def contains(left: Any, right: Any) -> bool:
     if right is None:
         return False
     if isinstance(right, (list, tuple)):
-        return any(equal(left, element) for element in right)
+        return left in right if isinstance(left, str) else any(equal(left, element) for element in right)
     if not isinstance(right, dict) or not isinstance(left, (str, type(None))):
         raise refuse("in", left, right)
     return left in right
@@ -106,7 +106,7 @@ def one_of(texts: frozenset[str]) -> Operation:
             raise refuse("in a list of texts", value)
         return value in texts
 
-    return Operation("in", of)
+    return Operation("in", of, among_texts(texts))
 
 
 def fetch(base: Any, key: Any) -> Any:

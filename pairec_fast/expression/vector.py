@@ -6,7 +6,8 @@ combination of values, unless a function of arrays is known to give the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,10 +168,6 @@ def _no_bool() -> Any:
     raise Failure("not a boolean")
 
 
-class _Failed(NamedTuple):
-    failure: Failure
-
-
 def lift(function: Callable[..., Any], operands: Sequence[Operand], count: int) -> Vector:
     """`function` of Python values for every row, asked once per distinct combination of the operands' values."""
     failed: Mask | None = None
@@ -195,21 +192,32 @@ def lift(function: Callable[..., Any], operands: Sequence[Operand], count: int) 
         keys, combined = np.unique(combined * len(values) + codes, return_inverse=True)
         combined = combined.reshape(-1)
         combinations = np.vstack([combinations[:, keys // len(values)], keys % len(values)])
-    outcomes: list[Any] = []
-    skip = np.ones(combinations.shape[1], np.bool_)
+    places = iter(combinations)
     if failed is not None:
-        skip[combined[failed]] = False  # asked only if a row that has not failed has it
-        skip[combined[~failed]] = True
-    for which, wanted in zip(combinations.T.tolist(), skip.tolist(), strict=True):
-        if not wanted:
-            outcomes.append(None)
-            continue
-        arguments = [
-            operand.value if slot is None else columns[slot][1][which[slot]]  # type: ignore[union-attr]
-            for operand, slot in zip(operands, slots, strict=True)
-        ]
-        outcomes.append(attempt(function, *arguments))
+        wanted = np.unique(combined[~failed])  # what only failed rows have is not asked for
+    outcomes: list[Any] = [None] * combinations.shape[1]
+    asked = range(combinations.shape[1]) if failed is None else wanted.tolist()
+    arguments: list[Iterable[Any]] = []
+    for operand, slot in zip(operands, slots, strict=True):
+        if isinstance(operand, One) or slot is None:
+            arguments.append(repeat(operand[0], len(asked)))
+        else:
+            own = columns[slot][1]
+            codes = next(places)
+            arguments.append([own[code] for code in (codes if failed is None else codes[wanted]).tolist()])
+    for place, outcome in zip(asked, _outcomes(function, arguments), strict=True):
+        outcomes[place] = outcome
     return _gathered(outcomes, combined, failed)
+
+
+def _outcomes(function: Callable[..., Any], arguments: Sequence[Iterable[Any]]) -> list[Any]:
+    outcomes: list[Any] = []
+    for values in zip(*arguments, strict=True):
+        try:
+            outcomes.append(function(*values))
+        except Failure as failure:
+            outcomes.append(failure)
+    return outcomes
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -232,15 +240,20 @@ def _distinct(vector: Vector) -> tuple[NDArray[np.int64], list[Any]]:
 
 def _gathered(outcomes: list[Any], codes: NDArray[np.int64], failed: Mask | None) -> Vector:
     """Rows of outcomes: as numbers where all are of one kind, else as codes."""
-    bad = np.array([isinstance(outcome, Failure) for outcome in outcomes], np.bool_)
-    if bad.any():
-        failed = either(failed, bad[codes])
-    none = np.array([outcome is None for outcome in outcomes], np.bool_)
-    kinds = {type(outcome) for outcome, skip in zip(outcomes, bad | none, strict=True) if not skip}
+    kinds = set(map(type, outcomes))
+    none = bad = np.zeros(0, np.bool_)
+    if kinds & {Failure, type(None)}:
+        bad = np.array([isinstance(outcome, Failure) for outcome in outcomes], np.bool_)
+        none = np.array([outcome is None for outcome in outcomes], np.bool_)
+        if bad.any():
+            failed = either(failed, bad[codes])
+        kinds -= {Failure, type(None)}
     if len(kinds) == 1 and (kind := next(iter(kinds))) in (float, int, bool):
-        plain = [0 if skip else outcome for outcome, skip in zip(outcomes, (bad | none).tolist(), strict=True)]
-        if kind is not int or all(INT_MIN <= number <= INT_MAX for number in plain):
+        plain = [outcome if type(outcome) is kind else 0 for outcome in outcomes] if none.size else outcomes
+        if kind is not int or (min(plain) >= INT_MIN and max(plain) <= INT_MAX):
             dtype = {float: np.float64, int: np.int64, bool: np.bool_}[kind]
             return Vector(np.array(plain, dtype)[codes], None, none[codes] if none.any() else None, failed)
+    if not none.size:
+        return Vector(codes, outcomes, None, failed)
     places = np.where(none | bad, -1, np.arange(len(outcomes)))
     return Vector(places[codes], outcomes, None, failed)
