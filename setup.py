@@ -14,6 +14,7 @@ LOG = ["ring", "segment", "segment_directory", "recover", "thread", "file"]
 CORE = {
     "simd": [],
     "checksum": [],
+    "bucket": [],
     "mapping": [],
     "overlay": [],
     "arena": [],

@@ -28,12 +28,16 @@ FILTERS = {
 }
 
 
-def hash_of(text: str) -> int:
+def fnv1(data: bytes) -> int:
     value = 0xCBF29CE484222325
-    for byte in hashlib.md5(text.encode()).digest():
+    for byte in data:
         value = value * 0x100000001B3 % 2**64
         value = value ^ byte
     return value
+
+
+def hash_of(text: str) -> int:
+    return fnv1(hashlib.md5(text.encode()).digest())
 
 
 def bucket_set(text: str, count: int) -> set[int]:

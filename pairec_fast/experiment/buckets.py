@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 
+from pairec_fast.core.bucket import fnv1
+
 BUCKETS = 100  # of experiments and of Random groups; rooms say their own count
 BUCKET_COUNT_MAX = 1_000_000  # a byte each
 
-_OFFSET, _PRIME, _MASK = 14695981039346656037, 1099511628211, 0xFFFFFFFFFFFFFFFF  # of FNV-1, 64 bits
 _INT = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def hash_of(text: str) -> int:
     """FNV-1 of 64 bits (multiply, then xor) over the 16 raw bytes of the MD5 of `text`."""
-    found = _OFFSET
-    for byte in hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest():
-        found = (found * _PRIME & _MASK) ^ byte
-    return found
+    return fnv1(hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest())
 
 
 def number_of(uid: str) -> int | None:
     """An unsigned decimal of 64 bits, or None. Source: Go's `strconv.ParseUint`: no sign, no blanks, no underscores."""
-    if uid.isascii() and uid.isdigit() and len(uid) < 1000 and (number := int(uid)) <= _MASK:
+    if uid.isascii() and uid.isdigit() and len(uid) < 1000 and (number := int(uid)) < 1 << 64:
         return number
     return None
 
