@@ -68,7 +68,7 @@ def test_every_problem_is_told_at_once_with_its_path():
         f"{where}[2].exp_group_config: {text} '{{\"a\":}}': JSON is malformed: invalid character (byte 5)",
         f"{where}[4].distribution_time_duration: expected at least 1 minute, got 0",
         f"{where}[4].exp_group_config: a ${{ is not closed",
-        f"{where}[1].filter: a value is missing (character 5)",
+        f"{where}[1].filter: an operand is missing at the end (character 5)",
         "scenes[0].rooms[1].bucket_count: expected 1 to 1,000,000 buckets, got 0",
     ]
     assert "  a &&\n      ^" in "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pairec_fast.errors import ConfigError
 from pairec_fast.experiment import GLOBAL_SCENE, Experiments, bucket_set, hash_of
 from tests import reference_experiment as reference
 
@@ -114,6 +115,32 @@ def test_groups_are_tried_as_debug_then_filter_and_crowd_then_random_then_all():
     groups[1]["holding_buckets"] = ""
     assert exp_id(document, "u") == "ER1_L1#EG1"
     assert exp_id(scene("s", room(1, layer(1, *groups[1:]))), "u") == "ER1_L1", "no group"
+
+
+GIVEN = {"age": 30, "price": 9.5, "city": "x y", "flag": True, "word": "Y", "item-id": 7.0, "no": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("age == 30", True), ("age != 30", False), ("age >= 30 && price < 10", True),
+        ("age > 30 || price <= 9.5", True), ("!(age == 30)", False), ("city == 'x y'", True), ('city == "x y"', True),
+        ("city < 'y'", True), ("city in ('a', 'x y')", True), ("age in (1, 2)", False), ("flag", True),
+        ("!no && flag == true", True), ("word", True), ("city", False), ("age", False), ("[item-id] == 7", True),
+        ("true", True), ("'true'", True), ("age == '30'", False), ("age > '3'", False), ("gone == 1", False),
+        ("flag || gone", True), ("no && gone", False), ("gone || flag", False), ("age && flag", False),
+        ("flag > no", False), ("30.0 == age", True), ("no || age > 1 && no || flag", True),
+    ],
+)  # fmt: skip
+def test_a_filter_holds_where_it_is_true_or_says_so_and_an_error_is_no_match(text, expected):
+    document = scene("s", room(1), room(2, type=2, bucket_type=4, filter=text))
+    assert exp_id(document, given=GIVEN) == ("ER2" if expected else "ER1")
+
+
+@pytest.mark.parametrize("text", ["age >", "(age", "age 3", "age == 'x", "in (1)", "a in (1", "&& a", "(" * 5000])
+def test_a_filter_that_is_no_expression_is_refused_with_a_caret(text):
+    with pytest.raises(ConfigError, match=r"rooms\[0\]\.filter: (.|\n)*\^"):
+        Experiments.parse(scene("s", room(2, type=2, bucket_type=4, filter=text)))
 
 
 @pytest.mark.parametrize("kind", ["All", "Random", "Filter"])

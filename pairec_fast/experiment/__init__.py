@@ -160,10 +160,11 @@ class Experiments:
 
     def settings(self) -> Iterator[tuple[Path, str, dict[str, Any]]]:
         """What each group and each experiment may set: path in the document, scene, parameters. For checks."""
+        above = [] if self._global is None else list(self.variants(GLOBAL_SCENE).params)
         for name, settings in self._settings:
             seen = set[str]()
-            for above in self._above(self._plans[name])[0] if settings.has_tags else [None]:
-                params = Params(settings.values({} if above is None else above.values))
+            for globals_ in above if settings.has_tags and name != GLOBAL_SCENE and above else [NOTHING.params]:
+                params = Params(settings.values(globals_))
                 if params.key not in seen:
                     seen.add(params.key)
                     yield settings.path, name, dict(params)

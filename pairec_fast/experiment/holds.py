@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pairec_fast.errors import ConfigError
+
 Values = Mapping[str, Any]
 Evaluate = Callable[[Values], Any]
 
@@ -17,7 +19,7 @@ def holds(text: str) -> Callable[[Values], bool]:
     name that the request lacks. Source: PAIREC.md 10.3.
 
     Raises:
-        ValueError: `text` is no expression; the message shows the place.
+        ConfigError: `text` is no expression; the message shows the place.
     """
     evaluate = _compile(text)
 
@@ -61,9 +63,9 @@ class _Parser:
         self._depth = 0
         self.token = self._next()
 
-    def error(self, what: str, place: int | None = None) -> ValueError:
+    def error(self, what: str, place: int | None = None) -> ConfigError:
         place = self.token.place if place is None else place
-        return ValueError(f"{what} (character {place + 1})\n  {self._text}\n  {' ' * place}^")
+        return ConfigError(f"{what} (character {place + 1})\n  {self._text}\n  {' ' * place}^")
 
     def either(self) -> Evaluate:
         left = self._both()
@@ -117,7 +119,7 @@ class _Parser:
             return inside
         token = self.token
         if token.kind in ("operator", "end"):
-            raise self.error("a value is missing")
+            raise self.error("an operand is missing" + " at the end" * (token.kind == "end"))
         self.token = self._next()
         if token.kind == "number":
             number = float(token.text)

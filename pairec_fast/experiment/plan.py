@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from pairec_fast.errors import ConfigError
 from pairec_fast.experiment import buckets, tree
 from pairec_fast.experiment.holds import holds
 from pairec_fast.experiment.params import read_object
@@ -280,7 +281,7 @@ def _flow(one: tree.Experiment) -> bytes:
 def _filter(text: str, path: tree.Path, problem: Problem) -> Test:
     try:
         held = holds(text)
-    except ValueError as error:
+    except ConfigError as error:
         problem(path, str(error))
         return lambda uid, values: False
     return lambda uid, values: held(values)
