@@ -89,7 +89,7 @@ bool score_for(const Candidates& all, std::int32_t slot, std::uint8_t source, do
   if (all.place == nullptr) return found;
   for (std::int32_t place = all.place[slot]; place >= 0; place = all.next[place]) {
     if (all.came_source[place] != source) continue;
-    score = static_cast<double>(all.came_score[place]);
+    score = all.came_score[place];
     found = true;
   }
   return found;
@@ -103,8 +103,8 @@ bool from_many(const Candidates& all, std::int32_t slot) noexcept {
   return false;
 }
 
-void merge(const std::int32_t* item, const std::int32_t* place, const std::uint8_t* source, const float* score,
-           std::int32_t count, std::int32_t* next, std::uint8_t* came_source, float* came_score,
+void merge(const std::int32_t* item, const std::int32_t* place, const std::uint8_t* source, const double* score,
+           std::int32_t count, std::int32_t* next, std::uint8_t* came_source, double* came_score,
            Workspace& ws) noexcept {
   std::int32_t* last = ws.used.data();  // of each item's number, the last place so far
   for (std::int32_t slot = 0; slot < count; ++slot) {

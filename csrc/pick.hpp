@@ -17,7 +17,7 @@ struct Candidates {
   const std::int32_t* place = nullptr;   // [count] where recall put it; null if nothing was merged
   const std::int32_t* next = nullptr;          // [places] the next place of the same item, or -1
   const std::uint8_t* came_source = nullptr;   // [places] what recall wrote there
-  const float* came_score = nullptr;           // [places]
+  const double* came_score = nullptr;          // [places]
 };
 
 // One entry of AdjustCountConfs.
@@ -109,8 +109,8 @@ bool from_many(const Candidates& all, std::int32_t slot) noexcept;
 
 // UniqueFilter: the first slot of each item, and in `next` [places] the chains that lead from the place of each to those
 // of the slots merged into it. Copies source and score to their places.
-void merge(const std::int32_t* item, const std::int32_t* place, const std::uint8_t* source, const float* score,
-           std::int32_t count, std::int32_t* next, std::uint8_t* came_source, float* came_score,
+void merge(const std::int32_t* item, const std::int32_t* place, const std::uint8_t* source, const double* score,
+           std::int32_t count, std::int32_t* next, std::uint8_t* came_source, double* came_score,
            Workspace& ws) noexcept;
 
 // AdjustCountFilter: the first `retain`, of a permutation with `shuffled`. Not more than there are.

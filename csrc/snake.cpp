@@ -37,8 +37,7 @@ std::int32_t fill(const Candidates& all, const Lists& lists, Workspace& ws) noex
     if (!from_many(all, slot)) continue;
     for (std::int32_t place = all.place[slot]; place >= 0; place = all.next[place]) {
       const std::uint8_t source = all.came_source[place];
-      if (source != all.source[slot] && is_last(all, place))
-        put(lists.of[source], static_cast<double>(all.came_score[place]), slot);
+      if (source != all.source[slot] && is_last(all, place)) put(lists.of[source], all.came_score[place], slot);
     }
   }
   return filled;

@@ -18,7 +18,7 @@ cdef extern from "pick.hpp" namespace "pairec" nogil:
         const int32_t* place
         const int32_t* next
         const uint8_t* came_source
-        const float* came_score
+        const double* came_score
     cdef struct c_Share "pairec::Share":
         int32_t source
         int32_t count
@@ -37,8 +37,8 @@ cdef extern from "pick.hpp" namespace "pairec" nogil:
         int32_t kept
         int32_t visited
         void prepare(int32_t, int64_t, int32_t, int32_t) except +
-    void c_merge "pairec::merge"(const int32_t*, const int32_t*, const uint8_t*, const float*, int32_t, int32_t*,
-                                 uint8_t*, float*, c_Workspace&) noexcept
+    void c_merge "pairec::merge"(const int32_t*, const int32_t*, const uint8_t*, const double*, int32_t, int32_t*,
+                                 uint8_t*, double*, c_Workspace&) noexcept
     void c_adjust_count "pairec::adjust_count"(int32_t, int32_t, bint, uint64_t, c_Workspace&) noexcept
     void c_completely_fair "pairec::completely_fair"(const c_Candidates&, int32_t, c_Workspace&) noexcept
     void c_diversity_adjust "pairec::diversity_adjust"(const c_Candidates&, const c_Share*, int32_t, const uint8_t*,
@@ -116,69 +116,58 @@ cdef object _score(Workspace ws):
 
 
 cdef class Merged:
-    """What UniqueFilter merged: by place, the recall that brought it, its score there, and the next of the same item.
+    """What UniqueFilter merged: for each place of recall, which recall filled it with what score, and where the same item
+    came again. Made by `merge`."""
 
-    `next` int32 [places], -1 at the end of a chain; `source` uint8 [places]; `score` float32 [places].
-
-    Raises:
-        ValueError: lengths differ, or a place leads back instead of on.
-    """
-
-    cdef readonly object next, source, score
-    cdef const int32_t[::1] next_
-    cdef const uint8_t[::1] source_
-    cdef const float[::1] score_
-
-    def __init__(self, const int32_t[::1] next not None, const uint8_t[::1] source not None,
-                 const float[::1] score not None):
-        if not next.shape[0] == source.shape[0] == score.shape[0]:
-            raise ValueError(f"{next.shape[0]} places, {source.shape[0]} sources, {score.shape[0]} scores")
-        led = np.asarray(next)
-        if ((led >= 0) & (led <= np.arange(len(led))) | (led >= len(led)) | (led < -1)).any():
-            raise ValueError("next: a place must lead to a later one, or be -1")
-        self._hold(next, source, score)
-
-    cdef void _hold(self, const int32_t[::1] next, const uint8_t[::1] source, const float[::1] score):
-        self.next_, self.source_, self.score_ = next, source, score
-        self.next, self.source, self.score = np.asarray(next), np.asarray(source), np.asarray(score)
+    cdef int32_t[::1] next
+    cdef uint8_t[::1] source
+    cdef double[::1] score
 
     def scores(self, int32_t place) -> list[tuple[int, float]]:
-        """(source, score) of all recalls that brought the item whose first candidate came at `place`; PAI-Rec's
-        RecallScores. Of several scores of one recall, the last."""
-        if not 0 <= place < self.next_.shape[0]:
-            raise ValueError(f"place is {place}; places here are 0 to {self.next_.shape[0] - 1}")
+        """(source, score) of all recalls that brought the item whose first candidate came at `place`: PAI-Rec's
+        RecallScores. Of several scores of one recall, the last.
+
+        Raises:
+            ValueError: nothing came there.
+        """
+        if not 0 <= place < self.next.shape[0] or self.next[place] < -1:
+            raise ValueError(f"place is {place}, where no candidate came")
         found = {}
         while place >= 0:
-            found[self.source_[place]] = float(self.score_[place])
-            place = self.next_[place]
+            found[self.source[place]] = self.score[place]
+            place = self.next[place]
         return list(found.items())
 
 
 def merge(const int32_t[::1] item not None, const int32_t[::1] place not None, const uint8_t[::1] source not None,
-          const float[::1] score not None):
-    """The first slot of each `item` [n], and what was merged into these. `place` [n] ascends, or chains would not end.
+          const double[::1] score not None):
+    """The first slot of each `item` [n], and what was merged into these. `place` [n] tells where recall put each.
 
     Returns slots int32, Merged.
 
     Raises:
-        ValueError: lengths differ, or a place is negative or not after the one before it.
+        ValueError: lengths differ, or a place is negative or given twice.
     """
     cdef Py_ssize_t count = item.shape[0], slot
+    cdef int32_t places = 0
     _same_length(count, place.shape[0], source.shape[0], score.shape[0])
     for slot in range(count):
-        if place[slot] < 0 or (slot and place[slot] <= place[slot - 1]):
-            raise ValueError(f"place[{slot}] is {place[slot]}; places ascend from 0")
-    places = place[count - 1] + 1 if count else 0
-    cdef int32_t[::1] next = np.full(places, -1, np.int32)
-    cdef uint8_t[::1] came_source = np.zeros(places, np.uint8)
-    cdef float[::1] came_score = np.zeros(places, np.float32)
-    cdef Workspace ws = _take(count, 0)
+        if not 0 <= place[slot] < 0x7FFFFFFF:
+            raise ValueError(f"place[{slot}] is {place[slot]}; places are 0 to 2147483646")
+        places = max(places, place[slot] + 1)
     cdef Merged merged = Merged.__new__(Merged)
+    merged.next = np.full(places, -2, np.int32)
+    merged.source = np.zeros(places, np.uint8)
+    merged.score = np.zeros(places, np.float64)
+    for slot in range(count):  # a place given twice would make a chain that never ends
+        if merged.next[place[slot]] != -2:
+            raise ValueError(f"place[{slot}] is {place[slot]}, which is given twice")
+        merged.next[place[slot]] = -1
+    cdef Workspace ws = _take(count, 0)
     if count:
         with nogil:
-            c_merge(&item[0], &place[0], &source[0], &score[0], <int32_t> count, &next[0], &came_source[0],
-                    &came_score[0], ws.c)
-    merged._hold(next, came_source, came_score)
+            c_merge(&item[0], &place[0], &source[0], &score[0], <int32_t> count, &merged.next[0], &merged.source[0],
+                    &merged.score[0], ws.c)
     slots = _slots(ws)
     _free.append(ws)
     return slots, merged
@@ -238,11 +227,15 @@ cdef int64_t _merged(c_Candidates* all, const int32_t[::1] place, Merged merged)
     if place is None:
         raise ValueError("merged without place")
     _same_length(all.count, place.shape[0], place.shape[0], place.shape[0])
-    cdef Py_ssize_t places = merged.next_.shape[0]
+    cdef int32_t slot
+    cdef Py_ssize_t places = merged.next.shape[0]
     if all.count:
         check_rows("place", &place[0], all.count, <int32_t> places)
-        all.place, all.next = &place[0], &merged.next_[0]
-        all.came_source, all.came_score = &merged.source_[0], &merged.score_[0]
+        for slot in range(all.count):
+            if merged.next[place[slot]] < -1:
+                raise ValueError(f"place[{slot}] is {place[slot]}, where no candidate came")
+        all.place, all.next = &place[0], &merged.next[0]
+        all.came_source, all.came_score = &merged.source[0], &merged.score[0]
     return all.count + places
 
 
