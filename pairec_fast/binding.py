@@ -1,8 +1,9 @@
 """What a recall, a filter or a sort is given when it is bound, and what it becomes.
 
 A plug-in is a frozen msgspec Struct whose `bind(Binding)` makes a `Stage`; one that awaits makes a `Fetching` or a
-`Loading`. A recall with `brings_guests` may bring items that the snapshot lacks; a filter with `reads_recall_scores`
-gets an item once for each recall that brought it, where others get it once, from the recall named first.
+`Loading`. A recall with `brings_guests` may bring items that the snapshot lacks. A filter with `counts` sees an item
+once for each recall that brought it if one with `merges` comes later, and one with `reads_recall_scores` knows what was
+merged; otherwise recall brings each item once, from the recall named first. A filter may have a `recorder(Binding)`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
 
 Stage = Callable[[Query, Arena], None]
+
+Recorder = Callable[[Query, Arena, NDArray[np.int32]], Callable[[], None] | None]
+"""What keeps a record of answers: given the slots that are answered, best first, it takes what it needs of them and
+returns what is to be done once the answer has left. *Source*: PAI-Rec's clean hooks (PAIREC 3.1, 11)."""
 
 
 @runtime_checkable

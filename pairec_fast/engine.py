@@ -173,6 +173,7 @@ class Engine:
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
             after = self._automatic(scene, query, request, request_id, arena, items)
+            after = _recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         if code != 200:
@@ -209,6 +210,7 @@ class Engine:
             items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
                 after = self._automatic(scene, query, request, request_id, arena, items, scored=False)
+                after = _recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
@@ -387,6 +389,21 @@ class Engine:
             return
         with contextlib.suppress(RequestError):  # too large, and counted
             finish(self.logs.put(conf, "automatic", record.scene, payload, offered, kept))
+
+
+def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:
+    """`after`, and before it what the scene's recorders have to do with the first `count` of the order."""
+    records = [one(query, arena, arena.order[:count]) for one in scene.recorders]
+    work = [one for one in records if one is not None]
+    if not work:
+        return after
+
+    def both() -> None:
+        for one in work:
+            one()
+        after()
+
+    return both
 
 
 def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int], query: Query) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena
+from pairec_fast.core.pick import Merged
 from pairec_fast.errors import RequestError
 from pairec_fast.expression.convert import to_float, to_int, to_string
 from pairec_fast.properties import Given, Properties, loaded
@@ -36,11 +37,13 @@ class Query:
     fetched: what stages have got from live stores, by stage.
     degraded: what this answer had to do without, as `name: why`.
     cached_sets: features that were loaded aside, by the name of their set. running: loads that still run aside.
+    merged: which recalls brought each item with what scores, by place, once UniqueFilter has merged them.
     """
 
     __slots__ = (
         "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history",
-        "item_id", "item_list", "params", "request_id", "running", "shown", "size", "sources", "uid", "user", "user_columns",
+        "item_id", "item_list", "merged", "params", "request_id", "running", "shown", "size", "sources", "uid", "user",
+        "user_columns",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +73,7 @@ class Query:
         self.degraded: list[str] = []
         self.cached_sets: dict[str, dict[str, Any]] = {}
         self.running: list[asyncio.Future[None]] = []
+        self.merged: Merged | None = None
         self.uid, self.size, self.context = uid, size, context
         self.item_id, self.item_list = item_id, item_list or []
         self.user = snapshot.users.ids.find(uid)
@@ -105,6 +109,19 @@ class Query:
             return -1
         row = self._guests[id] = guests.start + len(self._guests)
         return row
+
+    def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
+        """The rows of those items that the snapshot or this request knows, in the order given."""
+        listed = list(ids)
+        rows = self._snapshot.items.ids.find_all(listed)
+        if not self._guests:
+            return rows
+        guests = [self._guests[id] for id in listed if id in self._guests]
+        return np.concatenate([rows, np.array(guests, np.int32)])
+
+    def guests_among(self, ids: Container[str]) -> NDArray[np.int32]:
+        """The rows of this request's guests whose ids are among `ids`."""
+        return np.array([row for id, row in self._guests.items() if id in ids], np.int32)
 
     def ids(self, rows: NDArray[np.int32]) -> list[str]:
         """The ids of items by their rows, guests among them."""

@@ -67,8 +67,11 @@ class Scene:
         }
         self.recalls = [self._bound("recall", one, replace(at, source=place)) for place, one in enumerate(self.sources)]
         names = config.filters(name)
-        self.repeats = any(getattr(self._known["filter"][one], "reads_recall_scores", False) for one in names)
         self.filters = [self._filter(one) for one in names]
+        self.repeats = filters.sees_repeats(names, self._known["filter"])
+        # Also of filters that this scene does not use: in PAI-Rec every answer is recorded by all of them.
+        recorders = [conf.recorder(at) for conf in config.filter_confs if hasattr(conf, "recorder")]
+        self.recorders = [one for one in recorders if one is not None]
         rank = config.rank_conf.get(name)
         if rank and rank.score_rewrite:
             raise ConfigError(f"RankConf.{name}.ScoreRewrite is not available in this version")

@@ -187,6 +187,11 @@ cdef class Arena:
         self.c.count = value
 
     @property
+    def repeats(self) -> bool:
+        """Whether recall keeps an item once for each recall that brings it, not once for all."""
+        return self.c.repeats
+
+    @property
     def scored(self) -> bool:
         """Whether `score` and `algo_score` live: then they go with their slots when filters drop candidates."""
         return self.c.scored

@@ -6,7 +6,7 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-from pairec_fast.core.arena cimport check_rows
+from pairec_fast.core.arena cimport Arena, check_candidates, check_rows
 
 
 cdef extern from "pick.hpp" namespace "pairec" nogil:
@@ -137,6 +137,42 @@ cdef class Merged:
             found[self.source[place]] = self.score[place]
             place = self.next[place]
         return list(found.items())
+
+
+def item_numbers(Arena arena not None):
+    """A number for each live candidate, the same for all that are one item, by whichever row they came. int32.
+
+    Raises:
+        ValueError: a candidate's row is none of the arena's items.
+    """
+    cdef int32_t slot, count = arena.c.count
+    cdef int32_t[::1] item = np.empty(count, np.int32)
+    if count:
+        check_candidates(arena, arena.c.overlay.rows)
+    for slot in range(count):
+        item[slot] = arena.c.overlay.item_of(arena.c.row[slot])
+    return np.asarray(item)
+
+
+def exposed_slots(Arena arena not None, const int32_t[::1] exposed not None):
+    """The slots of candidates that are the item of a row in `exposed` [any] int32. int32.
+
+    Raises:
+        ValueError: an exposed row, or a candidate's, is none of the arena's items.
+    """
+    cdef int32_t slot
+    cdef Py_ssize_t i
+    slots = []
+    if arena.c.count and exposed.shape[0]:
+        check_rows("exposed", &exposed[0], exposed.shape[0], arena.c.overlay.rows)
+        check_candidates(arena, arena.c.overlay.rows)
+        arena.c.mark.clear()
+        for i in range(exposed.shape[0]):
+            arena.c.mark.insert(arena.c.overlay.item_of(exposed[i]))
+        for slot in range(arena.c.count):
+            if arena.c.mark.contains(arena.c.overlay.item_of(arena.c.row[slot])):
+                slots.append(slot)
+    return np.array(slots, np.int32)
 
 
 def merge(const int32_t[::1] item not None, const int32_t[::1] place not None, const uint8_t[::1] source not None,

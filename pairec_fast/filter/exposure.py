@@ -2,43 +2,170 @@
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from pairec_fast.binding import Binding, Stage
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pairec_fast.binding import Binding, Recorder, Stage
 from pairec_fast.core import Arena, drop_exposed
-from pairec_fast.errors import ConfigError
+from pairec_fast.core.pick import exposed_slots
+from pairec_fast.errors import ConfigError, NotReadyError
+from pairec_fast.expression import Condition, check, matches
+from pairec_fast.filter.history import SQL_SECONDS, History, history_of
+from pairec_fast.filter.kind import Count, Dao
 from pairec_fast.query import Query
 
-
-class ExposureDao(msgspec.Struct, frozen=True, rename="pascal"):
-    """`adapter_type` "local". `table_name` "": only the request's own history; "history": the snapshot's as well."""
-
-    adapter_type: str = "local"
-    table_name: str = ""
+MARK = "_is_exposure_"
 
 
 class User2ItemExposureFilter(msgspec.Struct, frozen=True, rename="pascal"):
-    """Drops the items of the request's `history` feature. *Source*: PAI-Rec, `User2ItemExposureFilter`."""
+    """Drops what the user has been shown, or with `only_log_user_expose_flag` marks it: property `_is_exposure_` is 1.
+
+    `dao_conf`: "redis" or "hologres" hold what earlier answers have shown, up to `max_items` entries (answers) and
+    `time_interval` seconds; if they do not answer, all is kept. "local": the items of the request's `history` feature,
+    with TableName "history" those of the snapshot's history as well.
+
+    `write_log`: what is answered is written there, in every scene but `write_log_exclude_scenes`, whichever filters the
+    scene has. `clear_log_if_not_enough_scene`: in that scene an answer with fewer items than asked for clears it.
+    *Source*: PAI-Rec, `User2ItemExposureFilter` (PAIREC 5.6).
+    """
 
     name: str
-    dao_conf: ExposureDao = ExposureDao()
+    dao_conf: Dao = Dao(adapter_type="local")
+    filter_type_version: str = ""
+    max_items: Count = 0
+    time_interval: Count = 0
+    write_log: bool = False
+    write_log_exclude_scenes: list[str] = []
+    clear_log_if_not_enough_scene: str = ""
+    only_log_user_expose_flag: bool = False
+    generate_item_data_func_name: str = ""
+    generate_item_data_expr: str = ""
+    generate_user_data_expr: str = ""
 
     def bind(self, at: Binding) -> Stage:
-        """Raises ConfigError: a table or adapter that does not exist here."""
-        where, dao, snapshot = f"FilterConfs.{self.name}.DaoConf", self.dao_conf, at.snapshot
-        if dao.adapter_type != "local":
-            raise ConfigError(
-                f'{where}.AdapterType: "{dao.adapter_type}" is not available in this version; use "local"'
-            )
-        if dao.table_name not in ("", "history"):
-            raise ConfigError(f'{where}.TableName: "{dao.table_name}"; a snapshot has "history"')
+        """Raises ConfigError: a table, store or adapter that does not exist here."""
+        return bound(self, at)
 
-        def drop_shown(query: Query, arena: Arena) -> None:
-            drop_exposed(arena, query.shown)
+    def recorder(self, at: Binding) -> Recorder | None:
+        """What writes down the answers of scene `at`, if that is asked for. Raises ConfigError as `bind`."""
+        return recorder(self, at)
 
-        def drop_history(query: Query, arena: Arena) -> None:
-            drop_exposed(arena, query.shown)
-            if query.user >= 0:
-                drop_exposed(arena, snapshot.history.of(query.user))
 
-        return drop_history if dao.table_name else drop_shown
+class User2ItemExposureWithConditionFilter(User2ItemExposureFilter, frozen=True, rename="pascal"):
+    """As the exposure filter; but for a user who meets all `conditions` nothing is dropped, and the history cleared.
+
+    *Source*: PAI-Rec, `User2ItemExposureWithConditionFilter`.
+    """
+
+    conditions: list[Condition] = []
+
+    def bind(self, at: Binding) -> Stage:
+        """Raises ConfigError: as the exposure filter, or a condition that cannot be evaluated."""
+        check(self.conditions, f"FilterConfs.{self.name}.Conditions")
+        return bound(self, at, self.conditions)
+
+
+def bound(conf: User2ItemExposureFilter, at: Binding, unless: Sequence[Condition] = ()) -> Stage:
+    _check(conf)
+    if conf.dao_conf.adapter_type != "local":
+        return Shown(conf, at, unless)
+    table, snapshot = conf.dao_conf.table_name, at.snapshot
+    if table not in ("", "history"):
+        raise ConfigError(f'FilterConfs.{conf.name}.DaoConf.TableName: "{table}"; a snapshot has "history"')
+    use = mark if conf.only_log_user_expose_flag else drop
+
+    def use_local(query: Query, arena: Arena) -> None:
+        if unless and matches(unless, query.user_features, {}):
+            return
+        use(query, arena, query.shown)
+        if table and query.user >= 0:
+            use(query, arena, snapshot.history.of(query.user))
+
+    return use_local
+
+
+def drop(query: Query, arena: Arena, rows: NDArray[np.int32]) -> None:
+    drop_exposed(arena, rows)
+
+
+def mark(query: Query, arena: Arena, rows: NDArray[np.int32]) -> None:
+    places = arena.place[exposed_slots(arena, rows)]
+    query.given.put(MARK, places, (np.zeros(len(places), np.int32), [1]))
+
+
+class Shown:
+    """Reads a live history before the walk."""
+
+    def __init__(self, conf: User2ItemExposureFilter, at: Binding, unless: Sequence[Condition]) -> None:
+        self.name, self._conf, self._unless = conf.name, conf, unless
+        self._history = _history(conf, at)
+        self._stores, self._snapshot, self._scene = at.stores, at.snapshot, at.scene
+        self.timeout = SQL_SECONDS + 0.1  # stores have limits of their own; this one only ends what would never end
+        self._use = mark if conf.only_log_user_expose_flag else drop
+
+    async def fetch(self, query: Query) -> None:
+        """Raises StoreError: the history cannot be had."""
+        query.fetched[self] = await asyncio.wrap_future(self._stores.run(self._history.read(query.uid)))
+
+    def __call__(self, query: Query, arena: Arena) -> None:
+        if self._unless and matches(self._unless, query.user_features, {}):
+            if self._conf.clear_log_if_not_enough_scene in ("", self._scene):
+                _later(self._stores, self._history.clear(query.uid))
+            return
+        shown = query.fetched.get(self)
+        if shown:
+            self._use(query, arena, query.find(shown))
+
+
+def recorder(conf: User2ItemExposureFilter, at: Binding) -> Recorder | None:
+    writes = conf.write_log and at.scene not in conf.write_log_exclude_scenes
+    clears = conf.clear_log_if_not_enough_scene == at.scene
+    if conf.dao_conf.adapter_type == "local" or not (writes or clears):
+        return None
+    _check(conf)
+    history, stores = _history(conf, at), at.stores
+
+    def record(query: Query, arena: Arena, slots: NDArray[np.int32]) -> Callable[[], None] | None:
+        is_short = clears and len(slots) < query.size
+        if not is_short and not (writes and len(slots)):
+            return None
+        ids = query.ids(arena.row[slots])
+
+        async def work() -> None:
+            if is_short:
+                await history.clear(query.uid)
+            else:
+                await history.write(query.uid, ids)
+
+        return lambda: _later(stores, work())
+
+    return record
+
+
+def _check(conf: User2ItemExposureFilter) -> None:
+    where = f"FilterConfs.{conf.name}"
+    if conf.generate_item_data_func_name:
+        raise ConfigError(
+            f'{where}.GenerateItemDataFuncName: "{conf.generate_item_data_func_name}" is a function compiled into a '
+            "program of one's own; write it as GenerateItemDataExpr"
+        )
+    for field in ("generate_item_data_expr", "generate_user_data_expr"):
+        if getattr(conf, field):
+            key = "".join(word.capitalize() for word in field.split("_"))
+            raise ConfigError(f"{where}.{key} is not available in this version")
+
+
+def _history(conf: User2ItemExposureFilter, at: Binding) -> History:
+    return history_of(conf.dao_conf, conf.max_items, conf.time_interval, at.stores, f"FilterConfs.{conf.name}.DaoConf")
+
+
+def _later(stores: Any, work: Any) -> None:
+    """Start `work` on the stores' loop; nobody waits for it, and its failure is counted where stores count theirs."""
+    with contextlib.suppress(NotReadyError):
+        stores.run(work)

@@ -2,71 +2,196 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
-from pairec_fast.core import Arena, keep_allowed
-from pairec_fast.errors import ConfigError
-from pairec_fast.expression import Column, Condition, depends_on_user, mask
+from pairec_fast.core import Arena, keep, keep_allowed
+from pairec_fast.errors import ConfigError, StoreError
+from pairec_fast.expression import Column, Condition, check, depends_on_user, mask, matches
+from pairec_fast.filter.kind import Count
+from pairec_fast.filter.remembered import Remembered
+from pairec_fast.filter.rows import SECONDS, Row, Rows
+from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
+from pairec_fast.snapshot import Snapshot
+
+CACHE_SECONDS = 3600  # PAI-Rec's, where none is given
 
 
 class ItemStateDao(msgspec.Struct, frozen=True, rename="pascal"):
-    """`adapter_type` "local", `table_name` "items": the columns of the snapshot's item table."""
+    """`adapter_type` "local": the snapshot's item table; "hologres": a table of PostgreSQL, asked for the candidates of
+    each request.
 
-    adapter_type: str
-    table_name: str = "items"
+    `item_field_name` is the key's column, `select_fields` and `where_clause` are SQL. `default_field_values` stand for
+    the row of an item that has none.
+    """
+
+    adapter_type: str = ""
+    table_name: str = ""
+    hologres_name: str = ""
+    hologres_table_name: str = ""
+    item_field_name: str = ""
+    where_clause: str = ""
+    select_fields: str = ""
+    default_field_values: dict[str, Any] = {}
 
 
 class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
-    """Keeps the items whose columns meet all `FilterParams`. *Source*: PAI-Rec, `ItemStateFilter`.
+    """Keeps the items whose row meets all `filter_params`; the row's values become properties of the candidate.
 
-    Conditions on the item alone are evaluated once, at bind; a request then reads one byte a candidate.
+    *Source*: PAI-Rec, `ItemStateFilter` (PAIREC 5.5). Of a local table, conditions on the item alone are evaluated
+    once, at bind; a request then reads one byte a candidate.
     """
 
     name: str
     item_state_dao_conf: ItemStateDao
     filter_params: list[Condition] = []
+    features: list[Any] = []
+    generate_user_data_expr: str = ""
+    item_state_cache_size: Count = 0
+    item_state_cache_time: Count = 0
 
     def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: another adapter or table, or a condition that cannot be evaluated."""
-        where, dao, snapshot = f"FilterConfs.{self.name}.ItemStateDaoConf", self.item_state_dao_conf, at.snapshot
-        if dao.adapter_type != "local" or dao.table_name != "items":
-            raise ConfigError(f'{where}: only AdapterType "local" with TableName "items" is available in this version')
-        if depends_on_user(self.filter_params):
-            raise ConfigError(
-                f"FilterConfs.{self.name}.FilterParams: conditions on the user are not available here yet"
-            )
-        usable = {name: one for name, one in snapshot.items.columns.items() if one.kind in ("number", "text")}
-        for name in _names(self.filter_params):
+        where, dao = f"FilterConfs.{self.name}", self.item_state_dao_conf
+        for field in ("features", "generate_user_data_expr"):
+            if getattr(self, field):
+                key = "".join(word.capitalize() for word in field.split("_"))
+                raise ConfigError(f"{where}.{key} is not available in this version")
+        check(self.filter_params, f"{where}.FilterParams")
+        if dao.adapter_type == "local":
+            return self._local(at.snapshot, where)
+        if dao.adapter_type == "hologres":
+            return Live(self, at, where)
+        raise ConfigError(
+            f'{where}.ItemStateDaoConf.AdapterType: "{dao.adapter_type}" is not available in this version; '
+            'use "hologres", or "local" for the item table of the snapshot'
+        )
+
+    def _local(self, snapshot: Snapshot, where: str) -> Stage:
+        dao, table = self.item_state_dao_conf, snapshot.items
+        if dao.table_name not in ("", "items"):
+            raise ConfigError(f'{where}.ItemStateDaoConf.TableName: "{dao.table_name}"; for a local one it is "items"')
+        if dao.where_clause:
+            raise ConfigError(f"{where}.ItemStateDaoConf.WhereClause: a local table has no SQL; use FilterParams")
+        usable = {name for name, one in table.columns.items() if one.kind in ("number", "text")}
+        for name in [*_item_names(self.filter_params), *_fields(dao.select_fields)]:
             if name not in usable:
                 raise ConfigError(
-                    f'FilterConfs.{self.name}.FilterParams: the item table has no column "{name}"; '
-                    f"it has {', '.join(sorted(usable)) or 'none'}"
+                    f'{where}: the item table has no column "{name}"; it has {", ".join(sorted(usable)) or "none"}'
                 )
+        alone = [one for one in self.filter_params if not depends_on_user([one])]
+        asking = [one for one in self.filter_params if depends_on_user([one])]
+        guests = snapshot.guests
         allowed = np.zeros(snapshot.overlay.capacity, np.uint8)
 
         def decide(rows: NDArray[np.int32] | slice, count: int) -> None:
-            columns: dict[str, Column] = {
-                name: one.values[rows] if one.texts is None else (one.values[rows], one.texts)  # type: ignore[misc]
-                for name, one in usable.items()
-            }
-            allowed[rows] = mask(self.filter_params, columns, count)
+            allowed[rows] = mask(alone, Table(snapshot, rows), count)
 
-        decide(slice(len(snapshot.items)), len(snapshot.items))
+        decide(slice(len(table)), len(table))
         snapshot.follow(lambda rows: decide(rows, len(rows)))
+        defaults = dao.default_field_values
+        allowed[guests.start : guests.stop] = matches(alone, {}, defaults)
 
-        def keep(query: Query, arena: Arena) -> None:
+        def keep_alone(query: Query, arena: Arena) -> None:
             keep_allowed(arena, allowed)
 
-        return keep
+        def keep_asking(query: Query, arena: Arena) -> None:
+            keep_allowed(arena, allowed)
+            rows, user = arena.row[: arena.count], query.user_features
+            kept = mask(asking, Table(snapshot, rows), arena.count, user)
+            if len(guests):
+                strange = (rows >= guests.start) & (rows < guests.stop)
+                kept[strange] = matches(asking, user, defaults)
+            keep(arena, kept)
+
+        return keep_asking if asking else keep_alone
 
 
-def _names(conditions: list[Condition] | tuple[Condition, ...]) -> list[str]:
+class Table(Mapping[str, Column]):
+    """Columns of the item table at `rows`, each gathered when it is asked for."""
+
+    def __init__(self, snapshot: Snapshot, rows: NDArray[np.int32] | slice) -> None:
+        self._columns, self._rows = snapshot.items.columns, rows
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._columns[name]
+        if column.kind == "vector":
+            raise KeyError(name)
+        values = column.values[self._rows]
+        return values if column.texts is None else (values, column.texts)  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, column in self._columns.items() if column.kind != "vector")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Live:
+    """Asks a table of PostgreSQL for the candidates. What cannot be had in time is kept.
+
+    Raises:
+        ConfigError: no such store, or a statement that the server refuses.
+    """
+
+    timeout = SECONDS + 0.1  # each statement has its own limit: this one only ends what would never end
+
+    def __init__(self, conf: ItemStateFilter, at: Binding, where: str) -> None:
+        dao, self.name = conf.item_state_dao_conf, conf.name
+        self._params, self._defaults = conf.filter_params, dao.default_field_values
+        self._rows = Rows(
+            at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_field_name, dao.select_fields,
+            dao.where_clause, where=f"{where}.ItemStateDaoConf",
+            cache=Remembered(conf.item_state_cache_size, conf.item_state_cache_time or CACHE_SECONDS),
+        )  # fmt: skip
+
+    async def load(self, query: Query, arena: Arena) -> None:
+        """Raises StoreError: for some candidates there was no answer; those that there are count all the same."""
+        keys = query.ids(arena.row[: arena.count])
+        rows = await self._rows.of(keys)
+        query.fetched[self] = keys, rows
+        missing = sum(key not in rows for key in keys)
+        if missing:
+            raise StoreError(f"{missing} of {len(keys)} candidates kept without an answer")
+
+    def __call__(self, query: Query, arena: Arena) -> None:
+        keys, rows = query.fetched.pop(self, ((), {}))
+        if len(keys) != arena.count:
+            return  # nothing came: fail open
+        nothing: Row = self._defaults
+        states: list[Row | None] = [(rows[key] or nothing) if key in rows else None for key in keys]
+        names = dict.fromkeys(name for state in states if state for name in state)
+        columns = {
+            name: column_of([MISSING if not one else one.get(name, MISSING) for one in states]) for name in names
+        }
+        places = arena.place[: arena.count]
+        for name, column in columns.items():
+            query.given.put(name, places, column)
+        if self._params:
+            kept = mask(self._params, columns, arena.count, query.user_features)
+            kept |= np.array([state is None for state in states], np.uint8)
+            keep(arena, kept)
+
+
+def _fields(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip() not in ("", "*")]
+
+
+def _item_names(conditions: Sequence[Condition]) -> list[str]:
+    """The item properties that conditions read by name."""
     names = []
     for condition in conditions:
-        names += [condition.name] if condition.name else []
-        names += _names(condition.configs)
+        if condition.operator == "bool":
+            names += _item_names(condition.configs)
+            continue
+        if condition.operator != "expression" and condition.name and condition.domain != "user":
+            names.append(condition.name)
+        if isinstance(condition.value, str) and condition.value.startswith("item."):
+            names.append(condition.value[5:])
     return names

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from pairec_fast.binding import Binding, Stage
+from pairec_fast.core import Arena, select
+from pairec_fast.core.pick import item_numbers, merge
+from pairec_fast.query import Query
 
 
 class UniqueFilter(msgspec.Struct, frozen=True, rename="pascal"):
-    """Does nothing: the arena takes each item once, from the recall named first. *Source*: PAI-Rec, `UniqueFilter`."""
+    """The first candidate of each item stays in its place and stands for all; the query keeps the others' scores.
+
+    Where no filter counts candidates before or asks for those scores, recall brings each item once, and this does
+    nothing. *Source*: PAI-Rec, `UniqueFilter`, built in under that name.
+    """
 
     name: str = "UniqueFilter"
 
+    merges: ClassVar[bool] = True
+
     def bind(self, at: Binding) -> Stage:
-        return lambda query, arena: None
+        return unique
+
+
+def unique(query: Query, arena: Arena) -> None:
+    if arena.repeats and query.merged is None:
+        count = arena.count
+        slots, query.merged = merge(
+            item_numbers(arena), arena.place[:count], arena.source[:count], arena.recall_score[:count]
+        )
+        select(arena, slots)
