@@ -19,6 +19,7 @@ from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.items.live import Live
+from pairec_fast.load import loads
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Model, Score
@@ -93,6 +94,11 @@ class Scene:
         self.fetching = self.fetching_recall + [one for one in self.reranks if isinstance(one, Fetching)]
         self.awaits = bool(self.fetching) or any(isinstance(stage, Loading) for stage in stages)
         self.writer = Writer(self.sources, self.score.outputs, list(self.conf.output_fields))
+        self.user_loads = loads(config.user_feature_confs, name, "UserFeatureConfs", at)
+        self.loads = loads(config.feature_confs, name, "FeatureConfs", at)
+        conf = config.feature_confs.get(name)
+        self.loads_together = conf is not None and conf.asyn_load_feature
+        self.awaits = self.awaits or any(load.awaits for load in (*self.user_loads, *self.loads))
         self.item_properties = properties(config.feature_confs, name, "item", snapshot)
         self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
         del self._at, self._known, self._binding  # they lead back here, and a scene goes when nobody holds it
@@ -124,16 +130,16 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     """Columns that the local loads of a scene's feature configuration select: name -> column.
 
     Raises:
-        ConfigError: another adapter, another table, or a column the table lacks.
+        ConfigError: another table, or a column the table lacks.
     """
     table = snapshot.items if side == "item" else snapshot.users
     chosen: dict[str, Column] = {}
-    loads: Iterable[FeatureLoadConfig] = confs[scene].feature_load_confs if scene in confs else ()
-    for place, load in enumerate(loads):
+    chosen_loads: Iterable[FeatureLoadConfig] = confs[scene].feature_load_confs if scene in confs else ()
+    for place, load in enumerate(chosen_loads):
         dao = load.feature_dao_conf
         where = f"{'FeatureConfs' if side == 'item' else 'UserFeatureConfs'}.{scene}.FeatureLoadConfs[{place}]"
-        if dao.adapter_type != "local" or load.features:
-            raise ConfigError(f'{where}: only AdapterType "local" without transforms is available in this version')
+        if dao.adapter_type != "local":
+            continue
         if (dao.feature_store == "item") != (side == "item"):
             continue
         if dao.table_name not in ("", table.name):

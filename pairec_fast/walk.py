@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
 from pairec_fast.limits import LimitConf
+from pairec_fast.load import Load
 from pairec_fast.logs import Waits
 from pairec_fast.metrics import Metrics
 from pairec_fast.query import Query
@@ -45,12 +46,16 @@ class Walker:
             yield walked
             return walked.result()
         clock, arena = time.perf_counter_ns, self._take(scene)
+        for load in scene.user_loads:
+            load(query, None)
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
+        for load in scene.loads:
+            load(query, arena)
         scene.score.features(query, arena)
         laps.append(clock())
         scene.score.score(query, arena)
@@ -61,9 +66,9 @@ class Walker:
         return Walked(arena, laps)
 
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
-        """Recall and filters alone."""
+        """Recall and filters alone; PAI-Rec loads nothing for them."""
         if scene.awaits:
-            walked = self._stores.run(self._recalling(scene, query, scene.fetching_recall))
+            walked = self._stores.run(self._recalling(scene, query, [], scene.fetching_recall))
             yield walked
             return walked.result()
         clock, arena = time.perf_counter_ns, self._take(scene)
@@ -96,10 +101,11 @@ class Walker:
         arena.follow(scene.snapshot.overlay)
         return arena
 
-    async def _recalling(self, scene: Scene, query: Query, fetching: list[Any]) -> Walked:
+    async def _recalling(self, scene: Scene, query: Query, loads: list[Load], fetching: list[Any]) -> Walked:
         """What the query asks of live stores is awaited first, all at once; what the candidates ask, just before the
         stage that uses it. What is late or fails, the answer goes without."""
         clock = time.perf_counter_ns
+        await self._load(scene, loads, query, None, together=True)
         await asyncio.gather(*(self._within(scene, stage, stage.fetch(query), query) for stage in fetching))
         walked = Walked(self._take(scene), [])
         for stages in (scene.recalls, scene.filters):
@@ -109,7 +115,8 @@ class Walker:
 
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
         clock = time.perf_counter_ns
-        walked = await self._recalling(scene, query, scene.fetching)
+        walked = await self._recalling(scene, query, scene.user_loads, scene.fetching)
+        await self._load(scene, scene.loads, query, walked.arena, together=scene.loads_together)
         scene.score.features(query, walked.arena)
         walked.laps.append(clock())
         scene.score.score(query, walked.arena)
@@ -118,6 +125,18 @@ class Walker:
         walked.laps.append(clock())
         return walked
 
+    async def _load(
+        self, scene: Scene, loads: list[Load], query: Query, arena: Arena | None, *, together: bool
+    ) -> None:
+        """All at once, then each applied in order; or one after the other, where each may need the one before."""
+        awaiting = [load for load in loads if load.awaits]
+        if together:
+            await asyncio.gather(*(self._within(scene, load, load.load(query, arena), query) for load in awaiting))
+        for load in loads:
+            if load.awaits and not together:
+                await self._within(scene, load, load.load(query, arena), query)
+            load(query, arena)
+
     async def _through(self, scene: Scene, stages: list[Stage], query: Query, arena: Arena) -> None:
         for stage in stages:
             if isinstance(stage, Loading):
@@ -125,7 +144,7 @@ class Walker:
             stage(query, arena)
 
     async def _within(
-        self, scene: Scene, stage: Fetching | Loading, got: Coroutine[Any, Any, None], query: Query
+        self, scene: Scene, stage: Fetching | Loading | Load, got: Coroutine[Any, Any, None], query: Query
     ) -> None:
         """Await `got` for the stage's timeout; count and name what comes of it if it is nothing."""
         try:
