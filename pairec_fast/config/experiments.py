@@ -74,12 +74,11 @@ def check_experiments(
 
 def _pass_on(inside: Report, report: Report) -> None:
     """What was found inside the file, told where the configuration names it: each line has its own place in it."""
-    for line in inside.warnings():
-        report.warn(_FILE, line, key=False)
-    try:
-        inside.raise_errors()
-    except ConfigError as error:
-        report.error(_FILE, str(error))
+    for problem in inside.problems():
+        if problem.severity == "warning":
+            report.warn(_FILE, str(problem), key=False)
+        else:
+            report.error(_FILE, str(problem))
 
 
 class _Overrides:
