@@ -20,23 +20,38 @@ from pairec_fast.expression.convert import to_string
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
+from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
 from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.properties import loaded, loaded_each
+from pairec_fast.push import push_of
 from pairec_fast.query import Query, merged_features
-from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
+from pairec_fast.telling import STAGES, Teller, debug_logs
 from pairec_fast.walk import Walker
 
-STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
 
 
 def _nothing() -> None:
     pass
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        try:
+            first()
+        finally:
+            second()
+
+    return both
+
+
+def _text(engine: Engine | None) -> str:
+    return "" if engine is None or engine.closed else engine.metrics_text()
 
 
 def _live(engine: Engine | None) -> Live | None:
@@ -66,14 +81,24 @@ class Engine:
         """
         self.config, self.limits = config, config.limit_conf
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
+        self.custom_metrics = Metrics("")  # an embedder's own, at `/custom_metrics`
+        told = config.prometheus_config.raw
+        self.requests = RequestMeasures(
+            self.metrics, enable=config.prometheus_config.enable, seconds=told.get("ReqDurBuckets") or (),
+            request_bytes=told.get("ReqSizeBuckets") or (), response_bytes=told.get("RespSizeBuckets") or (),
+        )  # fmt: skip
         self.stores = Stores(config, self.metrics)
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
+        self._teller: Teller | None = None
         self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
         self.logs = Logs(config, self.metrics)
+        self._teller = Teller(config, self.metrics, self.logs)
+        self._teller.bind(self._bound.scenes)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
+        self._pusher = push_of(told, config.run_mode, self.metrics, lambda: _text(itself()))
 
     @classmethod
     def from_config(cls, source: str | os.PathLike[str] | dict[str, Any], verified: Path | None = None) -> Engine:
@@ -116,8 +141,13 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
         self.closed = True
+        if self._pusher is not None:
+            self._pusher.stop()
         self.stores.close()
-        self.logs.close(timeout)
+        assert self._teller is not None
+        begin = time.monotonic()
+        self._teller.close(timeout / 2)
+        self.logs.close(max(0.0, timeout - (time.monotonic() - begin)))
 
     def __enter__(self) -> Engine:
         return self
@@ -162,23 +192,27 @@ class Engine:
         after, logs = _nothing, []
         if scene is not None:
             query = self._query(scene, request, request_id, size, features)
+            assert self._teller is not None
+            self._teller.watch(scene, query)
             arena, laps = yield from self._walker.walk(scene, query)
             items = scene.writer.items(query, arena, size)
             degraded = query.degraded
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
-                logs = _debug_logs(request_id, scene, self._bound.live, laps, query)
+                logs = debug_logs(request_id, scene, self._bound.live, laps, query)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
             after = self._automatic(scene, query, request, request_id, arena, items)
             after = _recorded(scene, query, arena, len(items), after)
+            if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
+                after = _both(after, told)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         if code != 200:
-            self.metrics.count("size_not_enough_total", scene=scene_id if scene else "")
-        self.metrics.count("rec_total", scene=scene_id if scene else "")
+            self.metrics.count("size_not_enough_total", scene=scene_id if scene else "", exp_id="")
+        self.metrics.count("rec_total", scene=scene_id if scene else "", exp_id="")
         reply = Reply(code, msg, request_id, len(items), "", items)
         if logs:
             reply.logs = logs
@@ -291,6 +325,10 @@ class Engine:
             fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
         )  # fmt: skip
 
+    def metrics_text(self) -> str:
+        """What `/metrics` shows."""
+        return self.metrics.text(self.gauges())
+
     def gauges(self) -> dict[str, float]:
         """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
         return {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges(), **self.logs.gauges()}
@@ -329,7 +367,9 @@ class Engine:
                 self._laps[scene.name, stage] = self.metrics.histogram(
                     "stage_duration_seconds", scene=scene.name, stage=stage
                 )
-            self._laps[scene.name, ""] = self.metrics.histogram("rec_duration_seconds", scene=scene.name)
+            self._laps[scene.name, ""] = self.metrics.histogram(
+                "rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""
+            )
         confs = self.config.user_feature_confs, self.config.feature_confs
         callback_columns = {
             scene: tuple(
@@ -340,6 +380,8 @@ class Engine:
         }
         live = Live(snapshot)
         live.update()
+        if self._teller is not None:
+            self._teller.bind(scenes)
         self._bound = Bound(snapshot, live, scenes, callback_columns)
 
     def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
@@ -404,17 +446,3 @@ def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Calla
         after()
 
     return both
-
-
-def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int], query: Query) -> list[str]:
-    """The time of each stage, how many items came and went since the snapshot was built, how vectors were searched, and
-    how each model is fed."""
-    begin = f"[INFO] requestId={request_id}"
-    lines = [
-        f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"
-        f"\titems={live.count}\tadded={live.added}\tremoved={len(live.removed)}"
-    ]
-    for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
-        lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
-    lines += [f"{begin}\t{recall.told(query)}" for recall in scene.recalls if isinstance(recall, Nearest)]
-    return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]

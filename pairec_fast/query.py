@@ -38,12 +38,13 @@ class Query:
     degraded: what this answer had to do without, as `name: why`.
     cached_sets: features that were loaded aside, by the name of their set. running: loads that still run aside.
     merged: which recalls brought each item with what scores, by place, once UniqueFilter has merged them.
+    watch: called with the name of each stage that is over and the arena it left, where somebody wants to know.
     """
 
     __slots__ = (
         "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history",
         "item_id", "item_list", "merged", "params", "request_id", "running", "shown", "size", "sources", "uid", "user",
-        "user_columns",
+        "user_columns", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,7 @@ class Query:
         self.cached_sets: dict[str, dict[str, Any]] = {}
         self.running: list[asyncio.Future[None]] = []
         self.merged: Merged | None = None
+        self.watch: Callable[[str, Arena], None] | None = None
         self.uid, self.size, self.context = uid, size, context
         self.item_id, self.item_list = item_id, item_list or []
         self.user = snapshot.users.ids.find(uid)

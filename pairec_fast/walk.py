@@ -28,6 +28,11 @@ class Walked(NamedTuple):
     laps: list[int]
 
 
+def _saw(query: Query, stage: str, arena: Arena) -> None:
+    if query.watch is not None:
+        query.watch(stage, arena)
+
+
 class Walker:
     """Walks for any number of threads, each request over an arena of its own.
 
@@ -51,18 +56,22 @@ class Walker:
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
+        _saw(query, "recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
+        _saw(query, "filter", arena)
         for load in scene.loads:
             load(query, arena)
         scene.score.features(query, arena)
         laps.append(clock())
         scene.score.score(query, arena)
         laps.append(clock())
+        _saw(query, "score", arena)
         for rerank in scene.reranks:
             rerank(query, arena)
         laps.append(clock())
+        _saw(query, "rerank", arena)
         return Walked(arena, laps)
 
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
@@ -75,9 +84,11 @@ class Walker:
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
+        _saw(query, "recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
+        _saw(query, "filter", arena)
         return Walked(arena, laps)
 
     def give(self, arena: Arena) -> None:
@@ -108,9 +119,10 @@ class Walker:
         await self._load(scene, loads, query, None, together=True)
         await asyncio.gather(*(self._within(scene, stage, stage.fetch(query), query) for stage in fetching))
         walked = Walked(self._take(scene), [])
-        for stages in (scene.recalls, scene.filters):
+        for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
             await self._through(scene, stages, query, walked.arena)
             walked.laps.append(clock())
+            _saw(query, stage, walked.arena)
         return walked
 
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
@@ -121,8 +133,10 @@ class Walker:
         walked.laps.append(clock())
         scene.score.score(query, walked.arena)
         walked.laps.append(clock())
+        _saw(query, "score", walked.arena)
         await self._through(scene, scene.reranks, query, walked.arena)
         walked.laps.append(clock())
+        _saw(query, "rerank", walked.arena)
         return walked
 
     async def _load(

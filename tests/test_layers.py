@@ -27,7 +27,7 @@ LAYERS = [
     "scene callback",
     "records",
     "logs",
-    "walk",
+    "telling walk",
     "engine",
     "reload",
     "app serve learn log_export log_resend",

@@ -164,20 +164,18 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report,
     used = set[tuple[str, str]]()  # sections and names
     for scene, conf in _items(sections.call_back_confs):
         source = getattr(conf, "data_source", None)
-        name, kind = getattr(source, "name", None), getattr(source, "type", None)
-        if not isinstance(name, str) or not isinstance(kind, str):
-            continue
         path = ("CallBackConfs", scene, "DataSource")
-        if kind not in _SINKS:
-            report.error((*path, "Type"), f'expected "disk", "kafka" or "datahub", got {quote(kind)}')
-            continue
-        entries = document.get(_SINKS[kind])
-        known = set(entries) if isinstance(entries, dict) else set()
-        if name not in known:
-            hint = report.did_you_mean(name, known)
-            report.error((*path, "Name"), f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
-        else:
-            used.add((_SINKS[kind], name))
+        _sink_resolves(getattr(source, "name", None), getattr(source, "type", None), path, document, report, used)
+    for section, confs_of in (("FeatureLogConfs", sections.feature_log_confs), ("DebugConfs", sections.debug_confs)):
+        for scene, conf in _items(confs_of):
+            kind = getattr(conf, "output_type", None)
+            if kind in _SINKS:
+                key = {"disk": "DiskName", "kafka": "KafKaName", "datahub": "DatahubName"}[kind]
+                path = (section, scene, key)
+                if getattr(conf, f"{kind}_name") == "":
+                    report.warn((section, scene), f"{key} is missing: nothing is written")
+                    continue
+                _sink_resolves(getattr(conf, f"{kind}_name"), kind, path, document, report, used)
     confs = {
         "DiskConfs": sections.disk_confs, "KafkaConfs": sections.kafka_confs, "DatahubConfs": sections.datahub_confs
     }  # fmt: skip
@@ -185,6 +183,25 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report,
     in_use = {path: conf for path, conf in named.items() if path in used}
     _sinks_are_apart(in_use, report, directory)
     _topics_are_whole({path[1]: conf for path, conf in in_use.items() if path[0] == "KafkaConfs"}, report)
+
+
+def _sink_resolves(
+    name: Any, kind: Any, path: Path, document: dict[str, Any], report: Report, used: set[tuple[str, str]]
+) -> None:
+    """`path` is that of the name, or of the DataSource that has it."""
+    if not isinstance(name, str) or not isinstance(kind, str):
+        return
+    is_source = path[-1] == "DataSource"
+    if kind not in _SINKS:
+        report.error((*path, "Type"), f'expected "disk", "kafka" or "datahub", got {quote(kind)}')
+        return
+    entries = document.get(_SINKS[kind])
+    known = set(entries) if isinstance(entries, dict) else set()
+    if name in known:
+        used.add((_SINKS[kind], name))
+    else:
+        hint = report.did_you_mean(name, known)
+        report.error((*path, "Name") if is_source else path, f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
 
 
 def _sinks_are_apart(confs: dict[tuple[str, str], Any], report: Report, directory: FilePath) -> None:

@@ -19,7 +19,6 @@ from pairec_fast.config.shapes import (
     DAO_KEYS,
     DPP,
     FILTER,
-    keys,
     shape,
 )
 from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaConf, LogRingConf
@@ -160,8 +159,7 @@ _PIPELINE = shape(
 )
 # Sections that are known and typed, and that nothing here reads: said to the user by name.
 _UNUSED: dict[str, Any] = {
-    **keys("RunMode Region", str),
-    "LogConf": LogConfig,
+    "Region": str,
     "ABTestConf": AB_TEST,
     "DPPConf": list[DPP],  # type: ignore[valid-type]
     "BeFilterConfs": list[FILTER],  # type: ignore[valid-type]
@@ -172,8 +170,6 @@ _UNUSED: dict[str, Any] = {
     ],
     "ColdStartRankConfs": dict[str, COLD_START_RANK],  # type: ignore[valid-type]
     "EmbeddingConfs": dict[str, shape("EmbeddingConfig", DataSource=DataSource, RankConf=RankConfig)],  # type: ignore[misc]
-    "DebugConfs": dict[str, DebugConfig],
-    "FeatureLogConfs": dict[str, FeatureLogConfig],
     **{section: dict[str, kind] for section, kind in CLOUD_SOURCES.items()},  # type: ignore[valid-type]
 }
 
@@ -202,6 +198,10 @@ class Sections(Struct, frozen=True, rename="pascal"):
     redis_confs: dict[str, RedisConf] = field(default_factory=dict)
     hologres_confs: dict[str, HologresConf] = field(default_factory=dict)
     user_define_confs: Any = None
+    run_mode: str = ""
+    log_conf: LogConfig = LogConfig()
+    feature_log_confs: dict[str, FeatureLogConfig] = field(default_factory=dict)
+    debug_confs: dict[str, DebugConfig] = field(default_factory=dict)
     prometheus_config: PrometheusConfig = PrometheusConfig()
     snapshot_conf: SnapshotConf | None = None
     experiment_conf: ExperimentConf | None = None
