@@ -31,6 +31,7 @@ from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapsho
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 from pairec_fast.telling import STAGES, Teller, debug_logs
+from pairec_fast.textlog import request_log
 from pairec_fast.walk import Walker
 
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
@@ -48,6 +49,12 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
             second()
 
     return both
+
+
+def _item_types(config: Config) -> dict[str, str]:
+    """The `ItemType` of each recall, which `/api/recommend` tells."""
+    entries = [{key.lower(): value for key, value in entry.items()} for entry in config.raw.get("RecallConfs") or ()]
+    return {entry["name"]: entry["itemtype"] for entry in entries if entry.get("itemtype")}
 
 
 def _text(engine: Engine | None) -> str:
@@ -81,6 +88,7 @@ class Engine:
         """
         self.config, self.limits = config, config.limit_conf
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
+        self.item_types = _item_types(config)
         self.custom_metrics = Metrics("")  # an embedder's own, at `/custom_metrics`
         told = config.prometheus_config.raw
         self.requests = RequestMeasures(
@@ -91,6 +99,7 @@ class Engine:
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
+        self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
         self._teller: Teller | None = None
         self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
         self.logs = Logs(config, self.metrics)
@@ -147,6 +156,8 @@ class Engine:
         assert self._teller is not None
         begin = time.monotonic()
         self._teller.close(timeout / 2)
+        if self.request_log is not None:
+            self.request_log.close(timeout / 4)
         self.logs.close(max(0.0, timeout - (time.monotonic() - begin)))
 
     def __enter__(self) -> Engine:
@@ -200,6 +211,7 @@ class Engine:
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
+                scene.writer.put_positions(items, query, arena)
                 logs = debug_logs(request_id, scene, self._bound.live, laps, query)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
