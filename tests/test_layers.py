@@ -21,7 +21,7 @@ LAYERS = [
     "items properties cache",
     "query",
     "binding transform",
-    "store recall filter features rerank reply experiment sink",
+    "store recall filter features rerank reply experiment sink remote",
     "score config",
     "load",
     "scene callback",
