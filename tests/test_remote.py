@@ -97,7 +97,7 @@ def test_a_single_score_is_the_first_of_the_item_and_0_for_one_that_is_not_there
 
 
 def test_an_entry_without_scores_is_an_error():
-    with pytest.raises(AnswerError, match="item 'i2' has an entry without scores"):
+    with pytest.raises(AnswerError, match="item 'i2' has 0 scores; expected one"):
         read("easyrecResponseFunc", results({"i1": [0.1], "i2": []}), IDS)
 
 
@@ -111,7 +111,7 @@ def test_several_outputs_are_named_and_a_missing_item_has_0_of_each():
 
 def test_another_number_of_scores_than_of_outputs_is_an_error_of_the_whole_answer():
     body = results({"i1": [0.1, 0.2], "i2": [0.3]}) + put(8, "ctr") + put(8, "cvr")
-    with pytest.raises(AnswerError, match="item 'i2' has 1 scores; the answer names 2 outputs"):
+    with pytest.raises(AnswerError, match="item 'i2' has 1 scores; expected 2, one for each"):
         read("easyrecMutValResponseFunc", body, IDS)
 
 

@@ -216,9 +216,10 @@ def test_an_answer_of_easyrec_is_read_whole():
     message.tf_outputs["wide"].CopyFrom(tensor([2], [-1, 2**62], 9))
     message.tf_outputs["fine"].CopyFrom(tensor([1], [0.1], 2))
     answer = easyrec.read_easyrec(message.SerializeToString())
-    assert {one: values.tolist() for one, values in answer.results.items()} == {
+    assert {one: answer.results.of(one).tolist() for one in answer.results.entries} == {
         "a": [0.1, 0.2], "b": [0.3, 0.4], "none": []
     }  # fmt: skip
+    assert answer.results.of("other") is None
     assert answer.outputs == ["ctr", "cvr"] and answer.item_ids == ["b", "a"] and answer.status == 0
     assert answer.generate_features == {"a": "g"} and answer.raw_features == {"b": "r"}
     assert features.go_text(answer.context_features["a"]) == (

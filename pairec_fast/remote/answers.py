@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.remote import easyrec, features, wire
-from pairec_fast.remote.easyrec import DT_DOUBLE, DT_FLOAT, DT_STRING, Answer, Array
+from pairec_fast.remote.easyrec import DT_DOUBLE, DT_FLOAT, DT_STRING, Answer, Array, Results
 
 
 class AnswerError(Exception):
@@ -70,24 +70,37 @@ def read(function: str, body: bytes, ids: Sequence[str]) -> Scored:
 
 def _single(answer: Answer, ids: Sequence[str]) -> Scored:
     """The first score of each item; 0 for one the answer does not have."""
-    empty = next((one for one, values in answer.results.items() if len(values) == 0), None)
-    if empty is not None:
-        raise AnswerError(f"item {empty!r} has an entry without scores")
-    first = {one: values[0] for one, values in answer.results.items()}
-    return Scored({"": np.array([first.get(one, 0.0) for one in ids], np.float64)})
+    return Scored({"": _first(answer.results, ids)})
+
+
+def _first(results: Results, ids: Sequence[str]) -> NDArray[np.float64]:
+    counts, places = results.counts(), results.places(ids)
+    _all_have(counts, results, "one", lambda count: count > 0)
+    firsts = np.append(results.values[results.ends - counts], 0.0)  # the entry -1 is this 0
+    return firsts[places]
 
 
 def _multiple(answer: Answer, ids: Sequence[str]) -> Scored:
     """A score for each of `outputs`; 0 for an item the answer does not have."""
-    table, names = np.zeros((len(answer.outputs), len(ids))), answer.outputs
-    for place, one in enumerate(ids):
-        values = answer.results.get(one)
-        if values is None:
-            continue
-        if len(values) != len(names):
-            raise AnswerError(f"item {one!r} has {len(values)} scores; the answer names {len(names)} outputs")
-        table[:, place] = values
-    return Scored(_named(dict(zip(names, table, strict=True))))
+    results, width = answer.results, len(answer.outputs)
+    _all_have(results.counts(), results, f"{width}, one for each of its outputs", lambda count: count == width)
+    table = np.append(results.values, np.zeros(width)).reshape(len(results.ends) + 1, width) if width else None
+    if table is None:
+        return Scored({})
+    return Scored(_named(dict(zip(answer.outputs, table[results.places(ids)].T, strict=True))))
+
+
+def _all_have(
+    counts: NDArray[np.int64], results: Results, rule: str, holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+) -> None:
+    """Raises AnswerError, with the item that has another number of scores."""
+    wrong = ~holds(counts)
+    if not wrong.any():
+        return
+    for item_id, place in results.entries.items():
+        if wrong[place]:
+            raise AnswerError(f"item {item_id!r} has {counts[place]} scores; expected {rule}")
+    raise AnswerError(f"an item is given twice, once with another number of scores; expected {rule}")
 
 
 def _multiple_debug(answer: Answer, ids: Sequence[str]) -> Scored:
@@ -160,9 +173,8 @@ def _user_text(answer: Answer, _: Sequence[str]) -> Scored:
 def _realtime(answer: Answer, _: Sequence[str]) -> Scored:
     """The user's vector, and the items the server found near it."""
     numbers = [_number(value) for array in answer.arrays.values() for value in array.values]
-    if any(len(values) == 0 for values in answer.results.values()):
-        raise AnswerError("an item without a score")
-    nearest = [(one, float(values[0])) for one, values in answer.results.items()]
+    found = list(answer.results.entries)
+    nearest = list(zip(found, _first(answer.results, found).tolist(), strict=True))
     return Scored({}, user_embedding=",".join(numbers), nearest=nearest, features=_first_features(answer))
 
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.core import map_of_doubles
 from pairec_fast.remote import features, wire
 
 DT_FLOAT, DT_DOUBLE, DT_STRING = 1, 2, 7
@@ -29,7 +31,7 @@ def user_part(values: Mapping[str, object], kinds: Mapping[str, str] | None = No
 
 def request(
     user: bytes,
-    item_ids: Iterable[str],
+    item_ids: Sequence[str],
     context: Mapping[str, bytes],
     items: Mapping[str, bytes],
     *,
@@ -39,11 +41,20 @@ def request(
     """A PBRequest. `user` is `user_part`; `context` and `items` have what `features.of_items` wrote, by name."""
     parts = [wire.number(1, debug_level)] if debug_level else []
     parts.append(user)
-    parts += [wire.text(3, one) for one in item_ids]
+    parts += _item_ids(item_ids)
     parts += [wire.entry(4, wire.text(1, name), wire.block(2, body)) for name, body in context.items()]
     parts += [wire.entry(6, wire.text(1, name), wire.block(2, body)) for name, body in items.items()]
     parts += [wire.entry(7, wire.text(1, name), wire.text(2, value)) for name, value in (meta or {}).items()]
     return b"".join(parts)
+
+
+_ID_HEADS = [wire.varint(3 << 3 | wire.BYTES) + wire.varint(size) for size in range(128)]
+
+
+def _item_ids(ids: Sequence[str]) -> list[bytes]:
+    """There are thousands, so what is before a short one is not made anew."""
+    texts = [one.encode("utf-8", "replace") for one in ids]
+    return [_ID_HEADS[len(one)] + one if len(one) < 128 else wire.block(3, one) for one in texts]
 
 
 class Array(NamedTuple):
@@ -55,10 +66,34 @@ class Array(NamedTuple):
     texts: list[bytes]
 
 
+class Results(NamedTuple):
+    """Scores of items: those of the entry `n` are `values[ends[n - 1] : ends[n]]`."""
+
+    entries: Mapping[str, int]
+    values: NDArray[np.float64]
+    ends: NDArray[np.int64]
+
+    def of(self, item_id: str) -> NDArray[np.float64] | None:
+        """The scores of one item."""
+        place = self.entries.get(item_id)
+        if place is None:
+            return None
+        begin = int(self.ends[place - 1]) if place else 0
+        return self.values[begin : int(self.ends[place])]
+
+    def places(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """The entry of each of `ids`, -1 for none."""
+        return np.fromiter(map(self.entries.get, ids, repeat(-1)), np.intp, len(ids))
+
+    def counts(self) -> NDArray[np.int64]:
+        """How many scores each entry has."""
+        return np.diff(self.ends, prepend=0)
+
+
 class Answer(NamedTuple):
     """A PBResponse, or a TorchRecPBResponse, whose `map_outputs` are `arrays` too."""
 
-    results: dict[str, NDArray[np.float64]]
+    results: Results
     arrays: dict[str, Array]
     generate_features: dict[str, str]
     raw_features: dict[str, str]
@@ -70,18 +105,22 @@ class Answer(NamedTuple):
     error: str = ""
 
 
+NO_RESULTS = Results({}, np.empty(0), np.empty(0, np.int64))
+
+
 def read_easyrec(body: bytes) -> Answer:
     """Raises WireError: not a PBResponse."""
-    answer = Answer({}, {}, {}, {}, {}, [], [], {})
+    found = map_of_doubles(body, 1)
+    if found is None:
+        raise _place_of_damage(body)
+    entries, values, ends, rest = found
+    answer = Answer(Results(entries, values, ends), {}, {}, {}, {}, [], [], {})
     status, error = 0, ""
-    for field, kind, value in wire.fields(body):
+    for field, kind, value in wire.fields(rest):
         if field == 6 and isinstance(value, int):
             status = wire.signed(value)
         elif not isinstance(value, bytes):
-            _refuse(field, kind, 1 <= field <= 10)
-        elif field == 1:
-            key, part = _entry(value)
-            answer.results[key] = wire.floats([(how, one) for at, how, one in wire.fields(part) if at == 1], "<f8")
+            _refuse(field, kind, 2 <= field <= 10)
         elif field == 3:
             _put_text(answer.generate_features, value)
         elif field == 4:
@@ -105,7 +144,7 @@ def read_easyrec(body: bytes) -> Answer:
 
 def read_torchrec(body: bytes) -> Answer:
     """Raises WireError: not a TorchRecPBResponse."""
-    answer = Answer({}, {}, {}, {}, {}, [], [], {})
+    answer = Answer(NO_RESULTS, {}, {}, {}, {}, [], [], {})
     for field, kind, value in wire.fields(body):
         if not isinstance(value, bytes):
             _refuse(field, kind, 1 <= field <= 5)
@@ -140,6 +179,20 @@ def read_array(body: bytes) -> Array:
     elif whole := parts.get(5, parts.get(7, parts.get(8))):
         values = np.array(wire.integers(whole), np.float64)
     return Array(dtype, tuple(shape), values, texts)
+
+
+def _place_of_damage(body: bytes) -> wire.WireError:
+    """Reads again what the kernel would not, the slow way, to say where it ends."""
+    try:
+        for field, kind, value in wire.fields(body):
+            if field == 1 and isinstance(value, bytes) and kind == wire.BYTES:
+                _, part = _entry(value)
+                wire.floats([(how, one) for at, how, one in wire.fields(part) if at == 1], "<f8")
+            elif field == 1:
+                _refuse(field, kind, True)
+    except wire.WireError as error:
+        return error
+    return wire.WireError("not an answer of EasyRec")
 
 
 def _refuse(field: int, kind: int, known: bool) -> None:

@@ -48,6 +48,8 @@ def feature(value: Any, kind: str = "") -> bytes | None:
     `kind` is the type that `complex_type_features` named, and decides where it fits; otherwise the value does: integers
     within 32 bits are int, wider ones int64; real numbers are double.
     """
+    if not kind and type(value) is str:  # most are
+        return wire.text(_SCALARS["string"], value)
     container, key, element = _kind_of(value, kind)
     if element == "int" and not _all_in(_INT32, value, container):
         element = "int64"
