@@ -25,9 +25,10 @@ from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, requ
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.push import push_of
-from pairec_fast.query import Query, merged_features
+from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapshot_of
+from pairec_fast.score.algorithms import Servers
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 from pairec_fast.telling import STAGES, Teller, debug_logs
@@ -97,6 +98,7 @@ class Engine:
         )  # fmt: skip
         self.stores = Stores(config, self.metrics)
         self._walker = Walker(self.limits, self.metrics, self.stores)
+        self.servers: Servers = {}
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = False
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
@@ -352,6 +354,7 @@ class Engine:
             scene.snapshot, request.uid, size, features, history_max=self.limits.history_max, item_id=request.item_id,
             item_list=request.item_list, request_id=request_id, sources=scene.sources,
             places=self.limits.candidates_max, user_columns=scene.user_properties,
+            kinds=kinds_of(request.complex_type_features),
         )  # fmt: skip
 
     def _scene(self, scene_id: str, category: str) -> Scene | None:
@@ -371,7 +374,7 @@ class Engine:
         return sequence
 
     def _bind(self, snapshot: Snapshot) -> None:
-        scenes = bind(self.config, snapshot, self.stores)
+        scenes = bind(self.config, snapshot, self.stores, self.servers)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
         for scene in scenes.values():

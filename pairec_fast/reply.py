@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -58,7 +59,7 @@ _POSITIONS = {
 class Writer:
     """Makes replies of one scene. `sources` names the recalls; `outputs` the algorithm columns."""
 
-    def __init__(self, sources: list[str], outputs: list[str], fields: list[str]) -> None:
+    def __init__(self, sources: list[str], outputs: Sequence[str], fields: list[str]) -> None:
         self._sources, self._outputs = sources, outputs
         # Entries without exactly one colon are skipped, as PAI-Rec does.
         self._fields = [tuple(field.split(":")) for field in fields if field.count(":") == 1]
@@ -85,8 +86,9 @@ class Writer:
 
     def algo_scores(self, arena: Arena, slots: NDArray[np.int32]) -> list[dict[str, float]]:
         """The outputs of all algorithms for each slot, by name."""
-        columns = arena.algo_score[: len(self._outputs), slots].T.tolist()
-        return [dict(zip(self._outputs, scores, strict=True)) for scores in columns]
+        outputs = tuple(self._outputs)  # once: a model server's first answer may add to them meanwhile
+        columns = arena.algo_score[: len(outputs), slots].T.tolist()
+        return [dict(zip(outputs, scores, strict=True)) for scores in columns]
 
     def put_positions(self, items: list[Item], query: Query, arena: Arena) -> None:
         """What `debug` adds: properties of the items under names of PAI-Rec's."""

@@ -15,14 +15,15 @@ from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
 from pairec_fast.binding import Binding, Fetching, Loading, Stage
-from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig
+from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig, SceneFeatureConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, SnapshotError
 from pairec_fast.items.live import Live
 from pairec_fast.load import loads
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
-from pairec_fast.score import Model, Score
+from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
+from pairec_fast.score.algorithms import Servers
 from pairec_fast.snapshot import Column, Snapshot
 
 KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks.KINDS)
@@ -39,7 +40,7 @@ class Scene:
     """
 
     def __init__(
-        self, config: Config, snapshot: Snapshot, name: str, category: str, models: dict[str, Model], stores: Any = None
+        self, config: Config, snapshot: Snapshot, name: str, category: str, algorithms: Algorithms, stores: Any = None
     ) -> None:
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
@@ -73,15 +74,18 @@ class Scene:
         # Also of filters that this scene does not use: in PAI-Rec every answer is recorded by all of them.
         recorders = [conf.recorder(at) for conf in config.filter_confs if hasattr(conf, "recorder")]
         self.recorders = [one for one in recorders if one is not None]
-        rank = config.rank_conf.get(name)
-        if rank and rank.score_rewrite:
-            raise ConfigError(f"RankConf.{name}.ScoreRewrite is not available in this version")
+        outputs = Outputs()
+        self.general = self._general(config, algorithms, outputs)
+        rank = config.rank_conf.get(name, RankConfig())
+        where = f"RankConf.{name}"
         self.score = Score(
-            [models[algo] for algo in rank.rank_algo_list] if rank else [],
-            rank.rank_score if rank else "",
-            snapshot,
-            f"RankConf.{name}",
+            [algorithms.of(algo, rank, where) for algo in rank.rank_algo_list], rank, outputs, snapshot, where
         )
+        scores = [self.score, *(one.score for one in self.general if one.score is not None)]
+        self.width = max(score.width for score in scores)
+        remotes = any(score.remotes for score in scores)
+        if remotes:
+            outputs.leave_room()
         sorts = config.sorts(name, category)
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
@@ -89,10 +93,11 @@ class Scene:
         self.reranks += [
             self._bound("sort", one, replace(at, last=place + 1 == len(sorts))) for place, one in enumerate(sorts)
         ]
-        stages = [*self.recalls, *self.filters, *self.reranks]
+        later = [*(action for one in self.general for action in one.actions), *self.reranks]
         self.fetching_recall = [one for one in (*self.recalls, *self.filters) if isinstance(one, Fetching)]
-        self.fetching = self.fetching_recall + [one for one in self.reranks if isinstance(one, Fetching)]
-        self.awaits = bool(self.fetching) or any(isinstance(stage, Loading) for stage in stages)
+        self.fetching = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
+        loading = any(isinstance(stage, Loading) for stage in (*self.recalls, *self.filters, *later))
+        self.awaits = bool(self.fetching) or loading or remotes
         self.writer = Writer(self.sources, self.score.outputs, list(self.conf.output_fields))
         self.user_loads = loads(config.user_feature_confs, name, "UserFeatureConfs", at)
         self.loads = loads(config.feature_confs, name, "FeatureConfs", at)
@@ -102,6 +107,20 @@ class Scene:
         self.item_properties = properties(config.feature_confs, name, "item", snapshot)
         self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
         del self._at, self._known, self._binding  # they lead back here, and a scene goes when nobody holds it
+
+    def _general(self, config: Config, algorithms: Algorithms, outputs: Outputs) -> list[General]:
+        """The general rank; the cold-start one behind it, which is only looked at where there is a general one."""
+        name, found = self.name, list[General]()
+        for section, confs in (
+            ("GeneralRankConfs", config.general_rank_confs),
+            ("ColdStartGeneralRankConfs", config.cold_start_general_rank_confs),
+        ):
+            conf = confs.get(name)
+            if conf is None:
+                break
+            properties({name: SceneFeatureConfig(conf.feature_load_confs)}, name, "item", self.snapshot)
+            found.append(general_of(conf, self._at, algorithms, outputs, f"{section}.{name}"))
+        return found
 
     def _bound(self, kind: str, name: str, at: Binding) -> Stage:
         """A recall, filter or sort of the configuration, by name; one that leads back to itself is refused."""
@@ -157,32 +176,23 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     return chosen
 
 
-def bind(config: Config, snapshot: Snapshot, stores: Any = None) -> dict[tuple[str, str], Scene]:
-    """Every scene and category of the configuration.
+def bind(
+    config: Config, snapshot: Snapshot, stores: Any = None, servers: Servers | None = None
+) -> dict[tuple[str, str], Scene]:
+    """Every scene and category of the configuration. `servers` are the model servers that were asked before.
 
     Raises:
         ConfigError: as `Scene`; also an algorithm that cannot run here.
         SnapshotError: a model that cannot reproduce its own golden scores.
     """
-    models: dict[str, Model] = {}
-    used = {name for rank in config.rank_conf.values() for name in rank.rank_algo_list}
-    for algo in config.algo_confs:
-        if algo.name not in used:
-            continue
-        if algo.type != "LIGHTGBM" or algo.light_gbm_conf is None:
-            raise ConfigError(
-                f'AlgoConfs.{algo.name}: Type "{algo.type}" is not available in this version; '
-                'use "LIGHTGBM" with LightGBMConf {"Model": ...}'
-            )
-        models[algo.name] = Model(algo.name, snapshot, algo.light_gbm_conf.model)
+    algorithms = Algorithms(config.algo_confs, snapshot, {} if servers is None else servers)
     scenes = {
-        (name, category): Scene(config, snapshot, name, category, models, stores)
+        (name, category): Scene(config, snapshot, name, category, algorithms, stores)
         for name, categories in config.scene_confs.items()
         for category in categories
     }
-    for algo in config.algo_confs:
-        if algo.name in models and algo.light_gbm_conf is not None:
-            rehearse(models[algo.name], algo.light_gbm_conf.model, snapshot)
+    for model in algorithms.models.values():
+        rehearse(model, model.model, snapshot)
     return scenes
 
 
@@ -196,7 +206,7 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
     if golden is None:
         raise SnapshotError(f"{snapshot.directory}: manifest.json names no golden queries of model {name!r}")
     count = max(golden.items.shape[1], min(len(snapshot.items), REHEARSED))
-    score = Score([model], "", snapshot, "")
+    score = Score([model], RankConfig(), Outputs(), snapshot, "")
     arena = Arena(count, items_max=len(snapshot.items), width=score.width, algos=len(model.outputs))
     for user, rows, expected in zip(golden.users, golden.items, golden.scores, strict=True):
         uid = snapshot.users.ids.id(int(user)) if user >= 0 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from pairec_fast.binding import Fetching, Loading, Stage
@@ -16,6 +16,9 @@ from pairec_fast.logs import Waits
 from pairec_fast.metrics import Metrics
 from pairec_fast.query import Query
 from pairec_fast.scene import Scene
+from pairec_fast.score import Score
+from pairec_fast.score.general import Split
+from pairec_fast.score.stage import begin
 from pairec_fast.store import Stores, within
 
 log = logging.getLogger("pairec_fast")
@@ -61,6 +64,8 @@ class Walker:
             filter_(query, arena)
         laps.append(clock())
         _saw(query, "filter", arena)
+        if scene.general:
+            _at_once(self._general(scene, query, arena))
         for load in scene.loads:
             load(query, arena)
         scene.score.features(query, arena)
@@ -98,7 +103,7 @@ class Walker:
     def _take(self, scene: Scene) -> Arena:
         """An empty arena, made anew when a snapshot outgrew those that are free."""
         items = scene.snapshot.overlay.capacity
-        width, algos = scene.score.width, max(1, len(scene.score.outputs))
+        width, algos = scene.width, scene.score.outputs.capacity
         try:
             arena = self._arenas.pop()
             fits = arena.items_max >= items and arena.width >= width and arena.algos >= algos
@@ -128,10 +133,12 @@ class Walker:
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
         clock = time.perf_counter_ns
         walked = await self._recalling(scene, query, scene.user_loads, scene.fetching)
+        if scene.general:
+            await self._general(scene, query, walked.arena)
         await self._load(scene, scene.loads, query, walked.arena, together=scene.loads_together)
         scene.score.features(query, walked.arena)
         walked.laps.append(clock())
-        scene.score.score(query, walked.arena)
+        await self._score(scene, scene.score, query, walked.arena)
         walked.laps.append(clock())
         _saw(query, "score", walked.arena)
         await self._through(scene, scene.reranks, query, walked.arena)
@@ -151,7 +158,29 @@ class Walker:
                 await self._within(scene, load, load.load(query, arena), query)
             load(query, arena)
 
-    async def _through(self, scene: Scene, stages: list[Stage], query: Query, arena: Arena) -> None:
+    async def _score(self, scene: Scene, score: Score, query: Query, arena: Arena) -> None:
+        """Model servers are asked all at once; one that fails leaves its own outputs 0, and not those of others."""
+        if score.remotes and arena.count:
+            await asyncio.gather(*(self._within(scene, one, one.load(query, arena), query) for one in score.remotes))
+        score.score(query, arena)
+
+    async def _general(self, scene: Scene, query: Query, arena: Arena) -> None:
+        """General rank, of the candidates of cold-start recalls apart. Nothing awaits where the scene does not."""
+        begin(arena)
+        split = None
+        if len(scene.general) > 1 and (takes := scene.general[1].takes) is not None:
+            split = Split(arena, takes)
+        for place, general in enumerate(scene.general):
+            if place and split is not None:
+                split.turn()
+            if general.score is not None:
+                general.score.features(query, arena)
+                await self._score(scene, general.score, query, arena)
+            await self._through(scene, general.actions, query, arena)
+        if split is not None:
+            split.join()
+
+    async def _through(self, scene: Scene, stages: Sequence[Stage], query: Query, arena: Arena) -> None:
         for stage in stages:
             if isinstance(stage, Loading):
                 await self._within(scene, stage, stage.load(query, arena), query)
@@ -171,3 +200,13 @@ class Walker:
             log.warning("%s: %s: %s", scene.name, stage.name, error)
         query.degraded.append(f"{stage.name}: {why}")
         self._metrics.count("degraded_total", scene=scene.name, stage=stage.name, reason=why)
+
+
+def _at_once(running: Coroutine[Any, Any, None]) -> None:
+    """Run what awaits nothing."""
+    try:
+        running.send(None)
+    except StopIteration:
+        return
+    running.close()
+    raise AssertionError("a scene that awaits nothing has awaited")

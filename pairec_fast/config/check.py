@@ -19,7 +19,7 @@ from pairec_fast.config.report import INERT, Report, match_key
 from pairec_fast.config.sections import Sections
 from pairec_fast.config.sinks import DatahubConf, DiskConf, KafkaConf
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression import RankScore
+from pairec_fast.expression import score_expression
 
 _TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")  # a broker refuses others, and all that is sent to them
 
@@ -126,23 +126,70 @@ def _scene_names_resolve(sections: Sections, defined: dict[str, set[str]], repor
         known = defined[STAGES[stage].section] | {STAGES[stage].built_in}
         for scene, names in _items(by_scene):
             _resolve(names, known, stage, (section, scene), report)
-    for scene, rank in _items(sections.rank_conf):
-        names = getattr(rank, "rank_algo_list", ())
-        _resolve(names, defined["AlgoConfs"], "algorithm", ("RankConf", scene, "RankAlgoList"), report)
+    for where, rank in _ranks(sections):
+        if where[0] != "CallBackConfs":
+            names = getattr(rank, "rank_algo_list", ())
+            _resolve(names, defined["AlgoConfs"], "algorithm", (*where, "RankAlgoList"), report)
+    for section, ranks in (
+        ("GeneralRankConfs", sections.general_rank_confs),
+        ("ColdStartGeneralRankConfs", sections.cold_start_general_rank_confs),
+    ):
+        for scene, conf in _items(ranks):
+            _resolve(getattr(conf, "recall_names", ()), recalls, "recall", (section, scene, "RecallNames"), report)
+            _actions_resolve(getattr(conf, "action_confs", ()), defined, (section, scene, "ActionConfs"), report)
     logged = defined["AlgoConfs"] | {name.removesuffix("_callback") for name in defined["AlgoConfs"]}
     for scene, conf in _items(sections.call_back_confs):
         names = getattr(getattr(conf, "rank_conf", None), "rank_algo_list", ())
         _resolve(names, logged, "algorithm", ("CallBackConfs", scene, "RankConf", "RankAlgoList"), report)
 
 
-def _expressions_parse(sections: Sections, report: Report) -> None:
+def _actions_resolve(actions: Any, defined: dict[str, set[str]], path: Path, report: Report) -> None:
+    for at, action in enumerate(actions if isinstance(actions, tuple) else ()):
+        kind, name = getattr(action, "action_type", None), getattr(action, "action_name", None)
+        if not isinstance(kind, str) or not isinstance(name, str):
+            continue
+        if kind not in ("sort", "filter"):
+            report.error((*path, at, "ActionType"), f'expected "sort" or "filter", got {quote(kind)}')
+            continue
+        known = defined[STAGES[kind].section] | {STAGES[kind].built_in}
+        if name not in known:
+            told = f"unknown {kind} {quote(name)}{report.did_you_mean(name, known)}"
+            report.error((*path, at, "ActionName"), told)
+
+
+def _ranks(sections: Sections) -> Iterator[tuple[Path, Any]]:
+    """Every rank configuration and where it stands."""
     for scene, rank in _items(sections.rank_conf):
+        yield ("RankConf", scene), rank
+    for section, by_scene in (
+        ("GeneralRankConfs", sections.general_rank_confs),
+        ("ColdStartGeneralRankConfs", sections.cold_start_general_rank_confs),
+        ("CallBackConfs", sections.call_back_confs),
+        ("EmbeddingConfs", sections.embedding_confs),
+    ):
+        for scene, conf in _items(by_scene):
+            rank = getattr(conf, "rank_conf", None)
+            if rank is not None:
+                yield (section, scene, "RankConf"), rank
+
+
+def _expressions_parse(sections: Sections, report: Report) -> None:
+    for path, rank in _ranks(sections):
         text, kind = getattr(rank, "rank_score", ""), getattr(rank, "ast_type", "")
-        if isinstance(text, str) and isinstance(kind, str) and (text or kind):
-            try:
-                RankScore.compile(text or "0", kind)
-            except ConfigError as error:
-                report.error(("RankConf", scene, "RankScore" if text else "ASTType"), str(error))
+        if not isinstance(text, str) or not isinstance(kind, str):
+            continue
+        if text or kind:
+            _parses(text or "0", kind, (*path, "RankScore" if text else "ASTType"), report)
+        for name, rewrite in _items(getattr(rank, "score_rewrite", None)):
+            if isinstance(rewrite, str):
+                _parses(rewrite, kind, (*path, "ScoreRewrite", name), report)
+
+
+def _parses(text: str, kind: str, path: Path, report: Report) -> None:
+    try:
+        score_expression.compile(text, kind)
+    except ConfigError as error:
+        report.error(path, str(error))
 
 
 def _resolve(names: Any, known: set[str], noun: str, path: Path, report: Report) -> None:

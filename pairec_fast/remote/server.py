@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pairec_fast.remote.answers import AnswerError, Scored, read
+from pairec_fast.remote.answers import FUNCTIONS, AnswerError, Scored, read
 from pairec_fast.remote.http import Client, HttpError
 
 
 class RemoteError(Exception):
     """A model server gave no scores; the message names the algorithm and says why."""
+
+
+class RemoteTimeoutError(RemoteError, TimeoutError):
+    """It did not answer in time."""
 
 
 class Server:
@@ -30,6 +34,18 @@ class Server:
         self._client = Client(url, {"Authorization": token} if token else None)
         self._seconds, self._tries = milliseconds / 1000, tries
 
+    @property
+    def seconds_max(self) -> float:
+        """What all tries may take."""
+        return self._seconds * self._tries
+
+    @property
+    def debug_function(self) -> str:
+        """What reads an answer with the features a model was given; "" where an answer of this kind has none."""
+        if self.function.endswith("Debug"):
+            return self.function
+        return f"{self.function}Debug" if f"{self.function}Debug" in FUNCTIONS else ""
+
     async def ask(self, request: bytes, ids: Sequence[str], function: str = "") -> Scored:
         """What the server says of the items `ids`, in their order. `function` reads the answer, instead of its own.
 
@@ -42,11 +58,11 @@ class Server:
                     body = await self._client.post(request)
                 break
             except TimeoutError:
-                reason = f"no answer within {self._seconds * 1000:g} ms"
+                failed: RemoteError = RemoteTimeoutError(f"{self.name}: no answer within {self._seconds * 1000:g} ms")
             except HttpError as error:
-                reason = str(error)
+                failed = RemoteError(f"{self.name}: {error}")
             if left == 0:
-                raise RemoteError(f"{self.name}: {reason}")
+                raise failed
         try:
             return read(function or self.function, body, ids)
         except AnswerError as error:
