@@ -17,11 +17,12 @@ from pairec_fast.config import CallBackConfig, Config
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
+from pairec_fast.inquiry import EmbeddingReply, Inquiry
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
-from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
+from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, decode, request_of, with_texts
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.push import push_of
@@ -104,6 +105,7 @@ class Engine:
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
         self._teller: Teller | None = None
         self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
+        self._inquiry = Inquiry(config, self.servers, self.metrics)
         self.logs = Logs(config, self.metrics)
         self._teller = Teller(config, self.metrics, self.logs)
         self._teller.bind(self._bound.scenes)
@@ -263,6 +265,24 @@ class Engine:
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
 
+    def embedding(self, request: EmbeddingRequest | dict[str, Any]) -> EmbeddingReply:
+        """The vector of an item or of a user: `/api/embedding`.
+
+        Raises:
+            RequestError: a field that cannot be used.
+            NotReadyError: closed.
+        """
+        return finish(self.embedding_waits(request))
+
+    def embedding_waits(self, request: EmbeddingRequest | dict[str, Any]) -> Waits[EmbeddingReply]:
+        """As `embedding`, for who waits in a way of its own."""
+        request = request_of(request, EmbeddingRequest)
+        if self.closed:
+            raise NotReadyError("the engine is closed")
+        asked = self.stores.run(self._inquiry.embedding(request, request.request_id or str(uuid.uuid4())))
+        yield asked
+        return asked.result()
+
     def callback(self, request: CallbackRequest | dict[str, Any]) -> bool:
         """Log a callback: `/api/callback`. A scene without `CallBackConfs` logs nothing.
 
@@ -282,7 +302,8 @@ class Engine:
     def callback_waits(self, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """As `callback`, for who waits in a way of its own."""
         if isinstance(request, CallbackBody):
-            if not any(self._bound.callback_columns.get(request.scene_id, ())):
+            columns = self._bound.callback_columns.get(request.scene_id, ())
+            if not any(columns) and not self._inquiry.logs(request.scene_id):
                 return (yield from self._ordinary(request))
             request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
         request = request_of(request, CallbackRequest)
@@ -303,7 +324,13 @@ class Engine:
             return True
         offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
         try:
-            payload = encode(self._record(request, ids[:kept]))
+            record = self._record(request, ids[:kept])
+            if self._inquiry.logs(request.scene_id):
+                kinds = kinds_of(request.complex_type_features)
+                seen = self.stores.run(self._inquiry.see(conf, record, kinds, debug=request.debug))
+                yield seen
+                seen.result()
+            payload = encode(record)
         except RequestError:
             self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
             raise
@@ -432,7 +459,12 @@ class Engine:
                 scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
                 fingerprint=scene.snapshot.fingerprint, positions=kept,
             )  # fmt: skip
-            self._keep(conf, record, len(items))
+            if not self._inquiry.logs(scene.name):
+                self._keep(conf, record, len(items))
+                return
+            seen = self._inquiry.see(conf, record, query.kinds, debug=request.debug)
+            with contextlib.suppress(NotReadyError):  # closed meanwhile
+                self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
 
         return after
 

@@ -169,7 +169,7 @@ class Watch:
             return f"{text}:"  # where PAI-Rec has the item's `trigger_id`, which is usually empty
         if seen.algo_score is None:
             return text
-        scores = dict(zip(self._outputs, seen.algo_score[slot].tolist(), strict=True))
+        scores = dict(zip(self._outputs, seen.algo_score[slot].tolist(), strict=False))
         if not scores:
             return f"{text}:{'{}' if seen.module == 'recommend' else 'null'}"
         written = go_json(scores)

@@ -108,18 +108,13 @@ def _logged(logged: bool, request: CallbackRequest | CallbackBody) -> Answer:
     return 503, JSON, answer(503, "overloaded", request.request_id), None
 
 
-def _embedding(engine: Engine, body: bytes) -> Answer:
-    """Checked as PAI-Rec checks it; no model here gives embeddings, and its answer to that is the same."""
-    request = decode(body, EmbeddingRequest)
-    request_id = request.request_id or str(uuid.uuid4())
-    if not request.uid and not request.item_id:
-        raise RequestError("uid or item_id not empty", request_id=request_id)
-    if not request.scene_id:
-        raise RequestError("scene_id not empty", request_id=request_id)
-    if engine.closed:
-        raise NotReadyError
-    said = {"code": 500, "msg": "embeddings is empty", "request_id": request_id, "embedding": None}
-    return 200, JSON, _encode(said), None
+def _embedding(engine: Engine, body: bytes) -> Begun:
+    return _begun("/api/embedding", _embedded(engine, decode(body, EmbeddingRequest)))
+
+
+def _embedded(engine: Engine, request: EmbeddingRequest) -> Waits[Answer]:
+    reply = yield from engine.embedding_waits(request)
+    return 200, JSON, _encode(reply), None
 
 
 def _feature_reply(engine: Engine, body: bytes) -> Answer:

@@ -27,7 +27,7 @@ from pairec_fast.reply import Item
 from pairec_fast.scene import Scene
 from pairec_fast.sink.file import Files, Writer, to_console
 
-STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
+STAGES = ("recall", "filter", "general", "features", "score", "rerank", "reply")
 ROWS_MAX = 50  # of one record in the ring, which is no larger than its ring allows
 
 

@@ -66,6 +66,7 @@ class Walker:
         _saw(query, "filter", arena)
         if scene.general:
             _at_once(self._general(scene, query, arena))
+        laps.append(clock())
         for load in scene.loads:
             load(query, arena)
         scene.score.features(query, arena)
@@ -135,6 +136,7 @@ class Walker:
         walked = await self._recalling(scene, query, scene.user_loads, scene.fetching)
         if scene.general:
             await self._general(scene, query, walked.arena)
+        walked.laps.append(clock())
         await self._load(scene, scene.loads, query, walked.arena, together=scene.loads_together)
         scene.score.features(query, walked.arena)
         walked.laps.append(clock())
@@ -179,6 +181,7 @@ class Walker:
             await self._through(scene, general.actions, query, arena)
         if split is not None:
             split.join()
+        _saw(query, "general", arena)
 
     async def _through(self, scene: Scene, stages: Sequence[Stage], query: Query, arena: Arena) -> None:
         for stage in stages:

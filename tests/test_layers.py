@@ -25,6 +25,7 @@ LAYERS = [
     "config",
     "score load",
     "scene callback",
+    "inquiry",
     "records",
     "logs",
     "telling walk textlog",

@@ -184,6 +184,11 @@ def _doubles(values: NDArray[np.float64], missing: bytes) -> bytes:
     return wire.ragged(rows, np.where(absent, len(filler), 11))
 
 
+def of_one(value: Any, kind: str = "") -> bytes:
+    """The value of one name for a single item, as a repeated field 1."""
+    return wire.block(1, feature(value, kind) or NOTHING)
+
+
 def default_of(column: Column) -> bytes:
     """What stands for a missing value where a column is sent because items have it, not because it was asked for: the
     zero of the type its first item has."""
@@ -234,7 +239,7 @@ def _go_list(kind: str, body: bytes) -> dict[str, Any]:
         values = [_read(kind, how, value) for how, value in parts]
     elif kind in _DTYPES:
         values = wire.floats(parts, _DTYPES[kind]).tolist()
-        values = [_short(value) for value in values] if kind == "float" else values
+        values = [short(value) for value in values] if kind == "float" else values
     else:
         values = wire.integers(parts)
     return {"features": values} if values else {}
@@ -265,9 +270,9 @@ def _read(kind: str, how: int, value: int | bytes) -> Any:
     if kind == "string":
         return value.decode("utf-8", "replace")
     number = struct.unpack("<f" if kind == "float" else "<d", value)[0]
-    return _short(number) if kind == "float" else number
+    return short(number) if kind == "float" else number
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """The double with the fewest digits that rounds to this float32: what Go prints of one."""
     return float(str(np.float32(value)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pairec_fast.config import AlgoConfig, RankConfig
 from pairec_fast.config.sinks import unknown
@@ -39,7 +39,7 @@ class Algorithms:
         Raises:
             ConfigError: none of that name, or one that cannot run here; the message says what could.
         """
-        conf = self._conf(name, where)
+        conf = _conf(self._confs, name, where)
         if conf.type == "LIGHTGBM" and conf.light_gbm_conf is not None:
             if name not in self.models:
                 self.models[name] = Model(name, self._snapshot, conf.light_gbm_conf.model)
@@ -53,30 +53,31 @@ class Algorithms:
                 raise Refused(
                     f'{where}.Processor: expected "{PROCESSOR}", the processor of {name}, got "{rank.processor}"'
                 )
-            return EasyRec(self.server(name, where), rank)
+            return EasyRec(server_of(self._confs, name, where, self._servers), rank)
         raise Refused(f"AlgoConfs.{name}.{_why_not(conf)}")
 
-    def server(self, name: str, where: str) -> Server:
-        """The model server `name`, for the rank configuration at `where`.
 
-        Raises:
-            ConfigError: as `of`.
-        """
-        conf = self._conf(name, where)
-        if conf.type != "EAS" or conf.eas_conf is None:
-            raise Refused(f"AlgoConfs.{name}.{_why_not(conf)}")
-        if conf not in self._servers:
-            self._servers[conf] = _server(conf)
-        return self._servers[conf]
+def server_of(confs: Mapping[str, AlgoConfig], name: str, where: str, servers: Servers) -> Server:
+    """The model server `name`, for the rank configuration at `where`; one of `servers`, where new ones are kept.
 
-    def conf(self, name: str) -> AlgoConfig | None:
-        return self._confs.get(name)
+    Raises:
+        ConfigError: as `Algorithms.of`.
+    """
+    conf = _conf(confs, name, where)
+    if conf.type in ("LIGHTGBM", "LOOKUP"):
+        raise Refused(f'AlgoConfs.{name}.Type: {where} asks a model server, "EAS"; got "{conf.type}"')
+    if conf.type != "EAS" or conf.eas_conf is None:
+        raise Refused(f"AlgoConfs.{name}.{_why_not(conf)}")
+    if conf not in servers:
+        servers[conf] = _server(conf)
+    return servers[conf]
 
-    def _conf(self, name: str, where: str) -> AlgoConfig:
-        try:
-            return self._confs[name]
-        except KeyError:
-            raise ConfigError(f"{where}: {unknown(name, self._confs)}") from None
+
+def _conf(confs: Mapping[str, AlgoConfig], name: str, where: str) -> AlgoConfig:
+    try:
+        return confs[name]
+    except KeyError:
+        raise ConfigError(f"{where}: {unknown(name, confs)}") from None
 
 
 def _why_not(conf: AlgoConfig) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pairec_fast.config import RankConfig
 from pairec_fast.core import Arena
-from pairec_fast.properties import MISSING, Properties, column_of
+from pairec_fast.properties import MISSING, Properties
 from pairec_fast.query import Query
-from pairec_fast.remote import RemoteError, Scored, Server, easyrec
+from pairec_fast.remote import Scored, Server, easyrec
 from pairec_fast.remote.features import Column, default_of, of_items
 
 ALL, NONE = "*", "none"
@@ -144,21 +144,6 @@ def typed(
     return values, kinds
 
 
-async def features_of(
-    server: Server, conf: RankConfig, user: bytes, entries: Sequence[Mapping[str, Any]], ids: Sequence[str], level: int
-) -> Scored:
-    """What a model server makes of items that are logged: one batch, read by the debug twin of its function.
-
-    `entries` are the items' properties; `level` is EasyRec's debug level.
-
-    Raises:
-        RemoteError: no answer that can be used; the function has no twin.
-    """
-    names = dict.fromkeys(name for entry in entries for name in entry)
-    properties = {name: column_of([entry.get(name, MISSING) for entry in entries]) for name in names}
-    columns = Columns(properties, conf.context_features, conf.item_features)
-    request = easyrec.request(user, ids, *columns.written(slice(0, len(ids))), debug_level=level)
-    return await server.ask(request, ids, server.debug_function)
-
-
-__all__ = ["EasyRec", "RemoteError", "features_of", "typed", "user_part"]
+def written(properties: Mapping[str, Any], conf: RankConfig, count: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Context and item features of `count` items whose `properties` are columns."""
+    return Columns(properties, conf.context_features, conf.item_features).written(slice(0, count))

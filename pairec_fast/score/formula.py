@@ -60,18 +60,16 @@ class Formula:
 
         self._program = self._score.formula.bind(place)
 
-    def apply(self, query: Query, arena: Arena, score: ScoreExpression | None = None, *, fresh: bool = False) -> None:
+    def apply(self, query: Query, arena: Arena, *, fresh: bool = False) -> None:
         """Reads `algo_score`, `score`, and properties by name; writes `algo_score` of the rewrites, and `score`.
 
-        `score` is what an experiment computes instead of RankScore; `fresh` says that `score` is still recall's.
+        `fresh` says that `score` is still recall's.
         """
-        if score is None:
-            score = self._score
-            own = self._with_params and query.params
-            if self._program is not None and fresh and not own and self.names.isdisjoint(query.given):
-                self._program.evaluate(arena)
-                return
-        if score is None:
+        if self._score is None:
+            return
+        own = self._with_params and query.params
+        if self._program is not None and fresh and not own and self.names.isdisjoint(query.given):
+            self._program.evaluate(arena)
             return
         count = arena.count
         columns = _Columns(query, arena, self._outputs, query.params if self._with_params else {}, self._antlr)
@@ -83,7 +81,7 @@ class Formula:
         for name, values in rewritten.items():
             arena.algo_score[self._outputs.column(name), :count] = values
         values = arena.score[:count].copy()
-        score.evaluate(columns, values)
+        self._score.evaluate(columns, values)
         arena.score[:count] = values
 
 

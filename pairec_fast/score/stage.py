@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pairec_fast.config import RankConfig
 from pairec_fast.core import Arena, Cross, Crosses
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression.score_expression import ScoreExpression
 from pairec_fast.features import ALL
 from pairec_fast.query import Query
 from pairec_fast.score.algorithms import Algorithm
@@ -82,11 +81,8 @@ class Score:
         """Reads `row`; writes the cross features' columns of `features`."""
         self._crosses.fill(arena, query.user, query.history)
 
-    def score(self, query: Query, arena: Arena, formula: ScoreExpression | None = None) -> None:
-        """Reads `features`, `recall_score`, and `score` where it lives; writes `algo_score` and `score`.
-
-        `formula` is what an experiment computes instead of RankScore.
-        """
+    def score(self, query: Query, arena: Arena) -> None:
+        """Reads `features`, `recall_score`, and `score` where it lives; writes `algo_score` and `score`."""
         count, fresh = arena.count, not arena.scored
         begin(arena)
         for (model, place), column in zip(self._models, self._firsts, strict=True):
@@ -98,7 +94,7 @@ class Score:
                     arena.algo_score[column, :count] = values
                 else:
                     query.degraded.append(f"{one.name}: more than {len(self.outputs)} outputs")
-        self._formula.apply(query, arena, formula, fresh=fresh)
+        self._formula.apply(query, arena, fresh=fresh)
 
     def matrices(
         self, query: Query, arena: Arena, slots: NDArray[np.int32] | slice = ALL
