@@ -1,8 +1,7 @@
-"""Engine: a request walks the line, a callback goes into the log, a snapshot is swapped."""
+"""Engine: a request walks the line, a callback goes into the log, snapshot and configuration are swapped."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -10,37 +9,36 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
-from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.bound import Bound
+from pairec_fast.callbacks import Callbacks, nothing
+from pairec_fast.config import Config
+from pairec_fast.config.frozen import frozen
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
-from pairec_fast.expression.convert import to_string
+from pairec_fast.experiment import Experiments
 from pairec_fast.inquiry import EmbeddingReply, Inquiry
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
+from pairec_fast.manifest import read_manifest, resolve
 from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
-from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, decode, request_of, with_texts
+from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
-from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.push import push_of
 from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
-from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapshot_of
+from pairec_fast.scene import KINDS, Scene, bind, guests_of, logged, snapshot_of
 from pairec_fast.score.algorithms import Servers
-from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.snapshot import Snapshot
 from pairec_fast.store import Stores
 from pairec_fast.telling import STAGES, Teller, debug_logs
 from pairec_fast.textlog import request_log
+from pairec_fast.variants import Variants
 from pairec_fast.walk import Walker
 
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
-
-
-def _nothing() -> None:
-    pass
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
@@ -67,17 +65,8 @@ def _live(engine: Engine | None) -> Live | None:
     return None if engine is None or engine.closed else engine._bound.live
 
 
-class Bound(NamedTuple):
-    """All that depends on the snapshot: replaced as one, so that whoever reads it once reads parts that fit."""
-
-    snapshot: Snapshot
-    live: Live
-    scenes: dict[tuple[str, str], Scene]
-    callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
-
-
 class Engine:
-    """One configuration on one snapshot. `recommend` may be called from any number of threads."""
+    """One configuration on one snapshot, at a time. `recommend` may be called from any number of threads."""
 
     def __init__(self, config: Config, verified: Path | None = None) -> None:
         """Load the snapshot, bind every scene, open the logs.
@@ -88,7 +77,7 @@ class Engine:
         Raises:
             ConfigError, SnapshotError: cannot serve; nothing is left open.
         """
-        self.config, self.limits = config, config.limit_conf
+        self._first, self.limits = config, config.limit_conf  # what cannot change while running is held against it
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
         self.item_types = _item_types(config)
         self.custom_metrics = Metrics("")  # an embedder's own, at `/custom_metrics`
@@ -101,12 +90,16 @@ class Engine:
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self.servers: Servers = {}
         self._laps: dict[tuple[str, str], Histogram] = {}
-        self.closed = False
+        self.closed = self.reload_failed = False
+        self._swapping = threading.Lock()
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
         self._teller: Teller | None = None
-        self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
-        self._inquiry = Inquiry(config, self.servers, self.metrics)
-        self.logs = Logs(config, self.metrics)
+        try:
+            self._bind(config, self._load(config, verified or snapshot_of(config), verify=verified is None))
+            self.logs = Logs(config, self.metrics)
+        except ConfigError as error:
+            raise config.report.located([error]) from error
+        self._callbacks = Callbacks(self.logs, self.stores)
         self._teller = Teller(config, self.metrics, self.logs)
         self._teller.bind(self._bound.scenes)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
@@ -123,11 +116,12 @@ class Engine:
         """
         if isinstance(source, dict):
             return cls(Config.parse(source, KINDS), verified)
-        config = Config.load(source, KINDS)
-        try:
-            return cls(config, verified)
-        except ConfigError as error:
-            raise ConfigError(f"{os.fspath(source)}: {error}") from error
+        return cls(Config.load(source, KINDS), verified)
+
+    @property
+    def config(self) -> Config:
+        """The current one."""
+        return self._bound.config
 
     @property
     def snapshot(self) -> Snapshot:
@@ -141,7 +135,28 @@ class Engine:
         Raises:
             ConfigError, SnapshotError: it does not fit; the old one keeps serving.
         """
-        self._bind(self._load(Path(directory)))
+        with self._swapping:
+            self._bind(self.config, self._load(self.config, Path(directory)), walk=True)
+
+    def reconfigure(self, config: Config) -> None:
+        """Make another configuration current, on the snapshot that it names: as `swap`.
+
+        Raises:
+            ConfigError, SnapshotError: it cannot serve, or changes what cannot change while running; the old one keeps
+                serving.
+        """
+        with self._swapping:
+            try:
+                if refused := frozen(self._first, config):
+                    raise config.report.located(refused)
+                directory = resolve(snapshot_of(config))
+                known = (self.snapshot.directory, self.snapshot.fingerprint) == (
+                    directory,
+                    read_manifest(directory).fingerprint,
+                )
+                self._bind(config, self._load(config, directory, verify=not known), walk=True)
+            except ConfigError as error:
+                raise config.report.located([error]) from error
 
     def add_items(self, items: Iterable[Any]) -> int:
         """`pairec_fast.items.add` beside the current snapshot; this engine serves them when the call returns."""
@@ -153,7 +168,7 @@ class Engine:
 
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
-        self.closed = True
+        self.closed = self._callbacks.closed = True
         if self._pusher is not None:
             self._pusher.stop()
         self.stores.close()
@@ -191,22 +206,28 @@ class Engine:
         """As `recommend`, and what is to be done after the answer has left: the automatic callback."""
         return finish(self.feed_waits(request))
 
-    def feed_waits(self, request: RecommendRequest) -> Waits[tuple[Reply, Callable[[], None]]]:
-        """As `feed`, for who waits in a way of its own."""
+    def feed_waits(
+        self, request: RecommendRequest, *, filtered: bool = True
+    ) -> Waits[tuple[Reply, Callable[[], None]]]:
+        """As `feed`, for who waits in a way of its own. `filtered`: filters of experiments see the request's features,
+        which they do not on `/api/recommend`."""
         request_id = request.request_id or str(uuid.uuid4())
         scene_id, category = request.scene_id or "default_scene", request.category or "default"
         features = merged_features(request.features, request.complex_type_features)
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
         begin = time.perf_counter_ns()
-        scene = self._scene(scene_id, category)
+        bound = self._current()
+        match = bound.match(scene_id, request.uid, features if filtered else {})
+        scene = bound.variants.of(scene_id, category, match.params)
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
         degraded: list[str] = []
-        after, logs = _nothing, []
+        after, logs = nothing, []
         if scene is not None:
             query = self._query(scene, request, request_id, size, features)
+            query.experiment_id, query.params = match.exp_id, match.params
             assert self._teller is not None
             self._teller.watch(scene, query)
             arena, laps = yield from self._walker.walk(scene, query)
@@ -216,11 +237,11 @@ class Engine:
             self._observe(scene.name, begin, laps)
             if request.debug:
                 scene.writer.put_positions(items, query, arena)
-                logs = debug_logs(request_id, scene, self._bound.live, laps, query)
+                logs = debug_logs(request_id, scene, bound.live, laps, query)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
-            after = self._automatic(scene, query, request, request_id, arena, items)
+            after = self._callbacks.automatic(bound, scene, query, request, request_id, arena, items)
             after = _recorded(scene, query, arena, len(items), after)
             if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
                 after = _both(after, told)
@@ -229,7 +250,7 @@ class Engine:
         if code != 200:
             self.metrics.count("size_not_enough_total", scene=scene_id if scene else "", exp_id="")
         self.metrics.count("rec_total", scene=scene_id if scene else "", exp_id="")
-        reply = Reply(code, msg, request_id, len(items), "", items)
+        reply = Reply(code, msg, request_id, len(items), match.exp_id, items)
         if logs:
             reply.logs = logs
         if degraded:
@@ -249,17 +270,18 @@ class Engine:
         request_id = request.request_id or str(uuid.uuid4())
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
-        scene = self._scene(request.scene_id or "default_scene", request.category or "default_category")
+        bound = self._current()
+        scene = bound.variants.of(request.scene_id or "default_scene", request.category or "default_category")
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
-        after = _nothing
+        after = nothing
         if scene is not None:
             query = self._query(scene, request, request_id, min(wanted, self.limits.size_max), {})
             arena, _ = yield from self._walker.recall(scene, query)
             in_order(arena)
             items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
-                after = self._automatic(scene, query, request, request_id, arena, items, scored=False)
+                after = self._callbacks.automatic(bound, scene, query, request, request_id, arena, items, scored=False)
                 after = _recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
@@ -279,7 +301,7 @@ class Engine:
         request = request_of(request, EmbeddingRequest)
         if self.closed:
             raise NotReadyError("the engine is closed")
-        asked = self.stores.run(self._inquiry.embedding(request, request.request_id or str(uuid.uuid4())))
+        asked = self.stores.run(self._bound.inquiry.embedding(request, request.request_id or str(uuid.uuid4())))
         yield asked
         return asked.result()
 
@@ -301,78 +323,24 @@ class Engine:
 
     def callback_waits(self, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """As `callback`, for who waits in a way of its own."""
-        if isinstance(request, CallbackBody):
-            columns = self._bound.callback_columns.get(request.scene_id, ())
-            if not any(columns) and not self._inquiry.logs(request.scene_id):
-                return (yield from self._ordinary(request))
-            request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
-        request = request_of(request, CallbackRequest)
-        for field in ("uid", "request_id", "scene_id"):
-            if not getattr(request, field):
-                raise RequestError(f"{field} not empty")
-        if not request.item_list:
-            raise RequestError("recommend item list not empty")
-        ids = [to_string(entry.get("item_id"), "") for entry in request.item_list]
-        if "" in ids:
-            place = ids.index("")
-            given = request.item_list[place].get("item_id")
-            raise RequestError(f"item_list[{place}].item_id must be a text that is not empty, got {given!r:.100}")
-        if self.closed:
-            raise NotReadyError("the engine is closed")
-        conf = self.config.call_back_confs.get(request.scene_id)
-        if conf is None:
-            return True
-        offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
-        try:
-            record = self._record(request, ids[:kept])
-            if self._inquiry.logs(request.scene_id):
-                kinds = kinds_of(request.complex_type_features)
-                seen = self.stores.run(self._inquiry.see(conf, record, kinds, debug=request.debug))
-                yield seen
-                seen.result()
-            payload = encode(record)
-        except RequestError:
-            self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
-            raise
-        return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
-
-    def _ordinary(self, body: CallbackBody) -> Waits[bool]:
-        """What `callback_waits` does, of a body that is already known to be sound."""
-        if self.closed:
-            raise NotReadyError("the engine is closed")
-        conf = self.config.call_back_confs.get(body.scene_id)
-        if conf is None:
-            return True
-        kept = min(body.items, conf.item_size or body.items)
-        try:
-            check_ids(body.request_id, body.scene_id, body.uid, kept)
-        except RequestError:
-            self.logs.count("explicit", body.scene_id, body.items, kept, "dropped", "invalid")
-            raise
-        payload = body.record(int(time.time()), self._bound.snapshot.fingerprint, kept)
-        return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
-
-    def _record(self, request: CallbackRequest, ids: list[str]) -> Record:
-        bound = self._bound
-        snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
-        items = [
-            loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
-            for id, entry in zip(ids, request.item_list, strict=False)
-        ]
-        features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
-        features = loaded(features, users, snapshot.users.ids.find(request.uid))
-        return Record(
-            request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
-            fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
-        )  # fmt: skip
+        return self._callbacks.explicit(self._bound, request)
 
     def metrics_text(self) -> str:
         """What `/metrics` shows."""
         return self.metrics.text(self.gauges())
 
     def gauges(self) -> dict[str, float]:
-        """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
-        return {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges(), **self.logs.gauges()}
+        """What `/metrics` shows beside counters: the logs' own figures, the age of snapshot and configuration, and how
+        many items there are."""
+        bound = self._bound
+        return {
+            "snapshot_time_seconds": bound.snapshot.time,
+            "config_time_seconds": bound.time,
+            f'config_info{{fingerprint="{bound.config.fingerprint}"}}': 1,
+            "reload_failed": float(self.reload_failed),
+            **bound.live.gauges(),
+            **self.logs.gauges(),
+        }
 
     def _query(
         self, scene: Scene, request: RecommendRequest, request_id: str, size: int, features: dict[str, Any]
@@ -384,26 +352,42 @@ class Engine:
             kinds=kinds_of(request.complex_type_features),
         )  # fmt: skip
 
-    def _scene(self, scene_id: str, category: str) -> Scene | None:
-        """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
+    def _current(self) -> Bound:
+        """What a request is answered by, from beginning to end.
+
+        Raises:
+            NotReadyError: closed.
+        """
         if self.closed:
             raise NotReadyError("the engine is closed")
-        scenes = self._bound.scenes
-        return scenes.get((scene_id, category)) or scenes.get((scene_id, "default_category"))
+        return self._bound
 
-    def _load(self, directory: Path, *, verify: bool = True) -> Snapshot:
-        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(self.config))
+    def _scene(self, scene_id: str, category: str) -> Scene | None:
+        return self._current().variants.of(scene_id, category)
+
+    def _load(self, config: Config, directory: Path, *, verify: bool = True) -> Snapshot:
+        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(config))
 
     def _changed(self, log: Callable[[Path, Iterable[Any]], int], what: Iterable[Any]) -> int:
         live = self._bound.live
         sequence = log(live.snapshot.directory.parent, what)
         live.update()
+        while (now := self._bound.live) is not live:  # another was made current meanwhile
+            live = now
+            live.update()
         return sequence
 
-    def _bind(self, snapshot: Snapshot) -> None:
-        scenes = bind(self.config, snapshot, self.stores, self.servers)
+    def _bind(self, config: Config, snapshot: Snapshot, *, walk: bool = False) -> None:
+        """Make current; with `walk`, every scene has answered before."""
+        scenes, make = bind(config, snapshot, self.stores, self.servers)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
+        variants, path = Variants(config, scenes, make), config.experiments_path
+        experiments = None if path is None else Experiments.load(path)
+        if experiments is not None:
+            for name, category in scenes:
+                for params in experiments.variants(name).params:
+                    variants.of(name, category, params)
         for scene in scenes.values():
             for stage in STAGES:
                 self._laps[scene.name, stage] = self.metrics.histogram(
@@ -412,19 +396,27 @@ class Engine:
             self._laps[scene.name, ""] = self.metrics.histogram(
                 "rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""
             )
-        confs = self.config.user_feature_confs, self.config.feature_confs
-        callback_columns = {
-            scene: tuple(
-                properties(conf, f"{scene}_callback", side, snapshot)
-                for conf, side in zip(confs, ("user", "item"), strict=True)
-            )
-            for scene in self.config.call_back_confs
-        }
+        columns = logged(config, snapshot)
         live = Live(snapshot)
         live.update()
+        if walk:
+            for scene in scenes.values():
+                self._rehearse(scene)
         if self._teller is not None:
             self._teller.bind(scenes)
-        self._bound = Bound(snapshot, live, scenes, callback_columns)
+        inquiry = Inquiry(config, self.servers, self.metrics)
+        self._bound = Bound(config, time.time(), snapshot, live, scenes, variants, experiments, columns, inquiry)
+
+    def _rehearse(self, scene: Scene) -> None:
+        """Answer somebody known and somebody unknown, so that what cannot answer does not come to answer anybody. Live
+        stores are not asked: whether they answer says nothing about a configuration."""
+        users = scene.snapshot.users.ids
+        for uid in ("", *([users.id(0)] if len(users) else [])):
+            if not scene.awaits:
+                query = self._query(scene, RecommendRequest(uid=uid), "", SIZE_DEFAULT, {})
+                arena = finish(self._walker.walk(scene, query)).arena
+                scene.writer.items(query, arena, SIZE_DEFAULT)
+                self._walker.give(arena)
 
     def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
         last = begin
@@ -432,52 +424,6 @@ class Engine:
             self._laps[scene, stage].observe((lap - last) * 1e-9)
             last = lap
         self._laps[scene, ""].observe((last - begin) * 1e-9)
-
-    def _automatic(
-        self, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena, items: list[Item],
-        *, scored: bool = True,
-    ) -> Callable[[], None]:  # fmt: skip
-        """The automatic callback, with everything it needs taken out of the arena now."""
-        conf = self.config.call_back_confs.get(scene.name)
-        automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
-        if conf is None or not items or not (automatic or request.debug):
-            return _nothing
-        if automatic and not invoked(request_id, rate):
-            self.logs.count("automatic", scene.name, len(items), 0, "sampled_out")
-            return _nothing
-        kept = kept_of(len(items), conf.item_size, conf.item_size_rate, request_id)
-        slots = arena.order[kept]
-        rows = arena.row[slots]
-        algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
-
-        def after() -> None:
-            entries = loaded_each(scene.item_properties, rows)
-            for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
-                entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
-            features = query.user_features if conf.use_user_features else query.context
-            record = Record(
-                scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
-                fingerprint=scene.snapshot.fingerprint, positions=kept,
-            )  # fmt: skip
-            if not self._inquiry.logs(scene.name):
-                self._keep(conf, record, len(items))
-                return
-            seen = self._inquiry.see(conf, record, query.kinds, debug=request.debug)
-            with contextlib.suppress(NotReadyError):  # closed meanwhile
-                self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
-
-        return after
-
-    def _keep(self, conf: CallBackConfig, record: Record, offered: int) -> None:
-        """Log what an automatic callback left. The recommendation is sound: what cannot be logged is only counted."""
-        kept = len(record.items)
-        try:
-            payload = encode(record)
-        except RequestError:
-            self.logs.count("automatic", record.scene, offered, kept, "dropped", "invalid")
-            return
-        with contextlib.suppress(RequestError):  # too large, and counted
-            finish(self.logs.put(conf, "automatic", record.scene, payload, offered, kept))
 
 
 def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:

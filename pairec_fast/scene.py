@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,7 +70,7 @@ class Scene:
 
     def __init__(
         self, config: Config, snapshot: Snapshot, name: str, category: str, algorithms: Algorithms,
-        refusals: Refusals, stores: Any = None,
+        refusals: Refusals, stores: Any = None, params: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
@@ -83,7 +83,7 @@ class Scene:
             refusals.add(told)
         at = Binding(
             snapshot, self.sources, scene=name, category=category, stores=stores, directory=config.directory,
-            filter=self._filter, sort=self._sort,
+            filter=self._filter, sort=self._sort, params=params or {},
         )  # fmt: skip
         self._at, self._binding, self._refusals = at, list[str](), refusals
         confs: dict[str, Any] = {
@@ -230,8 +230,10 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
 def bind(
     config: Config, snapshot: Snapshot, stores: Any = None, servers: Servers | None = None,
     refusals: Refusals | None = None,
-) -> dict[tuple[str, str], Scene]:  # fmt: skip
-    """Every scene and category of the configuration. `servers` are the model servers that were asked before.
+) -> tuple[dict[tuple[str, str], Scene], Callable[[Config, str, str, Mapping[str, Any]], Scene]]:  # fmt: skip
+    """Every scene and category of the configuration, and what makes another of one, with parts of it overridden.
+
+    `servers` are the model servers that were asked before.
 
     Raises:
         ConfigError: all that refuses, each at its place in the file, unless it is collected in `refusals`.
@@ -248,16 +250,18 @@ def bind(
         raise config.report.located(collected.errors)
     for model in algorithms.models.values():
         rehearse(model, model.model, snapshot)
-    return scenes
 
+    def make(changed: Config, name: str, category: str, params: Mapping[str, Any]) -> Scene:
+        """Raises ConfigError: all that refuses."""
+        known, refused = set(algorithms.models), Refusals()
+        scene = Scene(changed, snapshot, name, category, algorithms, refused, stores, params)
+        if refused.errors:
+            raise ConfigError(f"experiments of {name}: " + "; ".join(map(str, refused.errors)))
+        for added in set(algorithms.models) - known:
+            rehearse(algorithms.models[added], algorithms.models[added].model, snapshot)
+        return scene
 
-def _model(algo: AlgoConfig, snapshot: Snapshot) -> Model:
-    if algo.type != "LIGHTGBM" or algo.light_gbm_conf is None:
-        raise ConfigError(
-            f'AlgoConfs.{algo.name}: Type "{algo.type}" is not available in this version; '
-            'use "LIGHTGBM" with LightGBMConf {"Model": ...}'
-        )
-    return Model(algo.name, snapshot, algo.light_gbm_conf.model)
+    return scenes, make
 
 
 def logged(config: Config, snapshot: Snapshot) -> dict[str, tuple[dict[str, Column], ...]]:
@@ -357,7 +361,7 @@ def examine(path: str | os.PathLike[str], check: Callable[[Config], Iterable[Con
         directory = snapshot_of(config)
         try:
             snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
-            scenes = bind(config, snapshot, refusals=refusals)
+            scenes, _ = bind(config, snapshot, refusals=refusals)
             if not config.scene_confs and not refusals.partial:
                 refusals.add("SceneConfs: no scene")
             with refusals:

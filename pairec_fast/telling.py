@@ -163,7 +163,7 @@ class Watching:
 
 
 def _request(scene: Scene, query: Query) -> Request:
-    return Request(query.request_id, scene.name, None, int(time.time()), query.uid)
+    return Request(query.request_id, scene.name, query.experiment_id or None, int(time.time()), query.uid)
 
 
 def debug_logs(request_id: str, scene: Scene, live: Live, laps: Sequence[int], query: Query) -> list[str]:
