@@ -44,8 +44,8 @@ class Query:
 
     __slots__ = (
         "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id", "fetched",
-        "given", "history", "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown", "size", "sources", "uid",
-        "user", "user_columns", "watch",
+        "given", "history", "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown",
+        "size", "sources", "uid", "user", "user_columns", "watch",
     )  # fmt: skip
 
     def __init__(

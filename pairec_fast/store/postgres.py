@@ -126,6 +126,13 @@ class Postgres:
         return state[:2] in ("08", "53", "58") or state[:3] == "57P"
 
 
+def composer() -> Any:
+    """`psycopg.sql`, which puts statements together. For those who have a client, and so the package."""
+    from psycopg import sql
+
+    return sql
+
+
 def identifier(text: str, where: str) -> Any:
     """A name of the configuration as `psycopg.sql` takes it, read as the server reads it in a statement: parts between
     dots, in small letters unless in double quotes.
