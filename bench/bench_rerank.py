@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.numpy_peers import dpp_numpy, ssd_numpy
 from pairec_fast.core.arena import Arena
+from pairec_fast.core.dpp import Dpp
 from pairec_fast.core.recall import add
 from pairec_fast.core.rerank import DiversityRules, top_k
+from pairec_fast.core.ssd import Ssd
 
 
 def arena_of(count):
@@ -41,3 +44,36 @@ def bench_diversify(timed, count, values, explore):
         rules.apply(arena, 20)
 
     timed(call, rounds=500)
+
+
+@pytest.fixture(scope="module")
+def likeness():
+    """500 candidates out of 100,000 vectors of 64 dimensions, best first; the twenty best of them are wanted."""
+    rng = np.random.default_rng(3)
+    table = rng.normal(size=(100_000, 64)).astype(np.float32)
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    return table, rng.permutation(100_000)[:500].astype(np.int32), np.sort(rng.random(500))[::-1].copy()
+
+
+@pytest.mark.parametrize("window", [10, 20])
+@pytest.mark.parametrize("who", ["pairec_fast", "numpy"])
+def bench_dpp(timed, likeness, who, window):
+    """A window of PAI-Rec's default, and one of the whole page."""
+    sort = Dpp()
+    ours, peer = (
+        lambda: sort.choose(*likeness, alpha=2.0, size=20, window=window),
+        lambda: dpp_numpy(*likeness, alpha=2.0, size=20, window=window),
+    )
+    assert ours().tolist() == peer()
+    timed(ours if who == "pairec_fast" else peer, rounds=1000)
+
+
+@pytest.mark.parametrize("who", ["pairec_fast", "numpy"])
+def bench_ssd(timed, likeness, who):
+    sort = Ssd()
+    ours, peer = (
+        lambda: sort.choose(*likeness, gamma=0.25, size=20, window=5),
+        lambda: ssd_numpy(*likeness, gamma=0.25, size=20, window=5),
+    )
+    assert ours().tolist() == peer()
+    timed(ours if who == "pairec_fast" else peer, rounds=1000)

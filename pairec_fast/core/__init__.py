@@ -4,6 +4,7 @@ from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.callback import CallbackBody
 from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.dpp import Dpp
 from pairec_fast.core.entries import Entries
 from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
@@ -22,6 +23,7 @@ from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
 from pairec_fast.core.segment import Segment, list_segments
+from pairec_fast.core.ssd import Ssd
 
 __all__ = [
     "Arena",
@@ -29,6 +31,7 @@ __all__ = [
     "Cross",
     "Crosses",
     "DiversityRules",
+    "Dpp",
     "Entries",
     "Filter",
     "Forest",
@@ -42,6 +45,7 @@ __all__ = [
     "RequestForest",
     "Ring",
     "Segment",
+    "Ssd",
     "VectorIndex",
     "add",
     "add_in_turn",
