@@ -33,7 +33,7 @@ CORE = {
     "elementary": ["elementary"],
     "hash": ["hash"],
     "geo": ["geo"],
-    "rerank": ["rerank"],
+    "rerank": ["rerank", "diversity", "mix"],
     "turned": ["vectors"],
     "dpp": ["dpp", "vectors"],
     "ssd": ["ssd", "vectors"],

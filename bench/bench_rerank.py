@@ -34,14 +34,15 @@ def bench_diversify(timed, count, values, explore):
     """Twenty places, two rules; with few values nobody passes, so every place looks at every candidate it may."""
     rng = np.random.default_rng(2)
     category, brand = (rng.integers(0, values, 4000, dtype=np.int32) for _ in range(2))
-    rules = DiversityRules([(category, 1, 0, 0, 1.0), (brand, 0, 10, 2, 2.0)], explore=explore)
+    rules = DiversityRules([(1, 0, 0, 1.0), (0, 10, 2, 2.0)], explore=explore)
+    given = [(category[:count], []), (brand[:count], [])]
     arena = arena_of(count)
     top_k(arena, count)
     order = arena.order.copy()
 
     def call():
         arena.order[:] = order  # 0.3 us: else each round would find the last one's result
-        rules.apply(arena, 20)
+        rules.apply(arena, 20, given)
 
     timed(call, rounds=500)
 

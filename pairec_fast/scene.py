@@ -123,6 +123,7 @@ class Scene:
         if remotes:
             outputs.leave_room()
         sorts = config.sorts(name, category)
+        self._at = at = replace(at, outputs=tuple(self.score.outputs))
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
         ]  # what a chain without a score sort begins with

@@ -20,7 +20,16 @@ from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.protobuf import map_of_doubles
 from pairec_fast.core.recall import Neighbours, add, add_in_turn, add_merged, nearest
 from pairec_fast.core.repair import repair_segments
-from pairec_fast.core.rerank import DiversityRules, in_order, top_k
+from pairec_fast.core.rerank import (
+    DiversityRules,
+    ValueLists,
+    in_order,
+    mix,
+    order_by,
+    order_by_score,
+    set_order,
+    top_k,
+)
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
 from pairec_fast.core.segment import Segment, list_segments
 from pairec_fast.core.ssd import Ssd
@@ -46,6 +55,7 @@ __all__ = [
     "Ring",
     "Segment",
     "Ssd",
+    "ValueLists",
     "VectorIndex",
     "add",
     "add_in_turn",
@@ -60,11 +70,15 @@ __all__ = [
     "keep_allowed",
     "list_segments",
     "map_of_doubles",
+    "mix",
     "nearest",
+    "order_by",
+    "order_by_score",
     "read_segments",
     "recover",
     "repair_segments",
     "select",
+    "set_order",
     "top_k",
     "verify_segments",
 ]
