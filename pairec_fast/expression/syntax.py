@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression.value import Failure
+from pairec_fast.expression.value import Failure, public
 from pairec_fast.expression.vector import (
     Column,
     Mask,
@@ -69,6 +69,9 @@ class Table:
         column = self.columns.get(name)
         if column is None:
             return None
+        values = column[0] if isinstance(column, tuple) else column
+        if values.dtype.kind not in "biuf" or values.dtype in (np.uint64, np.longdouble):
+            raise ValueError(f"column {name!r} is {values.dtype}; use bool, a number, or codes and a vocabulary")
         vector = of_column(column)
         if vector.data.shape != (self.count,):
             raise ValueError(f"column {name!r} has shape {vector.data.shape}; the table has {self.count} rows")
@@ -427,7 +430,7 @@ class Expression:
         Raises:
             Failure: it has none: an operand of the wrong kind, a missing name that the language does not forgive.
         """
-        return self.root.value(names)
+        return public(self.root.value(names))
 
     def vector(self, columns: Mapping[str, Column], count: int, scalars: Mapping[str, Any] | None = None) -> Vector:
         """The value for each of `count` rows, with the rows marked that have none.
