@@ -413,3 +413,12 @@ def test_a_general_rank_that_cannot_be_is_refused(world, conf, says):
 def test_a_service_of_the_cloud_is_refused_with_what_would_be_right(world, kind):
     with pytest.raises(ConfigError, match=rf'AlgoConfs\.x\.Type: "{kind}" is not served here; use "LIGHTGBM"'):
         ranked(world, {"RankAlgoList": ["x"]}, {"Name": "x", "Type": kind})
+
+
+def test_what_does_not_act_is_said(world):
+    world.conf["ColdStartRankConfs"] = {"home_feed": {"RecallName": "hot", "AlgoName": "ranker"}}
+    world.conf["EmbeddingConfs"] = {"home_feed": {"DataSource": {"Name": "log", "Type": "datahub"}}}
+    with world.engine() as engine:
+        said = "\n".join(engine.config.unused)
+    assert "ColdStartRankConfs: accepted, does not act here" in said
+    assert "EmbeddingConfs.home_feed.DataSource: accepted, does not act here: vectors are not recorded" in said

@@ -65,6 +65,9 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
         for category, conf in _items(categories):
             if getattr(conf, "fallback_config", None) is not None:
                 report.warn(("SceneConfs", scene, category, "FallbackConfig"), f"{INERT}: no answer comes late")
+    for scene, embedding in _items(sections.embedding_confs):
+        if getattr(getattr(embedding, "data_source", None), "name", ""):
+            report.warn(("EmbeddingConfs", scene, "DataSource"), f"{INERT}: vectors are not recorded")
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
