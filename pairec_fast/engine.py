@@ -171,7 +171,7 @@ class Engine:
         self.closed = self._callbacks.closed = True
         if self._pusher is not None:
             self._pusher.stop()
-        self.stores.close()
+        self.stores.close(self.servers.values())
         assert self._teller is not None
         begin = time.monotonic()
         self._teller.close(timeout / 2)

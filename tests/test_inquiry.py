@@ -193,9 +193,24 @@ def test_an_automatic_callback_is_seen_by_the_model_too(world, server):
             {"RankConf": {"RankAlgoList": ["fg"]}},
             r'CallBackConfs\.home_feed\.RankConf\.Processor: expected "EasyRec"',
         ),
-        ({}, {"RankConf": {"RankAlgoList": ["ranker"], "Processor": "EasyRec"}}, r"AlgoConfs\.ranker\.Type"),
+        (
+            {},
+            {"RankConf": {"RankAlgoList": ["ranker"], "Processor": "EasyRec"}},
+            r"AlgoConfs\.ranker\.Type: CallBackConfs\.home_feed\.RankConf\.RankAlgoList asks a model server",
+        ),
     ],
 )
 def test_a_model_that_gives_no_features_is_refused(world, server, settings, conf, says):
     with pytest.raises(ConfigError, match=says):
         logging(world, server, **settings, **conf)
+
+
+def test_check_says_which_servers_cannot_be_asked(world, server, run):
+    world.conf["AlgoConfs"].append(eas(server, "fg", "single", "easyrecUserEmbResponseFunc"))
+    rank = {"RankAlgoList": ["fg"], "Processor": "EasyRec"}
+    world.callback["RankConf"] = rank
+    world.conf["EmbeddingConfs"] = {"home_feed": {"RankConf": rank}}
+    code, _, said = run("check", world.write())
+    assert code == 1
+    assert "CallBackConfs.home_feed.RankConf.RankAlgoList: fg is read by easyrecUserEmbResponseFunc, which has" in said
+    assert "EmbeddingConfs.home_feed.RankConf.RankAlgoList: fg gives no vectors" in said

@@ -9,7 +9,7 @@ import difflib
 import importlib.util
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +35,10 @@ class Confs(Protocol):
     def hologres_confs(self) -> Mapping[str, HologresConf]: ...
 
     def path(self, text: str) -> Path: ...
+
+
+class Closing(Protocol):
+    async def close(self) -> None: ...
 
 
 class Stores:
@@ -99,12 +103,13 @@ class Stores:
                 self._end = weakref.finalize(self, _stop, self._loop)
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def close(self) -> None:
-        """Close all clients and end the loop; what is still awaited is cancelled. Idempotent."""
+    def close(self, others: Iterable[Closing] = ()) -> None:
+        """Close all clients, and `others` that live on the loop, and end it; what is still awaited is cancelled.
+        Idempotent."""
         with self._lock:
             if self._closed:
                 return
-            clients = list(self._clients.values())
+            clients = [*self._clients.values(), *others]
             ending = [self.run(client.close()) for client in clients]
             self._closed = True
         with contextlib.suppress(concurrent.futures.CancelledError):
