@@ -60,7 +60,8 @@ class Inquiry:
         for scene, logged in config.call_back_confs.items():
             rank = logged.rank_conf
             try:
-                if rank is not None and rank.rank_algo_list:
+                # Of servers with another processor PAI-Rec logs nothing either.
+                if rank is not None and rank.rank_algo_list and rank.processor == PROCESSOR:
                     self._logged[scene] = self._features(rank, f"CallBackConfs.{scene}.RankConf")
             except ConfigError as error:
                 refused.append(error)
@@ -80,8 +81,6 @@ class Inquiry:
         return servers
 
     def _features(self, rank: RankConfig, where: str) -> list[tuple[Server, str]]:
-        if rank.processor != PROCESSOR:
-            raise ConfigError(f'{where}.Processor: expected "{PROCESSOR}", got "{rank.processor}"')
         found = []
         for name in rank.rank_algo_list:
             own = f"{name}_callback"

@@ -15,7 +15,7 @@ from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
 from pairec_fast.binding import Binding, Fetching, Loading, Stage
-from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig, SceneFeatureConfig
+from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.items.live import Live
@@ -143,7 +143,8 @@ class Scene:
             self.loads = loads(config.feature_confs, name, "FeatureConfs", at)
         features = config.feature_confs.get(name)
         self.loads_together = features is not None and features.asyn_load_feature
-        self.awaits = self.awaits or any(load.awaits for load in (*self.user_loads, *self.loads))
+        all_loads = [*self.user_loads, *self.loads, *(load for one in self.general for load in one.loads)]
+        self.awaits = self.awaits or any(load.awaits for load in all_loads)
         self.item_properties, self.user_properties = dict[str, Column](), dict[str, Column]()
         with refusals:
             self.item_properties = properties(config.feature_confs, name, "item", snapshot)
@@ -168,8 +169,7 @@ class Scene:
             conf = confs.get(name)
             if conf is None:
                 break
-            properties({name: SceneFeatureConfig(conf.feature_load_confs)}, name, "item", self.snapshot)
-            found.append(general_of(conf, self._at, algorithms, outputs, f"{section}.{name}"))
+            found.append(general_of(conf, self._at, algorithms, outputs, section))
         return found
 
     def _bound(self, kind: str, name: str, at: Binding) -> Stage:

@@ -153,7 +153,7 @@ class Walker:
     ) -> None:
         """All at once, then each applied in order; or one after the other, where each may need the one before."""
         awaiting = [load for load in loads if load.awaits]
-        if together:
+        if together and awaiting:
             await asyncio.gather(*(self._within(scene, load, load.load(query, arena), query) for load in awaiting))
         for load in loads:
             if load.awaits and not together:
@@ -175,6 +175,7 @@ class Walker:
         for place, general in enumerate(scene.general):
             if place and split is not None:
                 split.turn()
+            await self._load(scene, general.loads, query, arena, together=True)
             if general.score is not None:
                 general.score.features(query, arena)
                 await self._score(scene, general.score, query, arena)

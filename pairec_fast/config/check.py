@@ -68,6 +68,11 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     for scene, embedding in _items(sections.embedding_confs):
         if getattr(getattr(embedding, "data_source", None), "name", ""):
             report.warn(("EmbeddingConfs", scene, "DataSource"), f"{INERT}: vectors are not recorded")
+    for scene, logged in _items(sections.call_back_confs):
+        rank = getattr(logged, "rank_conf", None)
+        if getattr(rank, "rank_algo_list", ()) and getattr(rank, "processor", "EasyRec") != "EasyRec":
+            told = f'{INERT}: only of models with the processor "EasyRec" features are logged'
+            report.warn(("CallBackConfs", scene, "RankConf"), told)
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
