@@ -483,6 +483,62 @@ def test_hooks_of_dpp_are_refused():
         spread("DPP", FLAT, SCORES, size=2, EmbeddingHookNames=["mine"])
 
 
+# in an engine
+
+
+def test_a_section_of_its_own_defines_sorts_by_dpp(world):
+    world.conf["DPPConf"] = [{"Name": "unlike", "TableName": "als", "DaoConf": {"AdapterType": "local"},
+                              "EmbMissedThreshold": 1.0, "Alpha": 1.0}]  # fmt: skip
+    world.conf["SortNames"] = {"default": ["ItemRankScore", "unlike"]}
+    with world.engine() as engine:
+        assert not [line for line in engine.config.unused if "DPPConf" in line]
+        reply = engine.recommend({"uid": "u00042", "scene_id": "home_feed", "size": 12})
+    world.conf["SortNames"] = {"default": ["ItemRankScore"]}
+    with world.engine() as engine:
+        assert any("DPPConf" in line for line in engine.config.warnings), "defined, and no scene uses it"
+        best = engine.recommend({"uid": "u00042", "scene_id": "home_feed", "size": 12})
+    ids, by_score = ([item.item_id for item in one.items] for one in (reply, best))
+    assert len(set(ids)) == 12 and ids[0] == by_score[0] and ids != by_score
+    for entries, message in (
+        ([{}], r"DPPConf\[0\]: Name is missing"),
+        (
+            [{"Name": "spread"}, {"Name": "x"}, {"Name": "x"}],
+            r'DPPConf\[2\]\.Name: "x" is already the name of DPPConf\[1\]',
+        ),
+        ([{"Name": "y", "Alpha": "1"}], r"DPPConf\[0\]\.Alpha: expected a number, got text"),
+    ):
+        world.conf["DPPConf"] = entries
+        with pytest.raises(ConfigError, match=message):
+            world.engine()
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_sorts_read_what_the_algorithms_of_the_scene_give(world, order):
+    """By the model's own output, whatever RankScore made of it."""
+    world.conf["RankConf"]["home_feed"]["RankScore"] = "${ranker} * 0"
+    world.scene["list"] = {"RecallNames": ["ContextItemRecall"], "OutputFields": ["score:*"]}
+    world.conf["SortConfs"] = [
+        {"Name": "o", "SortType": "CustomFieldSort", "SortByField": "ranker", "SortOrder": order}
+    ]
+    world.conf["SortNames"] = {"home_feed": ["o"]}
+    listed = [{"item_id": f"i{at:06}"} for at in range(20)]
+    request = {"uid": "u00042", "scene_id": "home_feed", "category": "list", "size": 20, "item_list": listed}
+    with world.engine() as engine:
+        items = engine.recommend(request).items
+    given = [item.extra["algo_scores"]["ranker"] for item in items]
+    assert len(set(given)) > 5 and {item.score for item in items} == {0.0}
+    assert given == sorted(given, reverse=order == "desc")
+
+
+def test_traffic_control_moves_nobody_and_says_so(world):
+    world.conf["SortConfs"] = [{"Name": "o", "SortType": "TrafficControlSort", "PIDConf": {"DefaultKp": 1.0}}]
+    world.conf["SortNames"] = {"default": ["ItemRankScore", "o"]}
+    with world.engine() as engine:
+        assert any("TrafficControlSort needs a service of the cloud" in line for line in engine.config.unused)
+        items = engine.recommend({"uid": "u00042", "scene_id": "home_feed", "size": 5}).items
+    assert [item.score for item in items] == sorted((item.score for item in items), reverse=True)
+
+
 # what they read
 
 

@@ -51,6 +51,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     error in it still defines its name.
     """
     defined = {section: _defined(document, section) for section in _USES}
+    defined["SortConfs"] += _defined(document, "DPPConf")
     for section in ("RecallConfs", "FilterConfs", "SortConfs", "AlgoConfs"):
         _names_are_distinct(defined[section], report)
     names = {section: _distinct(places) for section, places in defined.items()}

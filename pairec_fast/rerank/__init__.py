@@ -5,7 +5,7 @@ from pairec_fast.rerank.boost import BoostScoreSort
 from pairec_fast.rerank.condition import ConditionSort
 from pairec_fast.rerank.distinct import DistinctIdSort
 from pairec_fast.rerank.diversity import DiversityRuleSort
-from pairec_fast.rerank.dpp import DPPSort, DPPSortConfig, sorts_of
+from pairec_fast.rerank.dpp import DPPSort
 from pairec_fast.rerank.field import CustomFieldSort
 from pairec_fast.rerank.mix import MultiRecallMixSort
 from pairec_fast.rerank.score import ItemRankScore
@@ -29,4 +29,4 @@ KINDS = {
     )
 }
 
-__all__ = ["KINDS", "DPPSortConfig", "ItemRankScore", "sorts_of"]
+__all__ = ["KINDS", "ItemRankScore"]

@@ -7,7 +7,6 @@ import numpy as np
 
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, Dpp
-from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
 from pairec_fast.rerank.likeness import LikenessConf, Params, Slots, cut, run, vectors_of, worth
 from pairec_fast.rerank.values import seed_of
@@ -63,11 +62,3 @@ class DPPSort(msgspec.Struct, frozen=True, rename="pascal"):
             return slots if chosen is None else slots[chosen]
 
         return run(conf, "dpp_", at, choose)
-
-
-def sorts_of(confs: list[DPPSortConfig]) -> list[DPPSort]:
-    """The sorts that the top-level section DPPConf defines."""
-    for place, conf in enumerate(confs):
-        if not conf.name:
-            raise ConfigError(f"DPPConf[{place}]: Name is missing")
-    return [DPPSort(conf.name, conf) for conf in confs]
