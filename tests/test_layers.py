@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 
 LAYERS = [
     "errors terminal",
-    "limits messages metrics latency compress",
+    "limits messages metrics latency compress sql",
     "measures push",
     "core",
     "manifest",

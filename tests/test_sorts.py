@@ -131,7 +131,7 @@ def test_a_weight_of_the_items_multiplies_and_who_has_none_keeps_its_score(share
     weights = [stored.items.columns[number].value(row) for row in (0, 1)]
     assert arena.score[:3].tolist() == [2.0 * (1.0 if weight is None else weight) for weight in weights] + [2.0]
     for change, message in (
-        ({"AdapterType": "tablestore"}, "only"),
+        ({"AdapterType": "tablestore"}, '"hologres" would be right'),
         ({"WeightFieldName": "nope"}, r'WeightFieldName: the snapshot has no "nope"'),
         ({"WeightFieldName": "category"}, "holds texts, not numbers"),
     ):
@@ -269,6 +269,21 @@ def test_columns_of_the_items_numbered_at_bind_sort_as_those_of_the_request(name
         stage_of(conf, Binding(stored, ["r"]))(query, arena)
         orders.append(arena.order[: arena.order_count].tolist())
     assert orders[0] == orders[1] != list(range(80))
+
+
+def test_a_guest_has_no_text_in_any_column():
+    """Not even in one of whole numbers, whose rows of guests hold a 0: guests are alike, a guest and a 0 are not."""
+    stored = snapshot()
+    gone = np.flatnonzero(stored.items.columns["in_stock"].values[: len(stored.items)] == 0)[:2]
+    query = Query(stored, "u", 4, {}, history_max=1, places=4)
+    arena = Arena(4, items_max=stored.overlay.capacity)
+    arena.follow(stored.overlay)
+    rows = [query.row("guest 1"), query.row("guest 2"), *gone.tolist()]
+    add(arena, np.array(rows, np.int32), np.zeros(4), 0)
+    in_order(arena)
+    sort = TAGS | {"DiversityRules": [{"Dimensions": ["in_stock"], "IntervalSize": 1}]}
+    stage_of(sort, Binding(stored, ["r"]))(query, arena)
+    assert arena.order[:4].tolist() == [0, 2, 1, 3]
 
 
 # mix
@@ -469,8 +484,9 @@ def test_a_vectors_block_of_the_snapshot_serves_and_with_a_table_likeness_of_dpp
         ({"TableName": "alz"}, r'SortConfs\.case\.\w+\.TableName: the snapshot has no "alz" \(did you mean "als"\?\)'),
         ({"EmbeddingColumn": "nope"}, r'EmbeddingColumn: the snapshot has no "nope"'),
         ({"EmbeddingColumn": "title"}, 'EmbeddingColumn: "title" holds texts, not vectors'),
-        ({"TableName": "als", "DaoConf": {"HologresName": "h"}}, 'DaoConf.AdapterType: missing; only "local"'),
-        ({"TableName": "als", "DaoConf": {"AdapterType": "hbase"}}, 'AdapterType: "hbase"; only "local"'),
+        ({"TableName": "als", "DaoConf": {"HologresName": "h"}}, "DaoConf: there are no live stores here"),
+        ({"TableName": "als", "DaoConf": {}}, 'DaoConf.AdapterType: missing; "hologres" or "redis" would be right'),
+        ({"TableName": "als", "DaoConf": {"AdapterType": "hbase"}}, 'AdapterType: "hbase"; "hologres" or "redis"'),
     ],
 )
 def test_vectors_that_are_not_there_are_refused(sort, change, message):

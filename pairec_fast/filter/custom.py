@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, drop_exposed, keep_allowed
 from pairec_fast.errors import ConfigError, NotReadyError, StoreError
-from pairec_fast.filter.kind import Count, Dao, sql_name, sql_text
+from pairec_fast.filter.kind import Count, Dao
 from pairec_fast.filter.remembered import NOTHING, Remembered
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Ranked, pick
+from pairec_fast.sql import sql_name, sql_text
 
 log = logging.getLogger("pairec_fast")
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pairec_fast.errors import ConfigError, StoreError
-from pairec_fast.filter.kind import sql_name, sql_text
 from pairec_fast.filter.remembered import NOTHING, Remembered
+from pairec_fast.sql import sql_name, sql_text
 
 BATCH = 500  # ids in one statement, as PAI-Rec has it
 SECONDS = 0.2  # for each statement

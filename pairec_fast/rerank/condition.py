@@ -8,8 +8,7 @@ import msgspec
 
 from pairec_fast.binding import Binding, Loading, Stage
 from pairec_fast.core import Arena
-from pairec_fast.expression import Condition
-from pairec_fast.expression.condition import check, matches
+from pairec_fast.expression import Condition, check, matches
 from pairec_fast.query import Query
 
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena
-from pairec_fast.expression import Condition
-from pairec_fast.expression.condition import check
+from pairec_fast.expression import Condition, check
 from pairec_fast.query import Query
 from pairec_fast.rerank.values import holds
 

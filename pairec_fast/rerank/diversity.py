@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, DiversityRules, ValueLists
-from pairec_fast.expression import Condition
-from pairec_fast.expression.condition import check, matches
+from pairec_fast.expression import Condition, check, matches
 from pairec_fast.query import Query
 from pairec_fast.rerank.values import Kept, coded, holds, joined
 from pairec_fast.snapshot import Snapshot

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, Dpp
 from pairec_fast.query import Query
-from pairec_fast.rerank.likeness import LikenessConf, Params, Slots, cut, run, vectors_of, worth
+from pairec_fast.rerank.likeness import (
+    Found,
+    LikenessConf,
+    Params,
+    Rules,
+    Slots,
+    Vectors,
+    cut,
+    sort_of,
+    vectors_of,
+    worth,
+)
 from pairec_fast.rerank.values import seed_of
 
 WINDOW = 10  # PAI-Rec's default
@@ -43,22 +53,22 @@ class DPPSort(msgspec.Struct, frozen=True, rename="pascal"):
         conf = self.dpp_conf
         vectors = vectors_of(conf, at, f"SortConfs.{self.name}.DPPConf")
         window = conf.window_size if conf.window_size > 0 else WINDOW
-        kernel = Dpp(normalise=conf.normalises, positive=conf.positive or vectors is None or not vectors.of_items)
+        of_items = isinstance(vectors, Vectors) and vectors.of_items
+        kernel = Dpp(normalise=conf.normalises, positive=conf.positive or not of_items)
 
-        def choose(query: Query, arena: Arena, slots: Slots, params: Params) -> Slots:
-            slots = cut(arena, slots, query.size, conf, params, ordered=False)
-            if vectors is None:
-                return slots
+        def takes(query: Query, arena: Arena, slots: Slots, params: Params) -> Slots:
+            return cut(arena, slots, query.size, conf, params, ordered=False)
+
+        def choose(query: Query, arena: Arena, slots: Slots, found: Found, params: Params) -> Slots | None:
             relevance = worth(arena.score[slots], params.int("norm_relevance_score", 0))
             if relevance is None:
-                return slots
+                return None
             query.given.put("dpp_relevance_score", arena.place[slots], relevance)
             asked = params.int("window_size", window)
             chosen = kernel.choose(
-                vectors.table, np.array(arena.row[slots]), relevance, alpha=params.float("alpha", conf.alpha),
-                size=query.size, window=asked if asked > 0 else WINDOW, missing_max=conf.missing_max,
-                seed=seed_of(query, "dpp"),
+                found.table, found.rows, relevance, alpha=params.float("alpha", conf.alpha), size=query.size,
+                window=asked if asked > 0 else WINDOW, missing_max=conf.missing_max, seed=seed_of(query, "dpp"),
             )  # fmt: skip
-            return slots if chosen is None else slots[chosen]
+            return None if chosen is None else slots[chosen]
 
-        return run(conf, "dpp_", at, choose)
+        return sort_of(self.name, conf, "dpp_", at, vectors, Rules(takes, choose))

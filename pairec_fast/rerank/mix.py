@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, mix
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression import Condition
-from pairec_fast.expression.condition import check
+from pairec_fast.expression import Condition, check
 from pairec_fast.expression.convert import to_int
 from pairec_fast.query import Query
 from pairec_fast.rerank.values import holds, seed_of

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from pairec_fast.binding import Binding, Stage
-from pairec_fast.core import Arena, Ssd, order_by_score
-from pairec_fast.expression import Condition
-from pairec_fast.expression.condition import check, matches
+from pairec_fast.core import Arena, Ssd
+from pairec_fast.expression import Condition, check
 from pairec_fast.query import Query
-from pairec_fast.rerank.likeness import LikenessConf, Params, Slots, by_score, cut, run, vectors_of, worth
+from pairec_fast.rerank.likeness import (
+    Found,
+    LikenessConf,
+    Params,
+    Rules,
+    Slots,
+    by_score,
+    cut,
+    sort_of,
+    vectors_of,
+    worth,
+)
 from pairec_fast.rerank.values import seed_of
 
 WINDOW, GAMMA = 5, 0.25  # PAI-Rec's defaults
@@ -50,33 +59,24 @@ class SSDSort(msgspec.Struct, frozen=True, rename="pascal"):
         configured = conf.gamma if conf.gamma > 0 else GAMMA
         kernel = Ssd(normalise=conf.normalises, positive=conf.positive, star=conf.use_ssd_star)
 
-        def choose(query: Query, arena: Arena, slots: Slots, params: Params) -> Slots:
+        def takes(query: Query, arena: Arena, slots: Slots, params: Params) -> Slots:
             slots = by_score(arena, slots)
-            gamma = params.float("gamma", configured)
-            if gamma == 0:
+            if params.float("gamma", configured) == 0:
                 return slots
-            slots = cut(arena, slots, query.size, conf, params, ordered=True)
-            if vectors is None:
-                return slots
-            norm = params.int("norm_quality_score", 0)
+            return cut(arena, slots, query.size, conf, params, ordered=True)
+
+        def choose(query: Query, arena: Arena, slots: Slots, found: Found, params: Params) -> Slots | None:
+            gamma, norm = params.float("gamma", configured), params.int("norm_quality_score", 0)
             quality = worth(arena.score[slots], norm)
-            if quality is None:
-                return slots
+            if gamma == 0 or quality is None:
+                return None
             if norm in (1, 2):
                 query.given.put("ssd_quality_score", arena.place[slots], quality)
             window = params.int("window_size", conf.window_size)
             chosen = kernel.choose(
-                vectors.table, np.array(arena.row[slots]), quality, gamma=gamma, size=query.size,
-                window=window if window > 1 else WINDOW, missing_max=conf.missing_max, seed=seed_of(query, "ssd"),
+                found.table, found.rows, quality, gamma=gamma, size=query.size, window=window if window > 1 else WINDOW,
+                missing_max=conf.missing_max, seed=seed_of(query, "ssd"),
             )  # fmt: skip
-            return slots if chosen is None else slots[chosen]
+            return None if chosen is None else slots[chosen]
 
-        sort = run(conf, "ssd_", at, choose)
-
-        def sort_some(query: Query, arena: Arena) -> None:
-            if matches(conditions, query.user_features, {}):
-                sort(query, arena)
-            else:
-                order_by_score(arena)
-
-        return sort_some if conditions else sort
+        return sort_of(self.name, conf, "ssd_", at, vectors, Rules(takes, choose, conditions))

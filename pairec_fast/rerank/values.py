@@ -109,7 +109,7 @@ class Kept:
 
     def __init__(self, columns: Sequence[Stored], snapshot: Snapshot, named: bool = False) -> None:
         """`named`: the texts are wanted, whatever it costs."""
-        self._columns = columns
+        self._columns, self._guests = columns, snapshot.guests
         self.known: dict[str, int] = {}
         count, capacity = len(snapshot.items), snapshot.overlay.capacity
         self.values = np.full(capacity, -1, np.int32)
@@ -123,6 +123,8 @@ class Kept:
         snapshot.follow(self._extend)
 
     def _extend(self, rows: NDArray[np.int32]) -> None:
+        if len(self._guests):  # they have nothing, which columns of whole numbers cannot say
+            rows = rows[(rows < self._guests.start) | (rows >= self._guests.stop)]
         if not self._plain:
             texts = ("_".join(_text(column, row) for column in self._columns) for row in rows.tolist())
             self.values[rows] = [self._number(text) for text in texts]
