@@ -117,7 +117,7 @@ class Query:
         return row
 
     def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
-        """The rows of those items that the snapshot or this request knows, in the order given."""
+        """The rows of those items that the snapshot knows, in the order given, and then of this request's guests."""
         listed = list(ids)
         rows = self._snapshot.items.ids.find_all(listed)
         if not self._guests:
