@@ -9,6 +9,7 @@ from pairec_fast.filter.condition import ConditionFilter
 from pairec_fast.filter.count import AdjustCountFilter, CompletelyFairFilter
 from pairec_fast.filter.custom import ItemCustomFilter, User2ItemCustomFilter
 from pairec_fast.filter.dimension import DimensionFieldUniqueFilter
+from pairec_fast.filter.diversity import DiversityAdjustCountFilter
 from pairec_fast.filter.exposure import User2ItemExposureFilter, User2ItemExposureWithConditionFilter
 from pairec_fast.filter.group_weight import GroupWeightCountFilter
 from pairec_fast.filter.item_state import ItemStateFilter
@@ -23,6 +24,7 @@ KINDS = {
         CompletelyFairFilter,
         ConditionFilter,
         DimensionFieldUniqueFilter,
+        DiversityAdjustCountFilter,
         GroupWeightCountFilter,
         ItemCustomFilter,
         ItemStateFilter,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -169,7 +168,7 @@ class Own:
     def __init__(self, conf: User2ItemCustomFilter, at: Binding, where: str) -> None:
         if at.stores is None:
             raise ConfigError(f"{where}.DaoConf: there are no live stores here")
-        dao, self.name, self._stores = conf.dao_conf, conf.name, at.stores
+        dao, self.name = conf.dao_conf, conf.name
         self._cache: Remembered[list[str]] = Remembered(
             conf.item_state_cache_size, conf.item_state_cache_time or CACHE_SECONDS
         )
@@ -186,7 +185,7 @@ class Own:
 
     async def fetch(self, query: Query) -> None:
         """Raises StoreError: the list cannot be had."""
-        query.fetched[self] = await asyncio.wrap_future(self._stores.run(self._read(query.uid)))
+        query.fetched[self] = await self._read(query.uid)
 
     def __call__(self, query: Query, arena: Arena) -> None:
         ids = query.fetched.get(self)

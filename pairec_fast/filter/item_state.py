@@ -16,6 +16,7 @@ from pairec_fast.expression import Column, Condition, check, depends_on_user, ma
 from pairec_fast.filter.kind import Count
 from pairec_fast.filter.remembered import Remembered
 from pairec_fast.filter.rows import SECONDS, Row, Rows
+from pairec_fast.filter.written import texts_of_items, written
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
@@ -59,12 +60,12 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
     def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: another adapter or table, or a condition that cannot be evaluated."""
         where, dao = f"FilterConfs.{self.name}", self.item_state_dao_conf
-        for field in ("features", "generate_user_data_expr"):
-            if getattr(self, field):
-                key = "".join(word.capitalize() for word in field.split("_"))
-                raise ConfigError(f"{where}.{key} is not available in this version")
+        if self.features:
+            raise ConfigError(f"{where}.Features is not available in this version")
         check(self.filter_params, f"{where}.FilterParams")
         if dao.adapter_type == "local":
+            if self.generate_user_data_expr:
+                raise ConfigError(f"{where}.GenerateUserDataExpr: a local table is read by the row of the item itself")
             return self._local(at.snapshot, where)
         if dao.adapter_type == "hologres":
             return Live(self, at, where)
@@ -145,6 +146,7 @@ class Live:
     def __init__(self, conf: ItemStateFilter, at: Binding, where: str) -> None:
         dao, self.name = conf.item_state_dao_conf, conf.name
         self._params, self._defaults = conf.filter_params, dao.default_field_values
+        self._key = written(conf.generate_user_data_expr, f"{where}.GenerateUserDataExpr")
         self._rows = Rows(
             at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_field_name, dao.select_fields,
             dao.where_clause, where=f"{where}.ItemStateDaoConf",
@@ -153,7 +155,10 @@ class Live:
 
     async def load(self, query: Query, arena: Arena) -> None:
         """Raises StoreError: for some candidates there was no answer; those that there are count all the same."""
-        keys = query.ids(arena.row[: arena.count])
+        if self._key is None:
+            keys = query.ids(arena.row[: arena.count])
+        else:
+            keys = texts_of_items(self._key, query, arena, {"user": query.user_features})
         rows = await self._rows.of(keys)
         query.fetched[self] = keys, rows
         missing = sum(key not in rows for key in keys)

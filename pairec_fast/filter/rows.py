@@ -31,7 +31,7 @@ class Rows:
     ) -> None:  # fmt: skip
         if stores is None:
             raise ConfigError(f"{where}: there are no live stores here")
-        self._stores, self._store = stores, stores.postgres(store)
+        self._store = stores.postgres(store)
         self._cache = cache if cache is not None else Remembered(0, 0.0)
         name = sql_name(key, f"{where}: the key's name")
         columns = f"{name}, {sql_text(fields)}" if fields.strip() else name
@@ -43,9 +43,6 @@ class Rows:
 
     async def of(self, ids: Sequence[str]) -> dict[str, Row | None]:
         """A row for each id, None where the table has none; an id whose statement failed or was late is left out."""
-        return await asyncio.wrap_future(self._stores.run(self._of(ids)))
-
-    async def _of(self, ids: Sequence[str]) -> dict[str, Row | None]:
         found: dict[str, Row | None] = {}
         asked = []
         for id in dict.fromkeys(ids):
