@@ -109,7 +109,7 @@ class Shown:
     def __init__(self, conf: User2ItemExposureFilter, at: Binding, unless: Sequence[Condition]) -> None:
         self.name, self._conf, self._unless = conf.name, conf, unless
         self._history, self._keys = _history(conf, at), Keys(conf, f"FilterConfs.{conf.name}")
-        self._stores, self._snapshot, self._scene = at.stores, at.snapshot, at.scene
+        self._stores, self._scene = at.stores, at.scene
         self.timeout = SQL_SECONDS + 0.1  # stores have limits of their own; this one only ends what would never end
         self._use = mark if conf.only_log_user_expose_flag else drop
 
