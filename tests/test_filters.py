@@ -146,7 +146,7 @@ def test_missing_values_are_one_value_the_text_null(with_kind):
 def test_diversity_without_fields_to_spread_is_refused():
     told = refused(adjust(recall("a", 3), EnsureDiversity=True))
     assert told.startswith("FilterConfs.f.DiversityDaoConf: missing, and EnsureDiversity is true")
-    assert 'the item table has no column "kind"; it has none' in refused(spread(3))
+    assert 'DistinctFields[0]: the snapshot has no "kind"; it has none' in refused(spread(3))
 
 
 # Merging

@@ -11,7 +11,6 @@ import pytest
 
 from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.filter.history import RedisHistory, SqlHistory, go_json
-from pairec_fast.filter.remembered import NOTHING, Remembered
 from pairec_fast.filter.rows import BATCH
 from pairec_fast.store import HologresConf, RedisConf, Stores
 from tests.contract.filters import Case, parsed
@@ -32,7 +31,7 @@ class Live:
     def __init__(self, stores, conf, scene="home"):
         self.stores, self.scene = stores, scene
         self.conf = parsed({"Name": "f"} | conf)
-        self.at = Case(items(*"filler"), {}).binding(stores=stores, scene=scene)
+        self.at = Case([[id, 1.0, id] for id in "filer"], {}).binding(stores=stores, scene=scene)
         self.stage = self.conf.bind(self.at)
 
     def left(self, candidates, user=None, error=None):
@@ -166,10 +165,10 @@ def test_a_user_who_meets_the_conditions_starts_anew(with_redis, redis_server):
 def test_keys_of_users_and_of_items_may_be_written_by_expressions(with_redis, redis_server):
     conf = shown(
         GenerateUserDataExpr='sprintf("%s_%v", uid, context.features.page)',
-        GenerateItemDataExpr='item.group != nil ? sprintf("g%s", item.group) : ""',
+        GenerateItemDataExpr='item_id == "z" ? "" : sprintf("g%s", item.group)',
     )
     live = Live(with_redis, conf)
-    group = [["x", 3.0, "a", {"group": "1"}], ["y", 2.0, "a", {"group": "2"}], ["z", 1.0, "a", {}]]
+    group = [["x", 3.0, "a", {"group": "1"}], ["y", 2.0, "a", {"group": "2"}], ["z", 1.0, "a", {"group": "1"}]]
     user = {"uid": "u1", "page": "top"}
     live.record(group[:1] + group[2:], user)
     assert json.loads(redis_server.client.lindex("exp_u1_top", 0))["item_ids"] == ["g1", "z"]
@@ -380,6 +379,32 @@ def test_a_state_table_that_is_not_as_asked_for_is_refused_at_load(with_postgres
         Live(with_postgres, state(ON, dao=dao))
 
 
+def test_transforms_are_applied_before_conditions_which_then_see_all_properties(with_postgres, tables):
+    fill(tables, {"item_id": "a", "status": 1}, {"item_id": "b", "status": 2})
+    made = {"FeatureType": "new_feature", "FeatureStore": "item", "FeatureName": "twice", "Normalizer": "expr",
+            "Expression": "item.status * 2"}  # fmt: skip
+    live = Live(with_postgres, state(condition("twice", "equal", 4), condition("mine", "equal", 1), Features=[made]))
+    candidates = [[id, 1.0, "r", {"mine": 1.0}] for id in ("a", "b")]
+    assert live.left(candidates) == ["b"]
+
+
+def test_values_to_be_spread_may_lie_in_a_table(with_postgres, tables):
+    fill(tables, *({"item_id": f"i{at}", "status": int(at >= 8)} for at in range(10)))
+    dao = {**holo("state"), "ItemKeyField": "item_id", "DistinctFields": ["status"]}
+    conf = {
+        "FilterType": "PriorityAdjustCountFilter", "EnsureDiversity": True, "DiversityMinCount": 1,
+        "AdjustCountConfs": [{"RecallName": "f", "Count": 6, "Type": "accumulator"}], "DiversityDaoConf": dao,
+    }  # fmt: skip
+    candidates = [[f"i{at}", 10.0 - at, "f"] for at in range(10)]
+    live = Live(with_postgres, conf)
+    assert live.left(candidates) == ["i0", "i1", "i2", "i3", "i4", "i8"]
+    again = Live(with_postgres, conf | {"EnsureDiversity": False})
+    tables.execute("lock table state in access exclusive mode")
+    assert live.left(candidates) == ["i0", "i1", "i2", "i3", "i4", "i8"], "remembered"
+    assert again.left(candidates) == ["i0", "i1", "i2", "i3", "i4", "i5"], "nothing is asked where nothing is spread"
+    tables.rollback()
+
+
 def test_blocked_items_are_dropped_and_the_list_is_read_again(with_postgres, tables):
     tables.execute("insert into blocked values ('a', 'bad'), ('b', 'good'), (null, 'bad')")
     tables.commit()
@@ -435,19 +460,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-def test_what_is_remembered_ends_and_the_oldest_goes_first():
-    clock = Clock()
-    known = Remembered(2, 10.0, clock)
-    for at, key in enumerate("abc"):
-        known.put(key, at)
-        clock.now += 1
-    assert known.get("a") is NOTHING and known.get("b") == 1 and known.get("c") == 2 and len(known) == 2
-    known.put("b", 7)
-    clock.now += 9.5
-    assert known.get("c") is NOTHING and known.get("b") == 7
-    assert Remembered(0, 10.0).put("a", 1) is None and Remembered(0, 10.0).get("a") is NOTHING
 
 
 def test_an_entry_is_written_with_one_clock():

@@ -141,6 +141,12 @@ class Constant(Node):
         return One(self.constant)
 
 
+class PerRow(NamedTuple):
+    """A scalar that is none: a name that has a value of its own in every row, beside a name that is `ROW`."""
+
+    column: Column
+
+
 class Name(Node):
     """A name; `absent` is its value, or the failure, where nothing has that name.
 
@@ -164,6 +170,9 @@ class Name(Node):
     def over(self, table: Table) -> Operand:
         if self.name in table.scalars:
             value = table.scalars[self.name]
+            if isinstance(value, PerRow):
+                own = of_column(value.column)
+                return _doubles(own, table.count) if self.number else own
             return table.rows() if value is ROW else One(as_doubles(value) if self.number else value)
         vector = table.column(self.name) if table.flat else None
         if vector is None:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
+from pairec_fast.cache import Cache
 from pairec_fast.core import Arena, drop_exposed, keep_allowed
 from pairec_fast.errors import ConfigError, NotReadyError, StoreError
 from pairec_fast.filter.kind import Count, Dao
-from pairec_fast.filter.remembered import NOTHING, Remembered
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Ranked, pick
 from pairec_fast.sql import sql_name, sql_text
@@ -169,9 +169,9 @@ class Own:
         if at.stores is None:
             raise ConfigError(f"{where}.DaoConf: there are no live stores here")
         dao, self.name = conf.dao_conf, conf.name
-        self._cache: Remembered[list[str]] = Remembered(
-            conf.item_state_cache_size, conf.item_state_cache_time or CACHE_SECONDS
-        )
+        self._cache: Cache[list[str]] | None = None
+        if conf.item_state_cache_size:
+            self._cache = Cache(conf.item_state_cache_time or CACHE_SECONDS, conf.item_state_cache_size)
         self._redis: Any = None
         self._prefix = dao.redis_prefix
         if dao.adapter_type == "redis":
@@ -193,16 +193,17 @@ class Own:
             _drop(arena, query.find(ids))
 
     async def _read(self, uid: str) -> list[str]:
-        known = self._cache.get(uid)
-        if known is not NOTHING:
-            return known  # type: ignore[return-value]
+        known = self._cache.get(uid) if self._cache is not None else None
+        if known is not None:
+            return known
         texts: Iterable[Any]
         if self._redis is not None:
             texts = [await self._redis.get(self._prefix + uid)]
         else:
             texts = [text for (text,) in await self._postgres.rows(self._select, (uid,), ASK_SECONDS)]
         ids = [id for text in texts if text is not None for id in str(text).split(",") if id]
-        self._cache.put(uid, ids)
+        if self._cache is not None:
+            self._cache.put(uid, ids)
         return ids
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression import ROW, Column, Expression, Failure, expr
+from pairec_fast.expression import ROW, Expression, Failure, expr
 from pairec_fast.expression.convert import to_string
 from pairec_fast.expression.printf import SPRINTF
+from pairec_fast.expression.syntax import PerRow
 from pairec_fast.query import Query
 
 
@@ -42,9 +43,9 @@ def texts_of_items(expression: Expression, query: Query, arena: Arena, names: Ma
     """What `expression` writes of each live candidate, `item` being its properties; where that is no text, its id."""
     count = arena.count
     ids = query.ids(arena.row[:count])
-    own: dict[str, Column] = {"item_id": (np.arange(count, dtype=np.int32), ids)}
-    columns: Any = ChainMap(own, query.properties(arena))  # type: ignore[arg-type]  # read, never written
-    column = expression.column(columns, count, {**names, "item": ROW})
+    item_id = np.arange(count, dtype=np.int32), ids
+    columns: Any = ChainMap({"item_id": item_id}, query.properties(arena))  # type: ignore[arg-type]  # never written
+    column = expression.column(columns, count, {**names, "item": ROW, "item_id": PerRow(item_id)})
     if isinstance(column, tuple):
         codes, texts = column
         found = [to_string(texts[code], "") if code >= 0 else "" for code in codes.tolist()]
