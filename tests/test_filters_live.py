@@ -496,3 +496,80 @@ def test_sql_has_no_limit_where_none_is_given():
         "LIMIT" not in SqlHistory(None, "t", 0, 0, "w")._select
         and "LIMIT 3" in SqlHistory(None, "t", 3, 0, "w")._select
     )
+
+
+# In an engine
+
+
+@pytest.fixture
+def shop_with_redis(world, redis_server):
+    """A configuration whose answers are remembered in Redis."""
+    world.conf["RedisConfs"] = {"r": {"Host": "127.0.0.1", "Port": redis_server.port, "ReadTimeout": 500}}
+    world.conf["FilterConfs"] = [{"Name": "shown", **shown(TimeInterval=60)}]
+    world.conf["FilterNames"] = {"home_feed": ["UniqueFilter", "shown"]}
+    return world
+
+
+def asked(engine, size=5, **more):
+    reply = engine.recommend({"uid": "u00042", "scene_id": "home_feed", "size": size} | more)
+    return reply, [item.item_id for item in reply.items]
+
+
+def written(server, count):
+    """Wait until so many answers are written down; `recommend` does not."""
+    deadline = time.monotonic() + 10
+    while server.client.llen("exp_u00042") < count and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert server.client.llen("exp_u00042") == count
+
+
+def test_an_engine_shows_nothing_twice(shop_with_redis, redis_server):
+    with shop_with_redis.engine() as engine:
+        seen = []
+        for at in range(4):
+            reply, ids = asked(engine)
+            assert reply.code == 200 and len(ids) == 5
+            seen += ids
+            written(redis_server, at + 1)
+    assert len(seen) == len(set(seen)) == 20
+    newest = json.loads(redis_server.client.lindex("exp_u00042", 0))
+    assert newest["item_ids"] == seen[-5:]
+
+
+def test_a_scene_without_the_filter_writes_its_answers_as_well(shop_with_redis, redis_server):
+    shop_with_redis.conf["FilterNames"] = {"home_feed": ["UniqueFilter"]}
+    with shop_with_redis.engine() as engine:
+        assert asked(engine)[1] == asked(engine)[1]
+        written(redis_server, 2)
+
+
+def test_an_engine_answers_without_its_store_and_says_so(shop_with_redis, redis_server):
+    with shop_with_redis.engine() as engine:
+        _, first = asked(engine)
+        written(redis_server, 1)
+        redis_server.kill()
+        try:
+            reply, ids = asked(engine)
+            assert ids == first and reply.code == 200
+            assert reply.degraded == ["shown: error"]
+        finally:
+            redis_server.ensure()
+
+
+def test_recall_alone_is_remembered_when_it_has_enough(shop_with_redis, redis_server):
+    from pairec_fast.messages import RecommendRequest
+
+    with shop_with_redis.engine() as engine:
+        reply, after = engine.recall(RecommendRequest(uid="u00042", scene_id="home_feed", category="default", size=3))
+        assert redis_server.client.llen("exp_u00042") == 0, "nothing is written before the answer has left"
+        after()
+        written(redis_server, 1)
+        entry = json.loads(redis_server.client.lindex("exp_u00042", 0))
+        assert entry["item_ids"] == [item.item_id for item in reply.items]
+        reply, after = engine.recall(
+            RecommendRequest(uid="u00042", scene_id="home_feed", category="default", size=5000)
+        )
+        after()
+        assert reply.code == 299
+        time.sleep(0.1)
+        written(redis_server, 1)

@@ -58,11 +58,11 @@ def sees_repeats(names: Sequence[str], known: Mapping[str, Any]) -> bool:
 
 
 def _reached(names: Sequence[str], known: Mapping[str, Any]) -> Iterator[Any]:
-    """The filters of these names and those they may lead to."""
+    """The filters of these names and those they may lead to; names of none, which binding refuses, are passed over."""
     waiting, seen = list(names), set[str]()
     while waiting:
         name = waiting.pop()
-        if name not in seen:
+        if name not in seen and name in known:
             seen.add(name)
             yield known[name]
             waiting += getattr(known[name], "leads_to", ())
