@@ -9,6 +9,7 @@ from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
 from pairec_fast.filter import KINDS, sees_repeats
 from pairec_fast.filter.snake import Visits
+from pairec_fast.filter.written import sprintf
 from pairec_fast.query import Query
 from tests.contract.filters import Case, parsed
 
@@ -321,6 +322,177 @@ def test_a_filter_that_awaits_is_awaited_through_a_condition_and_no_other():
         asyncio.run(chooser.fetch(case.query))
         chooser(case.query, case.arena)
         assert len(case.query.fetched) == fetched and case.arena.count == 9
+
+
+# Expressions
+
+
+def diverse(*confs):
+    confs = [{"Expression": text, "Count": count, "Type": type} for text, count, type in confs]
+    return {"FilterType": "DiversityAdjustCountFilter", "AdjustCountConfs": confs}
+
+
+PRICED = [[f"i{place}", float(9 - place), "ab"[place % 2], {"price": float(place)}] for place in range(8)]
+
+
+def test_each_expression_takes_its_best_of_what_is_left():
+    kept = left(diverse(("price > 5", 1, "fix"), ("recall_name == 'a'", 3, "accumulator")), PRICED)
+    assert kept["ids"] == ["i6", "i0", "i2", "i4"]
+    both = left(diverse(("recall_name == 'a'", 2, "accumulator"), ("price >= 0", 4, "accumulator")), PRICED)
+    assert both["ids"] == ["i0", "i2", "i1"]  # two are left to take, of which one is used
+
+
+def test_an_expression_without_a_value_is_not_true():
+    assert left(diverse(("missing > 1", 5, "fix")), PRICED)["ids"] == []
+    assert left(diverse(("price + 'x'", 5, "fix")), PRICED)["ids"] == []
+
+
+def test_an_expression_that_is_none_is_refused_with_its_place():
+    told = refused(diverse(("price > 1", 1, "fix"), ("price >", 1, "fix")))
+    assert told.startswith("FilterConfs.f.AdjustCountConfs[1].Expression: ")
+
+
+def test_accumulators_whose_count_falls_are_refused():
+    told = refused(diverse(("1 == 1", 5, "accumulator"), ("1 == 1", 4, "accumulator")))
+    assert told.startswith("FilterConfs.f.AdjustCountConfs[1].Count: 4 is less than 5 before it")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "values", "text"),
+    [
+        ("%s_%s", ("a", "b"), "a_b"), ("%d%%", (5,), "5%"), ("%v|%v|%v", (1.5, True, None), "1.5|true|<nil>"),
+        ("%.2f", (1.005,), "1.00"), ("%f", (2.0,), "2.000000"),
+        ("%5d|%-5d|%05d|%+d", (7, 7, 7, 7), "    7|7    |00007|+7"),
+        ("%d", (2.5,), "%!d(float64=2.5)"), ("%s", (3,), "%!s(int=3)"), ("%s %s", ("a",), "a %!s(MISSING)"),
+        ("%s", ("a", "b"), "a%!(EXTRA string=b)"), ("%q", ('a"b',), '"a\\"b"'), ("%x", (255,), "ff"),
+        ("%t", (False,), "false"), ("%.3s", ("abcdef",), "abc"), ("%v", ([1, "a"],), "[1 a]"), ("plain", (), "plain"),
+    ],
+)  # fmt: skip
+def test_texts_are_put_together_as_go_does(pattern, values, text):
+    assert sprintf(pattern, *values) == text
+
+
+# Local tables
+
+
+def world_case(world, items, user=None, uid="u00042"):
+    """The engine of a world, and a query over candidates `items` of it."""
+    from pairec_fast.binding import Binding
+    from pairec_fast.core import add
+
+    world.scene["rerank"] = {"RecallNames": ["ContextItemRecall"]}  # one that brings items the snapshot lacks
+    engine = world.engine()
+    scene = next(iter(engine._bound.scenes.values()))
+    places = len(items)
+    query = Query(scene.snapshot, uid, 10, user or {}, history_max=100, sources=["a"], places=places)
+    arena = Arena(places, items_max=scene.snapshot.overlay.capacity)
+    arena.reset()
+    arena.follow(scene.snapshot.overlay)
+    for id in items:
+        add(arena, np.array([query.row(id)], np.int32), np.zeros(1), 0)
+    return engine, query, arena, Binding(scene.snapshot, ["a"])
+
+
+def kept_locally(world, conf, items, user=None, uid="u00042"):
+    engine, query, arena, at = world_case(world, items, user, uid)
+    with engine:
+        parsed({"Name": "f"} | conf).bind(at)(query, arena)
+        return query.ids(arena.row[: arena.count]), query, arena
+
+
+def some(count):
+    return [f"i{place:06}" for place in range(count)]
+
+
+def local_state(*params, **more):
+    dao = {"AdapterType": "local", **more.pop("dao", {})}
+    return {"FilterType": "ItemStateFilter", "ItemStateDaoConf": dao, "FilterParams": list(params), **more}
+
+
+def cheaper_than(value):
+    return {"Name": "price", "Operator": "less", "Type": "float", "Value": value}
+
+
+def test_conditions_on_the_user_are_asked_for_each_request(world):
+    by_budget, _, _ = kept_locally(world, local_state(cheaper_than("user.budget")), some(50), {"budget": 20.0})
+    fixed_at, _, _ = kept_locally(world, local_state(cheaper_than(20.0)), some(50))
+    assert by_budget == fixed_at and 0 < len(fixed_at) < 50
+    assert kept_locally(world, local_state(cheaper_than("user.budget")), some(50))[0] == []
+
+
+def test_items_the_table_lacks_are_judged_by_the_defaults(world):
+    items = ["stranger", *some(3)]
+    assert "stranger" not in kept_locally(world, local_state(cheaper_than(1e9)), items)[0]
+    for value in (1e9, "user.budget"):
+        conf = local_state(cheaper_than(value), dao={"DefaultFieldValues": {"price": 5.0}})
+        assert "stranger" in kept_locally(world, conf, items, {"budget": 6.0})[0]
+
+
+def test_transforms_of_a_local_table_come_before_its_conditions(world):
+    made = {"FeatureType": "new_feature", "FeatureStore": "item", "FeatureName": "twice", "Normalizer": "expr",
+            "Expression": "item.price * 2"}  # fmt: skip
+    twice = {"Name": "twice", "Operator": "less", "Type": "float", "Value": 40.0}
+    kept, _, _ = kept_locally(world, local_state(twice, Features=[made]), some(50))
+    assert kept == kept_locally(world, local_state(cheaper_than(20.0)), some(50))[0]
+
+
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        (local_state(cheaper_than("item.nothing")), 'no column "nothing"'),
+        (local_state({"Name": "nothing", "Operator": "is_null"}), 'no column "nothing"'),
+        (local_state(dao={"SelectFields": "price, nothing"}), 'no column "nothing"'),
+        (local_state(dao={"WhereClause": "price > 1"}), "a local table has no SQL"),
+        (local_state(GenerateUserDataExpr="user.uid"), "GenerateUserDataExpr: a local table is read by the row"),
+        (local_state(dao={"TableName": "others"}), '"others"; for a local one it is "items"'),
+        (local_state({"Operator": "expression", "Value": "item.price >"}), r"FilterParams\[0\]"),
+        ({"FilterType": "ItemCustomFilter", "DaoConf": {"AdapterType": "local", "TableName": "x"}}, 'no "x"'),
+        ({"FilterType": "ItemCustomFilter", "DaoConf": {"AdapterType": "mysql"}}, '"mysql" is not available'),
+        ({"FilterType": "User2ItemCustomFilter", "DaoConf": {"AdapterType": "mysql"}}, '"mysql" is not available'),
+        ({"FilterType": "User2ItemExposureFilter", "DaoConf": {"AdapterType": "local", "TableName": "x"}}, '"x"'),
+    ],
+)
+def test_what_a_local_table_does_not_have_is_refused(world, conf, told):
+    with pytest.raises(ConfigError, match=told):
+        kept_locally(world, conf, some(1))
+
+
+def test_the_requests_own_history_is_dropped_or_marked(world):
+    conf = {"FilterType": "User2ItemExposureFilter"}
+    user = {"history": ["i000001", "i000003"]}
+    assert kept_locally(world, conf, some(5), user)[0] == ["i000000", "i000002", "i000004"]
+    kept, query, arena = kept_locally(world, conf | {"OnlyLogUserExposeFlag": True}, some(5), user)
+    marks = query.properties(arena).of_each("_is_exposure_", np.arange(5, dtype=np.int32))
+    assert kept == some(5) and [mark == 1 for mark in marks] == [False, True, False, True, False]
+
+
+def test_a_user_who_meets_the_conditions_sees_everything_again(world):
+    fresh = [{"Name": "fresh", "Operator": "is_not_null", "Domain": "user"}]
+    conf = {"FilterType": "User2ItemExposureWithConditionFilter", "Conditions": fresh}
+    user = {"history": ["i000001"]}
+    assert len(kept_locally(world, conf, some(5), user)[0]) == 4
+    assert len(kept_locally(world, conf, some(5), user | {"fresh": 1})[0]) == 5
+
+
+def test_a_list_of_the_snapshot_may_block_its_items(world):
+    _, query, arena, at = (case := world_case(world, some(600)))
+    with case[0]:
+        table = next(name for name, one in at.snapshot.lists.items() if not one.by)
+        blocked = set(at.snapshot.lists[table].of(0)[0].tolist())
+        dao = {"AdapterType": "local", "TableName": table}
+        parsed({"Name": "f", "FilterType": "ItemCustomFilter", "DaoConf": dao}).bind(at)(query, arena)
+        assert set(arena.row[: arena.count].tolist()) == set(range(600)) - blocked and blocked
+
+
+def test_a_users_history_may_block_its_items(world):
+    with world.engine() as engine:
+        snapshot = engine.snapshot
+        user = next(row for row in range(len(snapshot.users)) if len(snapshot.history.of(row)))
+        chosen = {snapshot.items.ids.id(row) for row in snapshot.history.of(user).tolist()}
+        uid = snapshot.users.ids.id(user)
+    conf = {"FilterType": "User2ItemCustomFilter", "DaoConf": {"AdapterType": "local", "TableName": "history"}}
+    assert set(kept_locally(world, conf, some(600), uid=uid)[0]) == set(some(600)) - chosen
+    assert kept_locally(world, conf, some(600), uid="nobody")[0] == some(600)
 
 
 # In a scene

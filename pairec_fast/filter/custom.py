@@ -103,6 +103,8 @@ class Blocked:
         allowed = np.ones(self._snapshot.overlay.capacity, np.uint8)
         allowed[self._snapshot.items.ids.find_all(list(ids))] = 0
         self._ids, self._allowed = ids, allowed
+        # Once more: an item that was added meanwhile was told the list of before.
+        allowed[self._snapshot.items.ids.find_all(list(ids))] = 0
         self._due = self._clock() + self._seconds
 
     async def _read_again(self) -> None:
