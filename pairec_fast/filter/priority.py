@@ -21,7 +21,6 @@ from pairec_fast.filter.kind import (
     seed,
     select_as,
     shares,
-    sql_name,
     typed,
     value_codes,
 )
@@ -29,6 +28,7 @@ from pairec_fast.filter.rows import SECONDS, Row, Rows
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
 from pairec_fast.snapshot import pick
+from pairec_fast.sql import sql_name
 
 LEAST = 10  # PAI-Rec's DiversityMinCount where none is given
 CACHE_MINUTES, CACHE_SIZE = 70, 1_000_000  # PAI-Rec's minutes; it remembers ten million items
