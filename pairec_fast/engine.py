@@ -36,7 +36,7 @@ from pairec_fast.store import Stores
 from pairec_fast.telling import STAGES, Teller, debug_logs
 from pairec_fast.textlog import request_log
 from pairec_fast.variants import Variants
-from pairec_fast.walk import Walker
+from pairec_fast.walk import Walked, Walker
 
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
 
@@ -93,15 +93,14 @@ class Engine:
         self.closed = self.reload_failed = False
         self._swapping = threading.Lock()
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
-        self._teller: Teller | None = None
+        self._teller = Teller(config, self.metrics)
         try:
             self._bind(config, self._load(config, verified or snapshot_of(config), verify=verified is None))
             self.logs = Logs(config, self.metrics)
         except ConfigError as error:
             raise config.report.located([error]) from error
         self._callbacks = Callbacks(self.logs, self.stores)
-        self._teller = Teller(config, self.metrics, self.logs)
-        self._teller.bind(self._bound.scenes)
+        self._teller.open(self.logs)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
         self._pusher = push_of(told, config.run_mode, self.metrics, lambda: _text(itself()))
@@ -172,7 +171,6 @@ class Engine:
         if self._pusher is not None:
             self._pusher.stop()
         self.stores.close(self.servers.values())
-        assert self._teller is not None
         begin = time.monotonic()
         self._teller.close(timeout / 2)
         if self.request_log is not None:
@@ -207,10 +205,10 @@ class Engine:
         return finish(self.feed_waits(request))
 
     def feed_waits(
-        self, request: RecommendRequest, *, filtered: bool = True
+        self, request: RecommendRequest, *, fallback: bool = True, filtered: bool = True
     ) -> Waits[tuple[Reply, Callable[[], None]]]:
-        """As `feed`, for who waits in a way of its own. `filtered`: filters of experiments see the request's features,
-        which they do not on `/api/recommend`."""
+        """As `feed`, for who waits in a way of its own. Without `fallback`, `FallbackConfig` does not act. `filtered`:
+        filters of experiments see the request's features, which they do not on `/api/recommend`."""
         request_id = request.request_id or str(uuid.uuid4())
         scene_id, category = request.scene_id or "default_scene", request.category or "default"
         features = merged_features(request.features, request.complex_type_features)
@@ -222,40 +220,65 @@ class Engine:
         scene = bound.variants.of(scene_id, category, match.params)
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
-        items: list[Item] = []
-        degraded: list[str] = []
-        after, logs = nothing, []
+        reply = Reply(200, "", request_id, 0, match.exp_id, [])
+        after = nothing
         if scene is not None:
             query = self._query(scene, request, request_id, size, features)
             query.experiment_id, query.params = match.exp_id, match.params
-            assert self._teller is not None
             self._teller.watch(scene, query)
-            arena, laps = yield from self._walker.walk(scene, query)
-            items = scene.writer.items(query, arena, size)
-            degraded = query.degraded
-            laps.append(time.perf_counter_ns())
-            self._observe(scene.name, begin, laps)
-            if request.debug:
-                scene.writer.put_positions(items, query, arena)
-                logs = debug_logs(request_id, scene, bound.live, laps, query)
-                for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
-                    for item, why in zip(items, model.explained(matrix), strict=True):
-                        item.explain = (item.explain or {}) | {model.name: why}
-            after = self._callbacks.automatic(bound, scene, query, request, request_id, arena, items)
-            after = _recorded(scene, query, arena, len(items), after)
-            if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
-                after = _both(after, told)
-            self._walker.give(arena)
-        code, msg = ENOUGH if len(items) >= wanted else SHORT
-        if code != 200:
+            instead = scene.fallback if fallback else None
+            if instead is None:
+                walked: Walked | None = yield from self._walker.walk(scene, query)
+            else:
+                walked = yield from self._walker.walk_within(
+                    scene, query, instead.seconds, lambda late: self._late(bound, scene, query, request, late, begin)
+                )
+            if walked is not None:
+                after = self._answer(reply, bound, scene, query, request, walked, begin)
+            else:
+                reply.degraded = ["recommendation: timeout"]
+            if instead is not None and (walked is None or (instead.completes and len(reply.items) < size)):
+                known = {item.item_id for item in reply.items}
+                reply.items += instead.items(request_id, request.item_list, size - len(known), known)
+                self.metrics.count("fallback_total", scene=scene_id)
+        reply.size = len(reply.items)
+        reply.code, reply.msg = ENOUGH if reply.size >= wanted else SHORT
+        if reply.code != 200:
             self.metrics.count("size_not_enough_total", scene=scene_id if scene else "", exp_id="")
         self.metrics.count("rec_total", scene=scene_id if scene else "", exp_id="")
-        reply = Reply(code, msg, request_id, len(items), match.exp_id, items)
-        if logs:
-            reply.logs = logs
-        if degraded:
-            reply.degraded = degraded
         return reply, after
+
+    def _answer(
+        self, reply: Reply, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, walked: Walked,
+        begin: int,
+    ) -> Callable[[], None]:  # fmt: skip
+        """Put what a walk has brought into `reply`, and give its arena back. Returns what is to be done afterwards."""
+        arena, laps = walked
+        items = reply.items = scene.writer.items(query, arena, query.size)
+        laps.append(time.perf_counter_ns())
+        self._observe(scene.name, begin, laps)
+        if query.degraded:
+            reply.degraded = query.degraded
+        if request.debug:
+            scene.writer.put_positions(items, query, arena)
+            reply.logs = debug_logs(query.request_id, scene, bound.live, laps, query)
+            for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
+                for item, why in zip(items, model.explained(matrix), strict=True):
+                    item.explain = (item.explain or {}) | {model.name: why}
+        after = self._callbacks.automatic(bound, scene, query, request, query.request_id, arena, items)
+        after = _recorded(scene, query, arena, len(items), after)
+        if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
+            after = _both(after, told)
+        self._walker.give(arena)
+        return after
+
+    def _late(
+        self, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, walked: Walked, begin: int
+    ) -> None:  # fmt: skip
+        """A recommendation whose fallback has been answered: thrown away, but for what it leaves in the logs."""
+        if not self.closed:
+            unseen = Reply(200, "", query.request_id, 0, query.experiment_id, [])
+            self._answer(unseen, bound, scene, query, request, walked, begin)()
 
     def recall(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
         """As `recall_waits`; waits in this thread."""
@@ -402,8 +425,6 @@ class Engine:
         if walk:
             for scene in scenes.values():
                 self._rehearse(scene)
-        if self._teller is not None:
-            self._teller.bind(scenes)
         inquiry = Inquiry(config, self.servers, self.metrics)
         self._bound = Bound(config, time.time(), snapshot, live, scenes, variants, experiments, columns, inquiry)
 

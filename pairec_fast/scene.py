@@ -18,6 +18,7 @@ from pairec_fast.binding import Binding, Fetching, Loading, Stage
 from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
+from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
 from pairec_fast.load import Load, loads
 from pairec_fast.query import Query
@@ -75,9 +76,13 @@ class Scene:
     ) -> None:  # fmt: skip
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
-        # The callback flags are read from category `default`, whatever the request names.
+        # The callback flags and the fallback are read from category `default`, whatever the request names.
         self.callback_conf = config.scene_confs[name].get("default", CategoryConfig())
         self.logged = config.call_back_confs.get(name)
+        self.fallback: Fallback | None = None
+        with refusals:
+            if (fallback := self.callback_conf.fallback_config) is not None:
+                self.fallback = Fallback(fallback, snapshot, f"SceneConfs.{name}.default.FallbackConfig")
         self.sources = config.recalls(name, category) or []
         if len(self.sources) > SOURCES_MAX:
             told = f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"

@@ -24,7 +24,7 @@ LAYERS = [
     "store recall filter features rerank reply experiment sink remote",
     "config",
     "load",
-    "score",
+    "score fallback",
     "scene callback",
     "inquiry variants",
     "records",

@@ -66,8 +66,9 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     _expressions_parse(sections, report)
     for scene, categories in _items(sections.scene_confs):
         for category, conf in _items(categories):
-            if getattr(conf, "fallback_config", None) is not None:
-                report.warn(("SceneConfs", scene, category, "FallbackConfig"), f"{INERT}: no answer comes late")
+            if category != "default" and getattr(conf, "fallback_config", None) is not None:
+                inert = ("SceneConfs", scene, category, "FallbackConfig")
+                report.warn(inert, f"{INERT}: it is read from category default alone")
     for scene, embedding in _items(sections.embedding_confs):
         if getattr(getattr(embedding, "data_source", None), "name", ""):
             report.warn(("EmbeddingConfs", scene, "DataSource"), f"{INERT}: vectors are not recorded")
