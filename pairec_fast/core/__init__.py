@@ -18,7 +18,7 @@ from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.protobuf import map_of_doubles
-from pairec_fast.core.recall import Neighbours, add, add_in_turn, add_merged, nearest
+from pairec_fast.core.recall import Neighbours, add, in_turn, merge, nearest
 from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import (
     DiversityRules,
@@ -58,18 +58,18 @@ __all__ = [
     "ValueLists",
     "VectorIndex",
     "add",
-    "add_in_turn",
-    "add_merged",
     "aggregate",
     "build_slots",
     "crc32c",
     "drop_exposed",
     "expand",
     "in_order",
+    "in_turn",
     "keep",
     "keep_allowed",
     "list_segments",
     "map_of_doubles",
+    "merge",
     "mix",
     "nearest",
     "order_by",
