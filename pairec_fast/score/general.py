@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.config import ColdStartGeneralRankConfig, GeneralRankConfig, SceneFeatureConfig
-from pairec_fast.core import Arena, select
+from pairec_fast.core import Arena, in_order, select
 from pairec_fast.errors import ConfigError
 from pairec_fast.load import Load, loads
 from pairec_fast.query import Query
@@ -27,7 +27,8 @@ class General(NamedTuple):
 
     loads: features that are loaded for it.
     score: None without algorithms.
-    actions: sorts and filters, in order. A sort is followed by what makes its order that of the candidates.
+    actions: sorts and filters, in order. Around a sort stand what it begins with and what makes its order that of the
+        candidates.
     takes: bool [sources], of a cold-start one the recalls whose candidates are its own; otherwise None.
     """
 
@@ -54,7 +55,7 @@ def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, out
     actions: list[Stage] = []
     for place, action in enumerate(conf.action_confs):
         if action.action_type == "sort":
-            actions += [at.sort(action.action_name), arrange]
+            actions += [as_they_are, at.sort(action.action_name), arrange]
         elif action.action_type == "filter":
             actions.append(at.filter(action.action_name))
         else:
@@ -64,6 +65,11 @@ def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, out
     if isinstance(conf, ColdStartGeneralRankConfig):
         takes = np.array([source in conf.recall_names for source in at.sources] or [False])
     return General(own_loads, score, actions, takes)
+
+
+def as_they_are(query: Query, arena: Arena) -> None:
+    """A sort changes the order there is; until now there is none."""
+    in_order(arena)
 
 
 def arrange(query: Query, arena: Arena) -> None:
