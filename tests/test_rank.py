@@ -7,6 +7,7 @@ import pytest
 from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
 from pairec_fast.query import Query
+from tests.faults import remote as faults
 from tests.services.easyrec import CLASSES, OUTPUTS, TOKEN, EasyrecServer, score
 
 IDS = [f"i{row:06d}" for row in range(1, 9)]
@@ -166,6 +167,12 @@ def test_a_batch_that_fails_costs_its_own_items_alone(world, server):
         assert len(plain) == 4 and all(
             value == 1 + score(one) for one, value in scores(reply).items() if one not in plain
         )
+
+
+def test_whatever_a_server_does_no_score_is_another_items(world):
+    totals = faults.run(320, 7, world)
+    assert totals["sound"] > 100 and totals["degraded"] > 5 and totals["requests"] == 320
+    assert not totals["wrong"] and not totals["missing"] and not totals["silent"], totals
 
 
 def test_without_a_rank_score_the_score_stays_that_of_recall(world, server):
