@@ -9,7 +9,6 @@ from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
 from pairec_fast.filter import KINDS, sees_repeats
 from pairec_fast.filter.snake import Visits
-from pairec_fast.filter.written import sprintf
 from pairec_fast.query import Query
 from tests.contract.filters import Case, parsed
 
@@ -355,21 +354,6 @@ def test_an_expression_that_is_none_is_refused_with_its_place():
 def test_accumulators_whose_count_falls_are_refused():
     told = refused(diverse(("1 == 1", 5, "accumulator"), ("1 == 1", 4, "accumulator")))
     assert told.startswith("FilterConfs.f.AdjustCountConfs[1].Count: 4 is less than 5 before it")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "values", "text"),
-    [
-        ("%s_%s", ("a", "b"), "a_b"), ("%d%%", (5,), "5%"), ("%v|%v|%v", (1.5, True, None), "1.5|true|<nil>"),
-        ("%.2f", (1.005,), "1.00"), ("%f", (2.0,), "2.000000"),
-        ("%5d|%-5d|%05d|%+d", (7, 7, 7, 7), "    7|7    |00007|+7"),
-        ("%d", (2.5,), "%!d(float64=2.5)"), ("%s", (3,), "%!s(int=3)"), ("%s %s", ("a",), "a %!s(MISSING)"),
-        ("%s", ("a", "b"), "a%!(EXTRA string=b)"), ("%q", ('a"b',), '"a\\"b"'), ("%x", (255,), "ff"),
-        ("%t", (False,), "false"), ("%.3s", ("abcdef",), "abc"), ("%v", ([1, "a"],), "[1 a]"), ("plain", (), "plain"),
-    ],
-)  # fmt: skip
-def test_texts_are_put_together_as_go_does(pattern, values, text):
-    assert sprintf(pattern, *values) == text
 
 
 # Local tables
