@@ -149,9 +149,12 @@ class Logs:
         return safe
 
     def tell(self, source: DataSource, kind: str, scene: str, payload: bytes) -> bool:
-        """Into a log, something that is no callback; it never waits. Counted by its `kind` and scene."""
-        log = self._logs[source]
-        taken = len(payload) <= log.record_bytes_max and log.push(payload)
+        """Into a log, something that is no callback; it never waits. Counted by its `kind` and scene.
+
+        False if it is not taken: the log is full, or is none that the configuration names.
+        """
+        log = self._logs.get(source)
+        taken = log is not None and len(payload) <= log.record_bytes_max and log.push(payload)
         self._metrics.count("records_total" if taken else "records_dropped_total", kind=kind, scene=scene)
         return taken
 

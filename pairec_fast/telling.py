@@ -6,13 +6,18 @@ text is made after the answer.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from pairec_fast.callback import source_of
 from pairec_fast.config import Config, DebugConfig
+from pairec_fast.config.convert import Converter
+from pairec_fast.config.positions import Document
+from pairec_fast.config.report import Report
 from pairec_fast.core import Arena
 from pairec_fast.items.live import Live
 from pairec_fast.logs import Logs
@@ -39,11 +44,6 @@ class Teller:
         self._enabled = config.prometheus_config.enable
         # By scene and sources: an experiment's variant of a scene may have other recalls.
         self._measures: dict[tuple[str, tuple[str, ...]], SceneMeasures] = {}
-        self._files = {
-            scene: Files(config.path(conf.file_path or "."), conf.max_file_num)
-            for scene, conf in config.debug_confs.items()
-            if conf.output_type == "file"
-        }
         self._writer = Writer()
 
     def open(self, logs: Logs) -> None:
@@ -53,11 +53,11 @@ class Teller:
     def watch(self, scene: Scene, query: Query) -> None:
         """Before the walk: let `query` be watched, if anybody wants to know."""
         measures = self._measures_of(scene)
-        conf = self._config.debug_confs.get(scene.name)
+        conf = self._debug_conf(scene, query)
         watched = conf is not None and conf.output_type and is_watched(conf, query.request_id, query.uid)
         if measures is not None or watched:
             watch = Watch(scene.sources, scene.score.outputs, query.ids)
-            query.watch = Watching(measures, watch if watched else None, len(scene.sources))
+            query.watch = Watching(measures, watch if watched else None, conf, len(scene.sources))
 
     def told(
         self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item], begin: int, laps: Sequence[int]
@@ -76,6 +76,12 @@ class Teller:
             records()
 
         return after
+
+    def _debug_conf(self, scene: Scene, query: Query) -> DebugConfig | None:
+        """The scene's, or what an experiment gives as the text of its parameter `debugConfig`."""
+        text = query.params.get("debugConfig") if query.params else None
+        given = debug_config(text) if isinstance(text, str) and text else None
+        return given or self._config.debug_confs.get(scene.name)
 
     def _measures_of(self, scene: Scene) -> SceneMeasures | None:
         """What `PrometheusConfig.Enable` asks for."""
@@ -121,9 +127,9 @@ class Teller:
 
     def _debug_records(self, scene: Scene, query: Query, arena: Arena, size: int) -> Callable[[], None] | None:
         watching = query.watch
-        if not isinstance(watching, Watching) or watching.records is None:
+        if not isinstance(watching, Watching) or watching.records is None or watching.conf is None:
             return None
-        records, conf = watching.records, self._config.debug_confs[scene.name]
+        records, conf = watching.records, watching.conf
         records.ordered(arena, "recommend", size)
         request = _request(scene, query)
 
@@ -135,25 +141,32 @@ class Teller:
 
     def _write(self, conf: DebugConfig, scene: str, request: Request, records: Watch) -> None:
         """On the writer's thread."""
-        source, files = source_of(conf), self._files.get(scene)
+        source = source_of(conf)
+        files = (
+            Files(self._config.path(conf.file_path or "."), conf.max_file_num) if conf.output_type == "file" else None
+        )
         for module, record in records.rows(request):
             if source is not None:
                 self._logs.tell(source, "debug", scene, ready(module, [go_json(record)]))
                 continue
             if files is not None:
                 files.write(record)
-            else:
+            elif conf.output_type == "console":
                 to_console(record)
+            else:
+                continue  # a sink without a name
             self._metrics.count("records_total", kind="debug", scene=scene)
 
 
 class Watching:
     """Called after each stage of a request that is watched."""
 
-    __slots__ = ("_measures", "_sources", "records")
+    __slots__ = ("_measures", "_sources", "conf", "records")
 
-    def __init__(self, measures: SceneMeasures | None, records: Watch | None, sources: int) -> None:
-        self._measures, self.records, self._sources = measures, records, sources
+    def __init__(
+        self, measures: SceneMeasures | None, records: Watch | None, conf: DebugConfig | None, sources: int
+    ) -> None:  # fmt: skip
+        self._measures, self.records, self.conf, self._sources = measures, records, conf, sources
 
     def __call__(self, stage: str, arena: Arena) -> None:
         if stage == "recall" and self._measures is not None:
@@ -172,6 +185,18 @@ class Watching:
 
 def _request(scene: Scene, query: Query) -> Request:
     return Request(query.request_id, scene.name, query.experiment_id or None, int(time.time()), query.uid)
+
+
+@lru_cache(64)
+def debug_config(text: str) -> DebugConfig | None:
+    """A `DebugConfig` out of its JSON text, by the rules of the configuration; None if it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    report = Report(Document("debugConfig"))
+    conf: DebugConfig = Converter(report).struct(value, DebugConfig, ())
+    return None if report.error_count else conf
 
 
 def debug_logs(request_id: str, scene: Scene, live: Live, laps: Sequence[int], query: Query) -> list[str]:

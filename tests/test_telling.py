@@ -8,8 +8,10 @@ import pytest
 
 from pairec_fast import Engine
 from pairec_fast.app import App
+from pairec_fast.config import DataSource
 from pairec_fast.core import expand, read_segments
 from pairec_fast.errors import ConfigError
+from pairec_fast.messages import RecommendRequest
 from tests.test_metrics import parsed
 from tests.worlds import FEED, FIRST, World, ask
 
@@ -91,6 +93,27 @@ def test_only_users_named_are_watched_where_no_percentage_is(world, capsys):
         engine.recommend(FIRST)
         engine.recommend(FIRST | {"uid": "u00001"})
     assert {json.loads(line)["uid"] for line in capsys.readouterr().out.splitlines()} == {"u00001"}
+
+
+def test_an_experiment_may_say_whose_records_are_made(world, capsys):
+    with world.engine() as engine:
+        teller, scene = engine._teller, engine._scene("home_feed", "default")
+        for text, watched in (
+            ('{"rate": 100, "OUTPUTTYPE": "console"}', True), ('{"DebugUsers": ["u1"], "OutputType": "console"}', True),
+            ('{"DebugUsers": ["u2"], "OutputType": "console"}', False), ('{"Rate": "x"}', False), ("{", False),
+            ("", False), ('{"Rate": 100}', False), ("[]", False),
+        ):  # fmt: skip
+            query = engine._query(scene, RecommendRequest(uid="u1"), "r", 3, {})
+            query.params = {"debugConfig": text}
+            teller.watch(scene, query)
+            assert (getattr(query.watch, "records", None) is not None) == watched, text
+
+
+def test_a_record_for_a_sink_that_nobody_opened_is_dropped_and_counted(world):
+    with world.engine() as engine:
+        assert not engine.logs.tell(DataSource("nobody", "disk"), "debug", "home_feed", b"x")
+        told = parsed(engine.metrics_text())
+    assert told['pairec_records_dropped_total{kind="debug",scene="home_feed"}'] == 1
 
 
 @pytest.mark.parametrize("section", ["FeatureLogConfs", "DebugConfs"])
