@@ -82,17 +82,24 @@ class Properties(Mapping[str, Column]):
         stored = self._columns.get(name) if not self._given.hides(name) else None
         known = self._stored(stored, arena.row[:count]) if stored is not None else None
         given = self._given.of(name, arena.place[:count])
+        if known is None:
+            known = self._implied(name)
         if given is not None:
             return given if known is None else _over(given, known)
-        if known is not None:
-            return known
+        if known is None:
+            raise KeyError(name)
+        return known
+
+    def _implied(self, name: str) -> Column | None:
+        """What PAI-Rec adds to an item that has no property of that name."""
+        arena = self._arena
         if name == "recall_name":
-            return arena.source[:count].astype(np.int32), self._sources
+            return arena.source[: arena.count].astype(np.int32), self._sources
         if name == "recall_score":
             return self.scores()
         if name in self._sources:
-            return np.where(arena.source[:count] == self._sources.index(name), self.scores(), np.nan)
-        raise KeyError(name)
+            return np.where(arena.source[: arena.count] == self._sources.index(name), self.scores(), np.nan)
+        return None
 
     def __iter__(self) -> Iterator[str]:
         stored = [name for name in self._columns if not self._given.hides(name)]

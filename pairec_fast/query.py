@@ -37,7 +37,9 @@ class Query:
     given: properties of candidates that the snapshot does not know, or knows otherwise.
     fetched: what stages have got from live stores, by stage.
     degraded: what this answer had to do without, as `name: why`.
-    cached_sets: features that were loaded aside, by the name of their set. running: loads that still run aside.
+    cached_sets: features that were loaded aside, by the name of their set. running: loads that still run aside; these
+        tasks leave their outcome in themselves, so that they may outlive the request.
+    user_loaded: names of the user's properties that live loads and transforms have set.
     merged: which recalls brought each item with what scores, by place, once UniqueFilter has merged them.
     watch: called with the name of each stage that is over and the arena it left, where somebody wants to know.
     """
@@ -45,7 +47,7 @@ class Query:
     __slots__ = (
         "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id", "fetched",
         "given", "history", "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown",
-        "size", "sources", "uid", "user", "user_columns", "watch",
+        "size", "sources", "uid", "user", "user_columns", "user_loaded", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +79,8 @@ class Query:
         self.fetched: dict[Any, Any] = {}
         self.degraded: list[str] = []
         self.cached_sets: dict[str, dict[str, Any]] = {}
-        self.running: list[asyncio.Future[None]] = []
+        self.running: dict[Any, asyncio.Future[Any]] = {}
+        self.user_loaded: set[str] = set()
         self.merged: Merged | None = None
         self.watch: Callable[[str, Arena], None] | None = None
         self.uid, self.size, self.context = uid, size, context
@@ -142,7 +145,10 @@ class Query:
         return Properties(self._snapshot, self.given, arena, self.sources)
 
     def user_value(self, column: str) -> Any:
-        """What is known of the user by that name: the snapshot's column, else the request's feature, else None."""
+        """What is known of the user by that name: what was loaded or made for this request, else the snapshot's column,
+        else the request's feature, else None."""
+        if column in self.user_loaded and (value := self.user_features.get(column)) is not None:
+            return value
         table = self._snapshot.users
         if self.user >= 0 and column in table.columns:
             value = table.columns[column].value(self.user)

@@ -20,7 +20,7 @@ from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
-from pairec_fast.load import Load, loads
+from pairec_fast.load import Load, loads, local_columns
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
@@ -209,28 +209,13 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     Raises:
         ConfigError: another table, or a column the table lacks.
     """
-    table = snapshot.items if side == "item" else snapshot.users
     chosen: dict[str, Column] = {}
+    section = "FeatureConfs" if side == "item" else "UserFeatureConfs"
     chosen_loads: Iterable[FeatureLoadConfig] = confs[scene].feature_load_confs if scene in confs else ()
     for place, load in enumerate(chosen_loads):
         dao = load.feature_dao_conf
-        where = f"{'FeatureConfs' if side == 'item' else 'UserFeatureConfs'}.{scene}.FeatureLoadConfs[{place}]"
-        if dao.adapter_type != "local":
-            continue
-        if (dao.feature_store == "item") != (side == "item"):
-            continue
-        if dao.table_name not in ("", table.name):
-            raise ConfigError(
-                f'{where}.FeatureDaoConf.TableName: "{dao.table_name}"; for this side it is "{table.name}"'
-            )
-        fields = dao.item_select_fields if side == "item" else dao.user_select_fields
-        for field in table.columns if fields.strip() in ("", "*") else [part.strip() for part in fields.split(",")]:
-            if field not in table.columns:
-                raise ConfigError(
-                    f'{where}.FeatureDaoConf: table "{table.name}" has no column "{field}"; '
-                    f"it has {', '.join(sorted(table.columns))}"
-                )
-            chosen[field] = table.columns[field]
+        if dao.adapter_type == "local" and (dao.feature_store == "item") == (side == "item"):
+            chosen |= local_columns(dao, snapshot, f"{section}.{scene}.FeatureLoadConfs[{place}]")
     return chosen
 
 

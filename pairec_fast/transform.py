@@ -42,6 +42,11 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     normalizer: str = ""
     expression: str = ""
 
+    @property
+    def source(self) -> str:
+        """The source that counts."""
+        return self.feature_value or self.feature_source
+
 
 class Transforms:
     """Those of one load, in order."""
@@ -54,40 +59,50 @@ class Transforms:
     def __bool__(self) -> bool:
         return bool(self._steps)
 
-    def user(self, query: Query) -> None:
-        """Those on the user: reads and writes `query.user_features`."""
+    def __call__(self, query: Query, arena: Arena | None) -> None:
+        """One after the other, as configured: a step reads what those before it wrote, on either side.
+
+        Reads and writes `query.user_features`; reads the properties of the candidates, and writes into `query.given`.
+        Without an arena there are no candidates yet, and nothing is done to them.
+        """
         for on_item, step in self._steps:
             if not on_item:
                 step.user(query, query.user_features)
-
-    def items(self, query: Query, arena: Arena) -> None:
-        """Those on the candidates: reads their properties, and writes into `query.given`."""
-        for on_item, step in self._steps:
-            if on_item:
+                query.user_loaded.update(step.names)
+            elif arena is not None and arena.count:
                 step.items(query, arena, query.properties(arena))
 
 
 class _Step:
-    """A transform on either side. `user` is the user's properties; `items` writes a property of each candidate."""
+    """A transform on either side. `user` acts on the user's properties, `items` on those of each candidate; `names` are
+    the properties of the user that it may have set."""
 
     def __init__(self, conf: FeatureConfig) -> None:
-        self.name = conf.feature_name
-        self.sources = [_source(one) for one in (conf.feature_value or conf.feature_source).split(",")]
+        self.name, self.remove = conf.feature_name, conf.remove_feature_source
+        self.names: Sequence[str] = (conf.feature_name,)
+        self.sources = [side_and_name(one) for one in conf.source.split(",")]
 
     def user(self, query: Query, user: dict[str, Any]) -> None:
-        raise ConfigError(f"{type(self).__name__} on a user")  # pragma: no cover
+        """Nothing, of those that act on items alone."""
 
     def items(self, query: Query, arena: Arena, properties: Properties) -> None:
         """Nothing, of those that act on users alone."""
 
 
 class _Raw(_Step):
-    """A property under another name, as text; on an item through the normalizer, where there is one."""
+    """Properties under other names, as text; on an item what the normalizer gives, where there is one."""
 
-    def __init__(self, conf: FeatureConfig, pairs: list[tuple[str, str]], made: Normalizer | None) -> None:
+    def __init__(
+        self, conf: FeatureConfig, names: Sequence[str], sources: Sequence[str], made: Normalizer | None
+    ) -> None:
         super().__init__(conf)
-        self.pairs = [(name, *_source(source)) for name, source in pairs]
-        self.remove, self.made = conf.remove_feature_source, made
+        self.names = names
+        parted = zip(names, map(side_and_name, sources), strict=True)
+        self.pairs = [(name, *source) for name, source in parted if source is not None]
+        self.remove &= conf.feature_type == "raw_feature"
+        # Of an expression there is nothing left: PAI-Rec hands it one text, where it reads names, and takes "" for it.
+        self.fails = conf.normalizer in EXPRESSIONS
+        self.made = made
 
     def user(self, query: Query, user: dict[str, Any]) -> None:
         for name, _, source in self.pairs:
@@ -102,11 +117,12 @@ class _Raw(_Step):
                 if self.remove:
                     query.user_features.pop(source, None)
                 continue
-            texts = _texts(query, arena, properties, source)
             if self.made is None:
-                _put(query, arena, name, texts)
+                _put(query, arena, name, texts_of(properties.get(source), arena.count))
+            elif self.fails:
+                _put(query, arena, name, _constant(arena, ""))
             else:
-                _put(query, arena, name, self.made.column({source: texts}, arena.count, {}))
+                _put(query, arena, name, self.made.column({}, arena.count, {}))
             if self.remove:
                 query.given.drop(source)
 
@@ -115,25 +131,42 @@ class _Compose(_Step):
     """Texts of all sources, an underscore before each; on an item after the name of the feature."""
 
     def user(self, query: Query, user: dict[str, Any]) -> None:
-        user[self.name] = "".join("_" + user_text(user.get(source)) for _, source in self.sources)
+        composed = ""
+        for source in self.sources:
+            if source is None:
+                continue
+            composed += "_" + user_text(user.get(source[1]))
+            if self.remove:
+                user.pop(source[1], None)
+        user[self.name] = composed
 
     def items(self, query: Query, arena: Arena, properties: Properties) -> None:
         composed: Texts = _constant(arena, self.name)
-        for side, source in self.sources:
+        for source in self.sources:
+            if source is None:
+                continue
+            side, name = source
             if side == "user":
-                text = user_text(query.user_features.get(source))
+                text = user_text(query.user_features.get(name))
                 composed = composed[0], [f"{begin}_{text}" for begin in composed[1]]
+                continue
+            if name == "id":
+                composed = _joined(composed, _ids(query, arena))
             else:
-                composed = _joined(composed, _texts(query, arena, properties, source))
+                composed = _joined(composed, texts_of(properties.get(name), arena.count))
+            if self.remove:
+                query.given.drop(name)
         _put(query, arena, self.name, composed)
 
 
 class _Delete(_Step):
-    """Forget properties by name."""
+    """Forget the properties that the source lists, each with its side before it or bare; without a source, those that
+    the name lists."""
 
     def __init__(self, conf: FeatureConfig) -> None:
         super().__init__(conf)
-        self.names = conf.feature_name.split(",")
+        parts = [one.split(":") for one in (conf.source or conf.feature_name).split(",")]
+        self.names = [part[1] if len(part) > 1 else part[0] for part in parts]
 
     def user(self, query: Query, user: dict[str, Any]) -> None:
         for name in self.names:
@@ -147,59 +180,72 @@ class _Delete(_Step):
 class _Context(_Step):
     """The request's features over those of the user once more."""
 
+    def __init__(self, conf: FeatureConfig) -> None:
+        super().__init__(conf)
+        self.names = ()
+
     def user(self, query: Query, user: dict[str, Any]) -> None:
         user.update(query.context)
+        query.user_loaded.update(query.context)
 
 
 class _New(_Step):
-    """What a normalizer gives. On an item it sees what PAI-Rec shows it: all, or one property under its bare name."""
+    """What a normalizer gives. An expression sees what PAI-Rec shows it.
+
+    Of the user: all properties, `expr` under `user`. Of an item without a source: all its properties, `expr` under
+    `item` and with them `user`; with a source: that one value, under its bare name.
+    """
 
     def __init__(self, conf: FeatureConfig, made: Normalizer | None, clock: Callable[[], float]) -> None:
         super().__init__(conf)
-        self.source = conf.feature_value or conf.feature_source
         self.made, self.clock = made, clock
-        self.by_row = conf.normalizer == "expr"  # where an item is `item`; else its properties are names of their own
-        # A constant's text is no source, though it is written where one is.
-        self.reads = self.sources[0][1] if self.source and conf.normalizer != "const_value" else ""
+        self.evaluates, self.nested = conf.normalizer in EXPRESSIONS, conf.normalizer == "expr"
+        self.whole = conf.source == ""
 
     def user(self, query: Query, user: dict[str, Any]) -> None:
         if self.made is None:
             return
-        scope = user if not self.reads else {self.reads: user[self.reads]} if self.reads in user else {}
-        value = self.made.value({**scope, "user": user, "currentTime": int(self.clock())})
-        user[self.name] = int(value) if isinstance(value, bool) else value
+        names = {"user": user, "currentTime": int(self.clock())} if self.nested else user
+        user[self.name] = _number(self.made.value(names if self.evaluates else {}))
 
     def items(self, query: Query, arena: Arena, properties: Properties) -> None:
         if self.made is None:
             return
-        columns: Mapping[str, Column] = properties
-        if self.reads:
-            column = properties.get(self.reads)
-            columns = {} if column is None else {self.reads: column}
-        scalars: dict[str, Any] = {"user": query.user_features, "currentTime": int(self.clock())}
-        if self.by_row:
-            scalars["item"] = ROW
-        _put(query, arena, self.name, _numbers(self.made.column(columns, arena.count, scalars)))
+        columns: Mapping[str, Column] = {}
+        scalars: dict[str, Any] = {"currentTime": int(self.clock())}
+        if self.evaluates and self.whole:
+            columns = properties
+            if self.nested:
+                scalars |= {"item": ROW, "user": query.user_features}
+        elif self.evaluates and self.sources[0] is not None:
+            side, name = self.sources[0]
+            if side == "user":
+                scalars[name] = query.user_features.get(name)
+            else:
+                columns = {name: _with_nil(properties.get(name), arena.count)}
+                scalars.pop(name, None)  # a property of that name is what was asked for
+        _put(query, arena, self.name, _exact(self.made.column(columns, arena.count, scalars)))
+
+
+EXPRESSIONS = ("expression", "expr")
 
 
 def _step(conf: FeatureConfig, where: str, clock: Callable[[], float]) -> _Step:
-    names, sources = conf.feature_name.split(","), (conf.feature_value or conf.feature_source).split(",")
     made = None
     if conf.normalizer in KNOWN:
         try:
-            made = normalizer(
-                conf.normalizer, conf.expression, text=conf.feature_value or conf.feature_source, clock=clock
-            )
+            made = normalizer(conf.normalizer, conf.expression, text=conf.source, clock=clock)
         except ConfigError as error:
             raise ConfigError(f"{where}.Expression: {error}") from error
     if conf.feature_type == "raw_feature":
-        return _Raw(conf, [(conf.feature_name, ",".join(sources))], made)
+        return _Raw(conf, [conf.feature_name], [conf.source], made)
     if conf.feature_type == "batch_raw_feature":
+        names, sources = conf.feature_name.split(","), conf.source.split(",")
         if len(names) != len(sources):
             raise ConfigError(
                 f"{where}: {len(names)} names in FeatureName, {len(sources)} sources; one for each is right"
             )
-        return _Raw(conf, list(zip(names, sources, strict=True)), None)
+        return _Raw(conf, names, sources, None)
     if conf.feature_type == "new_feature":
         return _New(conf, made, clock)
     kinds: dict[str, type[_Step]] = {
@@ -210,10 +256,10 @@ def _step(conf: FeatureConfig, where: str, clock: Callable[[], float]) -> _Step:
     return kinds[conf.feature_type](conf)
 
 
-def _source(text: str) -> tuple[str, str]:
-    """`user:x` or `item:x` apart."""
-    side, _, name = text.partition(":")
-    return side, name
+def side_and_name(text: str) -> tuple[str, str] | None:
+    """`user:x` or `item:x` apart, as PAI-Rec does it: what follows a second colon is nothing. None without a colon."""
+    parts = text.split(":")
+    return (parts[0], parts[1]) if len(parts) > 1 else None
 
 
 def user_text(value: Any) -> str:
@@ -240,11 +286,9 @@ def texts_of(column: Column | None, count: int) -> Texts:
     return which.astype(np.int32), [item_text(one) if one == one else "" for one in distinct.tolist()]
 
 
-def _texts(query: Query, arena: Arena, properties: Properties, name: str) -> Texts:
-    if name == "id":
-        rows, codes = np.unique(arena.row[: arena.count], return_inverse=True)
-        return codes.astype(np.int32), query.ids(rows)
-    return texts_of(properties.get(name), arena.count)
+def _ids(query: Query, arena: Arena) -> Texts:
+    rows, codes = np.unique(arena.row[: arena.count], return_inverse=True)
+    return codes.astype(np.int32), query.ids(rows)
 
 
 def _joined(first: Texts, second: Texts) -> Texts:
@@ -260,11 +304,44 @@ def _constant(arena: Arena, text: str) -> Texts:
     return np.zeros(arena.count, np.int32), [text]
 
 
-def _numbers(column: Column) -> Column:
-    """A column of booleans as 1 and 0."""
+def _with_nil(column: Column | None, count: int) -> Column:
+    """The column, with nil as a value where it is missing: PAI-Rec hands an expression the one value it asks for, and
+    nil if there is none, which is no missing name."""
+    if column is None:
+        return np.zeros(count, np.int32), [None]
     if not isinstance(column, tuple):
-        return column.astype(np.int64) if column.dtype.kind == "b" else column
-    return column[0], [int(value) if isinstance(value, bool) else value for value in column[1]]
+        if column.dtype.kind != "f" or not (column != column).any():
+            return column
+        column = _coded(column)
+    codes, values = column
+    missing = codes < 0
+    if not missing.any():
+        return column
+    used, which = np.unique(codes[~missing], return_inverse=True)
+    out = np.full(count, len(used), np.int32)
+    out[~missing] = which
+    return out, [*(values[code] for code in used.tolist()), None]
+
+
+def _exact(column: Column) -> Column:
+    """A column of booleans as 1 and 0, and integers as they are: doubles would not hold a hash."""
+    if isinstance(column, tuple):
+        return column[0], [_number(value) for value in column[1]]
+    if column.dtype.kind == "b":
+        column = column.astype(np.int64)
+    return _coded(column) if column.dtype.kind in "iu" else column
+
+
+def _coded(column: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
+    here = column == column
+    values, which = np.unique(column[here], return_inverse=True)
+    codes = np.full(len(column), -1, np.int32)
+    codes[here] = which
+    return codes, values.tolist()
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
 
 
 def _put(query: Query, arena: Arena, name: str, column: Column) -> None:

@@ -151,8 +151,8 @@ class Walker:
         """What the query asks of live stores is awaited first, all at once; what the candidates ask, just before the
         stage that uses it. What is late or fails, the answer goes without."""
         clock = time.perf_counter_ns
-        await self._load(scene, loads, query, None, together=True)
-        await asyncio.gather(*(self._within(scene, stage, stage.fetch(query), query) for stage in fetching))
+        await self.load(scene.name, loads, query, None, together=True)
+        await asyncio.gather(*(self._within(scene.name, stage, stage.fetch(query), query) for stage in fetching))
         walked = Walked(self._take(scene), [])
         for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
             await self._through(scene, stages, query, walked.arena)
@@ -166,7 +166,7 @@ class Walker:
         if scene.general:
             await self._general(scene, query, walked.arena)
         walked.laps.append(clock())
-        await self._load(scene, scene.loads, query, walked.arena, together=scene.loads_together)
+        await self.load(scene.name, scene.loads, query, walked.arena, together=scene.loads_together)
         scene.score.features(query, walked.arena)
         walked.laps.append(clock())
         await self._score(scene, scene.score, query, walked.arena)
@@ -177,22 +177,49 @@ class Walker:
         _saw(query, "rerank", walked.arena)
         return walked
 
-    async def _load(
-        self, scene: Scene, loads: list[Load], query: Query, arena: Arena | None, *, together: bool
-    ) -> None:
-        """All at once, then each applied in order; or one after the other, where each may need the one before."""
-        awaiting = [load for load in loads if load.awaits]
+    async def load(self, scene: str, loads: list[Load], query: Query, arena: Arena | None, *, together: bool) -> None:
+        """All at once, then each applied in order; or one after the other, where each may need the one before.
+
+        What runs aside is begun first and applied when it is seen to be done. Its task knows nothing of the query, so
+        that it may outlive the request; it is let run to its own deadline, for a call that is broken off counts
+        against the store.
+        """
+        for load in loads:
+            if load.aside:
+                task = asyncio.ensure_future(within(load.begin(query), load.timeout))
+                task.add_done_callback(_heard)
+                query.running[load] = task
+        awaiting = [load for load in loads if load.awaits and not load.aside]
         if together and awaiting:
             await asyncio.gather(*(self._within(scene, load, load.load(query, arena), query) for load in awaiting))
         for load in loads:
+            if load.aside:
+                continue
             if load.awaits and not together:
                 await self._within(scene, load, load.load(query, arena), query)
+            self._settle(scene, query)
             load(query, arena)
+        self._settle(scene, query)
+
+    def _settle(self, scene: str, query: Query) -> None:
+        """Apply the loads that ran aside and are done, in the order they are configured in."""
+        for load, task in list(query.running.items()):
+            if not task.done() or task.cancelled():
+                continue
+            del query.running[load]
+            error = task.exception()
+            if error is None:
+                query.fetched[load] = task.result()
+            elif isinstance(error, Exception):
+                self._missed(scene, load, error, query)
+            load(query, None)
 
     async def _score(self, scene: Scene, score: Score, query: Query, arena: Arena) -> None:
         """Model servers are asked all at once; one that fails leaves its own outputs 0, and not those of others."""
         if score.remotes and arena.count:
-            await asyncio.gather(*(self._within(scene, one, one.load(query, arena), query) for one in score.remotes))
+            await asyncio.gather(
+                *(self._within(scene.name, one, one.load(query, arena), query) for one in score.remotes)
+            )
         score.score(query, arena)
 
     async def _general(self, scene: Scene, query: Query, arena: Arena) -> None:
@@ -204,7 +231,7 @@ class Walker:
         for place, general in enumerate(scene.general):
             if place and split is not None:
                 split.turn()
-            await self._load(scene, general.loads, query, arena, together=True)
+            await self.load(scene.name, general.loads, query, arena, together=True)
             if general.score is not None:
                 general.score.features(query, arena)
                 await self._score(scene, general.score, query, arena)
@@ -216,23 +243,24 @@ class Walker:
     async def _through(self, scene: Scene, stages: Sequence[Stage], query: Query, arena: Arena) -> None:
         for stage in stages:
             if isinstance(stage, Loading):
-                await self._within(scene, stage, stage.load(query, arena), query)
+                await self._within(scene.name, stage, stage.load(query, arena), query)
             stage(query, arena)
 
     async def _within(
-        self, scene: Scene, stage: Fetching | Loading | Load, got: Coroutine[Any, Any, None], query: Query
+        self, scene: str, stage: Fetching | Loading | Load, got: Coroutine[Any, Any, None], query: Query
     ) -> None:
         """Await `got` for the stage's timeout; count and name what comes of it if it is nothing."""
         try:
             await within(got, stage.timeout)
-            return
-        except TimeoutError:
-            why = "timeout"
         except Exception as error:
-            why = "error"
-            log.warning("%s: %s: %s", scene.name, stage.name, error)
+            self._missed(scene, stage, error, query)
+
+    def _missed(self, scene: str, stage: Fetching | Loading | Load, error: Exception, query: Query) -> None:
+        why = "timeout" if isinstance(error, TimeoutError) else "error"
+        if why == "error":
+            log.warning("%s: %s: %s", scene, stage.name, error)
         query.degraded.append(f"{stage.name}: {why}")
-        self._metrics.count("degraded_total", scene=scene.name, stage=stage.name, reason=why)
+        self._metrics.count("degraded_total", scene=scene, stage=stage.name, reason=why)
 
 
 def _at_once(running: Coroutine[Any, Any, None]) -> None:
@@ -243,3 +271,9 @@ def _at_once(running: Coroutine[Any, Any, None]) -> None:
         return
     running.close()
     raise AssertionError("a scene that awaits nothing has awaited")
+
+
+def _heard(task: asyncio.Future[Any]) -> None:
+    """Take the error of a task that nobody asks any more, which asyncio would print."""
+    if not task.cancelled():
+        task.exception()

@@ -25,8 +25,16 @@ class FeatureDaoConf(Struct, frozen=True, kw_only=True, rename="pascal"):
     """One load: for whom (`feature_store`), by what key, from where. `raw` is the whole object.
 
     adapter_type: an unknown one loads nothing, and only the transforms act.
+        "local": the snapshot's item or user table, by the row's own id. `table_name`: "items" or "users", or nothing.
+        "lmdb": a text a key. `table_name` is the environment's path, from the configuration's folder, `redis_prefix`
+        stands before each key, and `redis_field_type` and `redis_value_delimeter` say how the text is read.
+        "redis": a text or a hash a key. "hologres": rows of a PostgreSQL table; `*_select_fields` are SQL.
+    redis_default_key: the whole key of what a user gets who has none, or nothing under it.
     feature_store: `item`; anything else acts on the user.
     feature_key: `user:uid`, `item:id`, `user:NAME` or `item:NAME`.
+    feature_async_load: of UserFeatureConfs: not waited for, and applied when it is there.
+    cache_features_name: what is loaded goes to a set of that name, and not to the user; a later load with that
+        `load_from_cache_features_name` copies it, and waits for 0.15 s at most while loads still run aside.
     cache_size: entries of the process's cache of this load; 0 is none. cache_time: seconds an entry counts.
     """
 

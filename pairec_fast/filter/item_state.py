@@ -119,8 +119,7 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
     def _transformed(self, transforms: Transforms) -> Stage:
         def transform_and_keep(query: Query, arena: Arena) -> None:
             user = dict(query.user_features)  # as they are before: transforms may write into them
-            transforms.user(query)
-            transforms.items(query, arena)
+            transforms(query, arena)
             if self.filter_params:
                 keep(arena, mask(self.filter_params, query.properties(arena), arena.count, user))
 
@@ -195,8 +194,7 @@ class Live:
         user, of_item = query.user_features, columns
         if self._transforms:
             user = dict(user)  # as they are before: transforms may write into them
-            self._transforms.user(query)
-            self._transforms.items(query, arena)
+            self._transforms(query, arena)
             of_item = query.properties(arena)
         if self._params:
             kept = mask(self._params, of_item, arena.count, user)

@@ -4,5 +4,6 @@
 """
 
 from pairec_fast.load.load import Load, loads
+from pairec_fast.load.local import local_columns
 
-__all__ = ["Load", "loads"]
+__all__ = ["Load", "loads", "local_columns"]

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding
-from pairec_fast.config import FeatureLoadConfig, SceneFeatureConfig
+from pairec_fast.config import FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.core import Arena
+from pairec_fast.errors import ConfigError
+from pairec_fast.load.local import local_columns
 from pairec_fast.load.sequence import Sequences
-from pairec_fast.load.source import Found, Source, source_of
+from pairec_fast.load.source import DEADLINE, Found, Source, Unsure, source_of
 from pairec_fast.load.values import Cache, Values
-from pairec_fast.properties import MISSING, column_of
+from pairec_fast.properties import MISSING, column_of, loaded
 from pairec_fast.query import Query
-from pairec_fast.transform import Transforms, texts_of, user_text
+from pairec_fast.snapshot import Column
+from pairec_fast.transform import Transforms, side_and_name, texts_of, user_text
 
 CACHED_SET_SECONDS = 0.15  # how long a cached set is waited for
+NAMES_MAX = 1000  # properties that one load may give the candidates: each is a column of the request
+
+LIVE = ("redis", "lmdb", "hologres")
 
 
 def loads(confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at: Binding) -> list[Load]:
-    """Those of a scene, in order.
+    """Those of a scene, in order, without what would do nothing.
 
     Raises:
         ConfigError: a store, a field or an expression that cannot be.
@@ -32,117 +38,168 @@ def loads(confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at:
     if conf is None:
         return []
     where = f"{section}.{scene}.FeatureLoadConfs"
-    made = [Load(one, at, f"{where}[{place}]") for place, one in enumerate(conf.feature_load_confs)]
-    return [load for load in made if load.acts]
+    made: list[Load] = []
+    for place, one in enumerate(conf.feature_load_confs):
+        # A query begins with the columns that local loads of its user select: they act only over what others gave.
+        load = Load(one, at, f"{where}[{place}]", first=section == "UserFeatureConfs" and not made)
+        if load.acts:
+            made.append(load)
+    return made
+
+
+class Got(NamedTuple):
+    """What a load brought: for each key, and which key each candidate has; None of a user, who has one."""
+
+    found: Found
+    codes: NDArray[np.int32] | None = None
 
 
 class Load:
     """Fetches what stands under a key, of the user or of every candidate, then transforms.
 
-    `load` awaits; the call that follows applies what came. A load that asks no store only transforms.
+    `begin` asks; `load` awaits that, and leaves the outcome in `query.fetched`; the call that follows applies it. One
+    that asks no store only transforms. One that runs `aside` is not awaited, and is applied when it is done.
     """
 
-    def __init__(self, conf: FeatureLoadConfig, at: Binding, where: str) -> None:
+    def __init__(self, conf: FeatureLoadConfig, at: Binding, where: str, *, first: bool = False) -> None:
         dao = conf.feature_dao_conf
         self.name, self.on_item = where, dao.feature_store == "item"
-        self.aside = dao.feature_async_load and not self.on_item
-        self._side, _, self._key = (dao.feature_key or ("item:id" if self.on_item else "user:uid")).partition(":")
-        self._default = dao.redis_default_key
-        self._into, self._out_of = dao.cache_features_name, dao.load_from_cache_features_name
-        self._source: Source | Sequences | None
-        if dao.feature_type == "sequence_feature":
-            self._source = Sequences(at, dao, where)
-        else:
+        self._key = _key(dao, f"{where}.FeatureDaoConf")
+        self._without_key = dao.adapter_type == "redis" and bool(dao.redis_default_key)
+        self._source: Source | None = None
+        if dao.feature_type == "sequence_feature" and dao.adapter_type == "hologres" and not self.on_item:
+            self._source = Sequences(at, dao, f"{where}.FeatureDaoConf")
+        elif dao.feature_type != "be_rt_cnt_feature":
             self._source = source_of(dao, at, f"{where}.FeatureDaoConf")
-        self.timeout = self._source.timeout if self._source is not None else CACHED_SET_SECONDS
+        self._columns: dict[str, Column] = {}
+        if dao.adapter_type == "local":
+            columns = local_columns(dao, at.snapshot, where)
+            self._columns = {} if first or self.on_item else columns
+        self._into = dao.cache_features_name
+        self._out_of = "" if self.on_item else dao.load_from_cache_features_name
+        self._null_deletes = self._source is not None and self._source.null_deletes
         self._cache = Cache(dao.cache_size, dao.cache_time) if dao.cache_size else None
         self._transforms = Transforms(conf.features, f"{where}.Features")
+        # In PAI-Rec too this is for UserFeatureConfs alone: what came after FeatureConfs would never be seen.
+        self.aside = dao.feature_async_load and where.startswith("UserFeatureConfs.") and self._source is not None
+        self.timeout = self._source.timeout if self._source is not None else DEADLINE
         self.awaits = self._source is not None or bool(self._out_of)
-        self.acts = self.awaits or bool(self._transforms)
+        self.acts = self.awaits or bool(self._columns or self._transforms)
 
     async def load(self, query: Query, arena: Arena | None) -> None:
-        """Get what is asked for; a load that is let run aside is only begun."""
-        if self._source is None:
-            if self._out_of:
-                await self._others(query)
-        elif self.on_item:
-            assert arena is not None
-            keys, codes = self._item_keys(query, arena)
-            query.fetched[self] = await self._get(keys), codes
-        elif self.aside:
-            query.running.append(asyncio.ensure_future(self._get_user(query)))
-        else:
-            await self._get_user(query)
+        """Await what is asked for, and loads that run aside if what they bring is asked for."""
+        if self._out_of and query.running:
+            await asyncio.wait(query.running.values(), timeout=CACHED_SET_SECONDS)
+        if self._source is not None:
+            keys, codes = self._keys(query, arena)
+            query.fetched[self] = Got(await self._get(keys), codes)
+
+    def begin(self, query: Query) -> Coroutine[Any, Any, Got]:
+        """What comes to what `load` would leave for the user. Only the call reads the query, not what is awaited."""
+        return self._begun(self._keys(query, None)[0])
+
+    async def _begun(self, keys: Sequence[str]) -> Got:
+        return Got(await self._get(keys))
 
     def __call__(self, query: Query, arena: Arena | None) -> None:
         """Apply what came, then the transforms."""
+        if self._columns:
+            query.user_loaded.update(self._columns)
+            query.user_features.update(loaded({}, self._columns, query.user))
         if self._out_of:
-            query.user_features.update(query.cached_sets.get(self._out_of, {}))
-        if self.on_item and (got := query.fetched.pop(self, None)) is not None:
-            assert arena is not None
-            _put_items(query, arena, *got)
-        self._transforms.user(query)
-        if arena is not None:
-            self._transforms.items(query, arena)
+            if query.running and self._out_of not in query.cached_sets:
+                query.degraded.append(f'{self.name}: "{self._out_of}" is not there yet')
+            _put_user(query, query.cached_sets.get(self._out_of, {}), False)
+        got: Got | None = query.fetched.pop(self, None)
+        if got is not None:
+            found = self._known(query, got.found)
+            if not self.on_item:
+                for values in found:
+                    self._put(query, values)
+            elif arena is not None and got.codes is not None and len(got.codes) == arena.count:
+                self._put_items(query, arena, found, got.codes)
+        self._transforms(query, arena)
 
-    async def _get_user(self, query: Query) -> None:
-        text = user_text(query.user_features.get(self._key)) or self._default
-        if not text:
-            return
-        (values,) = await self._get([text])
+    def _put(self, query: Query, values: Values | None) -> None:
         if values is None:
             return
-        if self._into:
-            query.cached_sets[self._into] = query.cached_sets.get(self._into, {}) | dict(values)
+        if not self._into:
+            _put_user(query, values, self._null_deletes)
             return
-        for name, value in values.items():
-            if value is None:  # a NULL takes the property away
-                query.user_features.pop(name, None)
+        kept = {name: value for name, value in values.items() if value is not None or not self._null_deletes}
+        query.cached_sets[self._into] = query.cached_sets.get(self._into, {}) | kept
+
+    def _put_items(self, query: Query, arena: Arena, found: list[Values | None], codes: NDArray[np.int32]) -> None:
+        """Make properties of the candidates out of what was found for each key."""
+        null = MISSING if self._null_deletes else None
+        names = list(dict.fromkeys(name for values in found if values is not None for name in values))
+        if len(names) > NAMES_MAX:
+            query.degraded.append(f"{self.name}: {len(names)} properties; the first {NAMES_MAX} are taken")
+        places = arena.place[: arena.count]
+        for name in names[:NAMES_MAX]:
+            given = [MISSING if values is None else values.get(name, MISSING) for values in found]
+            column = column_of([null if value is None else value for value in given])
+            if isinstance(column, tuple):
+                query.given.put(name, places, (column[0][codes], column[1]))
             else:
-                query.user_features[name] = value
+                query.given.put(name, places, column[codes])
 
-    async def _others(self, query: Query) -> None:
-        """Wait for loads that run aside: the set may be among what they bring."""
-        if query.running:
-            await asyncio.wait(query.running, timeout=CACHED_SET_SECONDS)
+    def _known(self, query: Query, found: Found) -> list[Values | None]:
+        """The values; of those that are not known it is told."""
+        unsure = [one for one in found if isinstance(one, Unsure)]
+        if unsure:
+            query.degraded.append(f"{self.name}: {len(unsure)} of {len(found)} keys: {unsure[0].why}")
+        return [one.values if isinstance(one, Unsure) else one for one in found]
 
-    def _item_keys(self, query: Query, arena: Arena) -> tuple[list[str], NDArray[np.int32]]:
-        """The distinct keys of the candidates, and which each has."""
+    def _keys(self, query: Query, arena: Arena | None) -> tuple[Sequence[str], NDArray[np.int32] | None]:
+        """The distinct keys, and which each candidate has. A user without a property of that name has no key."""
+        side, name = self._key
+        if not self.on_item:
+            text = user_text(query.user_features.get(name))
+            return [text] if text or self._without_key else [], None
+        assert arena is not None
         count = arena.count
-        if self._side == "user":
-            return [user_text(query.user_features.get(self._key))], np.zeros(count, np.int32)
-        if self._key == "id":
+        if side == "user":
+            return [user_text(query.user_features.get(name))], np.zeros(count, np.int32)
+        if name == "id":
             rows, which = np.unique(arena.row[:count], return_inverse=True)
             return query.ids(rows), which.astype(np.int32)
-        texts = texts_of(query.properties(arena).get(self._key), count)
-        return list(texts[1]), texts[0]
+        codes, texts = texts_of(query.properties(arena).get(name), count)
+        return texts if count else [], codes
 
-    async def _get(self, keys: list[str]) -> Found:
+    async def _get(self, keys: Sequence[str]) -> Found:
         assert self._source is not None
-        if self._cache is None:
-            return await self._source.get(keys)
-        known = {key: values for key in keys for found, values in [self._cache.get(key)] if found}
+        known: dict[str, Values | Unsure | None] = {}
+        if self._cache is not None:
+            for key in keys:
+                hit, values = self._cache.get(key)
+                if hit:
+                    known[key] = values
         missing = [key for key in dict.fromkeys(keys) if key not in known]
         if missing:
-            for key, values in zip(missing, await self._source.get(missing), strict=True):
-                self._cache.put(key, values)
-                known[key] = values
+            for key, found in zip(missing, await self._source.get(missing), strict=True):
+                known[key] = found
+                if self._cache is None or isinstance(found, Unsure):
+                    continue
+                if found is not None or self._source.remembers_nothing:
+                    self._cache.put(key, found)
         return [known[key] for key in keys]
 
 
-def _put_items(query: Query, arena: Arena, found: Found, codes: NDArray[np.int32]) -> None:
-    """Make properties of the candidates out of what was found for each key."""
-    names = dict.fromkeys(name for values in found if values is not None for name in values)
-    places = arena.place[: arena.count]
-    for name in names:
-        given: list[Any] = [_value(values, name) for values in found]
-        column = column_of(given)
-        if isinstance(column, tuple):
-            query.given.put(name, places, (column[0][codes], column[1]))
+def _key(dao: FeatureDaoConf, where: str) -> tuple[str, str]:
+    own = ("item", "id") if dao.feature_store == "item" else ("user", "uid")
+    if not dao.feature_key:
+        return own
+    key = side_and_name(dao.feature_key)
+    if key is None and dao.adapter_type in (*LIVE, "local"):
+        raise ConfigError(f'{where}.FeatureKey: "{dao.feature_key}"; `user:NAME` or `item:NAME` is right')
+    return key or own
+
+
+def _put_user(query: Query, values: Values, null_deletes: bool) -> None:
+    query.user_loaded.update(values)
+    for name, value in values.items():
+        if value is None and null_deletes:
+            query.user_features.pop(name, None)
         else:
-            query.given.put(name, places, column[codes])
-
-
-def _value(values: Values | None, name: str) -> Any:
-    value = MISSING if values is None else values.get(name, MISSING)
-    return MISSING if value is None else value
+            query.user_features[name] = value

@@ -9,10 +9,11 @@ from typing import Any
 
 from pairec_fast.binding import Binding
 from pairec_fast.config import FeatureDaoConf
-from pairec_fast.errors import ConfigError
+from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.expression.convert import to_float, to_int, to_string
-from pairec_fast.load.source import SQL_SECONDS, Found
-from pairec_fast.store import composer, identifier
+from pairec_fast.load.source import SLACK_SECONDS, SQL_SECONDS, Found, Keyed, Unsure
+from pairec_fast.load.values import from_sql
+from pairec_fast.sql import sql_name
 
 ONLINE_SECONDS = 5 * 86_400
 
@@ -22,62 +23,78 @@ Row = dict[str, Any]
 class Sequences:
     """A source whose values are the joined texts of one user's behaviour, newest first."""
 
+    remembers_nothing = null_deletes = False
+
     def __init__(self, at: Binding, conf: FeatureDaoConf, where: str, clock: Callable[[], float] = time.time) -> None:
-        """Raises ConfigError: another adapter than `hologres`, or a field that is missing."""
-        dao = f"{where}.FeatureDaoConf"
-        if conf.adapter_type != "hologres":
-            raise ConfigError(
-                f'{dao}.AdapterType: a sequence_feature is read from "hologres", got "{conf.adapter_type}"'
-            )
-        for key, value in (
-            ("SequenceName", conf.sequence_name), ("HologresTableName", conf.hologres_table_name),
-            ("UserFeatureKeyName", conf.user_feature_key_name), ("ItemFeatureKeyName", conf.item_feature_key_name),
-        ):  # fmt: skip
-            if not value:
-                raise ConfigError(f"{dao}.{key} is missing")
+        """Raises ConfigError: a field that is missing, or what the server refuses."""
+        if at.stores is None:
+            raise ConfigError(f"{where}.AdapterType: {conf.adapter_type} needs live stores, and there are none here")
+        if not conf.sequence_name:
+            raise ConfigError(f"{where}.SequenceName is missing")
         if conf.sequence_length <= 0:
-            raise ConfigError(f"{dao}.SequenceLength must be positive, got {conf.sequence_length}")
-        sql = composer()
-        self.timeout = SQL_SECONDS
-        self._client, self._conf, self._clock = at.stores.postgres(conf.hologres_name), conf, clock
-        self._item, self._event = conf.item_feature_key_name, conf.event_feature_key_name
+            raise ConfigError(f"{where}.SequenceLength must be positive, got {conf.sequence_length}")
+        self.timeout = SQL_SECONDS + SLACK_SECONDS
+        self._stores, self._client = at.stores, at.stores.postgres(conf.hologres_name)
+        self._conf, self._clock = conf, clock
+        self._item, self._event = conf.item_feature_key_name or "item_id", conf.event_feature_key_name
         self._time, self._play = conf.timestamp_feature_key_name, conf.play_time_feature_key_name
         self._dims = [name.strip() for name in conf.sequence_dim_fields.split(",") if name.strip()]
-        self._least = _play_times(conf.sequence_play_time, dao)
+        self._least = _play_times(conf.sequence_play_time, where)
         self._events = [name.strip() for name in conf.sequence_event.split(",") if name.strip()]
         self._columns = [self._item, self._event, self._time, *self._dims]
         if not conf.no_use_play_time_field:
             self._columns.append(self._play)
-        names = sql.SQL(", ").join(identifier(name, dao) for name in self._columns)
-        among = sql.SQL(" AND {} = ANY(%s)").format(identifier(self._event, dao)) if self._events else sql.SQL("")
+        self._key, self._online = self._statement(conf.hologres_table_name, True, where)
+        self._offline_key, self._offline = self._key, ""
+        if conf.sequence_offline_table_name:
+            self._offline_key, self._offline = self._statement(conf.sequence_offline_table_name, False, where)
 
-        def statement(table: str, recent: bool) -> Any:
-            since = sql.SQL(" AND {} > %s").format(identifier(self._time, dao)) if recent else sql.SQL("")
-            return sql.SQL("SELECT {} FROM {} WHERE {}::text = %s{}{} ORDER BY {} DESC LIMIT {}").format(
-                names, identifier(table, dao), identifier(conf.user_feature_key_name, dao), among, since,
-                identifier(self._time, dao), sql.Literal(conf.sequence_length),
-            )  # fmt: skip
-
-        self._online = statement(conf.hologres_table_name, True)
-        offline = conf.sequence_offline_table_name
-        self._offline = statement(offline, False) if offline else None
+    def _statement(self, table: str, recent: bool, where: str) -> tuple[Keyed, str]:
+        key = Keyed(self._stores, self._client, table, self._conf.user_feature_key_name, where)
+        names = ", ".join(sql_name(name, f"{where}: a column") for name in self._columns)
+        time = sql_name(self._time, f"{where}.TimestampFeatureKeyName")
+        among = f" AND {sql_name(self._event, where)}::text = ANY(%s::text[])" if self._events else ""
+        since = f" AND {time} > %s" if recent else ""
+        select, order = f"SELECT {names} FROM {key.table} WHERE {key.name}", f"ORDER BY {time} DESC"
+        arguments: list[Any] = [self._events] if among else []
+        if recent:
+            arguments.append(0)
+        check = self._client.check(f"{select} IS NULL{among}{since} {order} LIMIT 0", arguments, where)
+        self._stores.run(check).result()
+        limit = self._conf.sequence_length
+        return key, f"{select} = ANY(%s::{key.kind}[]){among}{since} {order} LIMIT {limit}"
 
     async def get(self, keys: Sequence[str]) -> Found:
         return [await self._of(key) for key in keys]
 
-    async def _of(self, uid: str) -> Row:
+    async def _of(self, uid: str) -> Row | Unsure:
         now = int(self._clock())
         among = [self._events] if self._events else []
-        asked = [self._rows(self._online, [uid, *among, now - ONLINE_SECONDS])]
-        if self._offline is not None:
-            asked.append(self._rows(self._offline, [uid, *among]))
-        online, *more = await asyncio.gather(*asked)
-        return self._texts(self._distinct(self._merged(online, more[0] if more else [])), now)
+        asked = [self._rows(self._key, self._online, uid, [*among, now - ONLINE_SECONDS])]
+        if self._offline:
+            asked.append(self._rows(self._offline_key, self._offline, uid, among))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, StoreError):
+                raise answer
+        failures = [str(answer) for answer in answers if isinstance(answer, StoreError)]
+        if len(failures) == len(answers):
+            return Unsure(failures[0])
+        online, offline = (*(answer if isinstance(answer, list) else [] for answer in answers), [])[:2]
+        texts = self.texts(online, offline, now)
+        return Unsure(failures[0], texts) if failures else texts
 
-    async def _rows(self, statement: Any, args: list[Any]) -> list[Row]:
-        rows = await self._client.rows(statement, args, self.timeout)
-        named = [dict(zip(self._columns, row, strict=True)) for row in rows]
+    async def _rows(self, key: Keyed, statement: str, uid: str, args: list[Any]) -> list[Row]:
+        usable = key.usable([uid])
+        if not usable:
+            return []
+        rows = await self._client.rows(statement, [usable, *args], SQL_SECONDS)
+        named = [dict(zip(self._columns, map(from_sql, row), strict=True)) for row in rows]
         return [row for row in named if self._long_enough(row)]
+
+    def texts(self, online: list[Row], offline: list[Row], now: int) -> Row:
+        """The user's properties of rows that are newest first; `now` in unix seconds."""
+        return self._texts(self._distinct(self._merged(online, offline)), now)
 
     def _long_enough(self, row: Row) -> bool:
         least = self._least.get(to_string(row[self._event], ""))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +14,13 @@ from pairec_fast.expression.convert import to_float
 
 Values = Mapping[str, Any]
 
+EXACT = 2**53  # beyond it not every integer is a double
+
 
 def user_csv(text: str, delimiter: str) -> dict[str, Any]:
-    """`a:1,b:x`, each pair parted at its first colon; all values stay text."""
-    pairs = (pair.split(":", 1) for pair in text.split(delimiter) if ":" in pair)
-    return {name: value for name, value in pairs}
+    """`a:1,b:x`, each pair parted at its first colon, and a name before it; all values stay text."""
+    pairs = (pair.partition(":") for pair in text.split(delimiter))
+    return {name: value for name, colon, value in pairs if name and colon}
 
 
 def item_csv(text: str, delimiter: str) -> dict[str, Any]:
@@ -32,35 +35,71 @@ def numeric(text: str) -> Any:
     return number if number != 0.0 or to_float(text, 1.0) == 0.0 else text
 
 
-def from_json(text: str | bytes) -> dict[str, Any]:
-    """A JSON object; anything else is no features.
+def from_json(text: str) -> dict[str, Any]:
+    """A JSON object, `null` as an empty one. Numbers are doubles, but integers that no double holds stay themselves.
 
     Raises:
-        ValueError: no JSON.
+        ValueError: anything else.
     """
-    value = msgspec.json.decode(text)
-    return value if isinstance(value, dict) else {}
+    try:
+        value = msgspec.json.decode(text)
+        if value is None:
+            return {}
+        if isinstance(value, dict):
+            return {name: _doubles(part) for name, part in value.items()}
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    raise ValueError(f"expected a JSON object, got {text!r:.40}")
+
+
+def _doubles(value: Any) -> Any:
+    if type(value) is int:
+        return float(value) if -EXACT <= value <= EXACT else value
+    if isinstance(value, list):
+        return [_doubles(part) for part in value]
+    return {name: _doubles(part) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def from_sql(value: Any) -> Any:
+    """A value of a row as PAI-Rec's properties have it: a number, a bool, a text, or a list of texts."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ", "seconds")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode(errors="replace")
+    if isinstance(value, list) and not any(isinstance(part, dict | list) for part in value):
+        return [str(part) for part in value]
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else str(value)
 
 
 class Cache:
     """Values by key for `seconds` since they were written, at most `size` of them: the oldest go first.
 
-    A key without values is remembered as well.
+    Used on the stores' loop alone, so nothing is locked. What it holds belongs to all requests: nobody changes it.
     """
 
     def __init__(self, size: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._size, self._seconds, self._clock = size, seconds, clock
-        self._entries: OrderedDict[str, tuple[float, Values | None]] = OrderedDict()
+        self._entries: dict[str, tuple[float, Values | None]] = {}  # in the order they were written, and expire in
 
     def get(self, key: str) -> tuple[bool, Values | None]:
-        """Whether the key is known, and its values."""
+        """Whether the key is known, and its values; None of a key that is known to have none."""
         entry = self._entries.get(key)
-        if entry is None or entry[0] < self._clock():
+        if entry is None:
+            return False, None
+        if entry[0] <= self._clock():
+            del self._entries[key]
             return False, None
         return True, entry[1]
 
     def put(self, key: str, values: Values | None) -> None:
         self._entries.pop(key, None)
+        while len(self._entries) >= self._size:
+            del self._entries[next(iter(self._entries))]
         self._entries[key] = self._clock() + self._seconds, values
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pairec_fast.errors import StoreError
 from pairec_fast.metrics import Metrics
 from pairec_fast.store.conf import RedisConf
 from pairec_fast.store.gate import Gate
@@ -90,6 +91,11 @@ class Redis:
         """The answers to several commands, in one round: `("GET", key)`. An error of one is an error of all."""
         return await self._together(commands, self._reading, atomic=False)
 
+    async def read_each(self, commands: Iterable[Command]) -> list[Any]:
+        """As `read`, but where Redis refuses one, as of a key of another type, a StoreError stands in its place."""
+        answers = await self._together(commands, self._reading, atomic=False, each=True)
+        return [StoreError(f"{self.name}: {one}") if isinstance(one, Exception) else one for one in answers]
+
     async def write(self, commands: Iterable[Command]) -> list[Any]:
         """Several commands in one round, all or none: `("LPUSH", key, value)`, `("EXPIRE", key, seconds)`.
 
@@ -100,7 +106,9 @@ class Redis:
     async def _read(self, *command: str | int) -> Any:
         return await self._gate.call(lambda: self._client.execute_command(*command), self._reading)
 
-    async def _together(self, commands: Iterable[Command], seconds: float, *, atomic: bool) -> list[Any]:
+    async def _together(
+        self, commands: Iterable[Command], seconds: float, *, atomic: bool, each: bool = False
+    ) -> list[Any]:
         listed = list(commands)
         if not listed:
             return []
@@ -109,7 +117,9 @@ class Redis:
             async with self._client.pipeline(transaction=atomic) as pipeline:
                 for command in listed:
                     pipeline.execute_command(*command)
-                answers: list[Any] = await pipeline.execute()
+                answers: list[Any] = await pipeline.execute(raise_on_error=not each)
+                if answers and all(isinstance(answer, Exception) for answer in answers):
+                    raise answers[0]  # the server's state, or every key's: either way nothing came
                 return answers
 
         return await self._gate.call(work, seconds)

@@ -22,9 +22,7 @@ def run_feature_op(given: dict[str, Any]) -> dict[str, Any]:
     report = Report(Document("case"))
     confs = Converter(report).take(given["features"], tuple[FeatureConfig, ...], ("Features",))
     report.raise_errors()
-    transforms = Transforms(confs, "Features")
-    transforms.user(case.query)
-    transforms.items(case.query, case.arena)
+    Transforms(confs, "Features")(case.query, case.arena)
     properties, count = case.query.properties(case.arena), case.arena.count
     slots = np.arange(count, dtype=np.int32)
     out: dict[str, Any] = {id: {} for id in case.query.ids(case.arena.row[:count])}
