@@ -98,7 +98,11 @@ class Engine:
             self._bind(config, self._load(config, verified or snapshot_of(config), verify=verified is None))
             self.logs = Logs(config, self.metrics)
         except ConfigError as error:
+            self.stores.close()
             raise config.report.located([error]) from error
+        except BaseException:
+            self.stores.close()
+            raise
         self._callbacks = Callbacks(self.logs, self.stores)
         self._teller.open(self.logs)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go

@@ -17,6 +17,7 @@ from pairec_fast.expression.convert import to_float, to_int, to_string
 from pairec_fast.properties import Given, Properties, loaded
 from pairec_fast.snapshot import Column, Snapshot
 
+SOURCES_MAX = 255  # `source` is one byte a candidate
 NOBODY = np.empty(0, np.int32)
 
 
@@ -118,6 +119,17 @@ class Query:
             return -1
         row = self._guests[id] = guests.start + len(self._guests)
         return row
+
+    def source(self, name: str) -> int:
+        """The place of the recall `name` in `sources`. Lists of live stores may name recalls that the scene does not
+        have: these come behind those it has. -1 when there is no room for more.
+        """
+        if name in self.sources:
+            return self.sources.index(name)
+        if len(self.sources) >= SOURCES_MAX:
+            return -1
+        self.sources = [*self.sources, name]
+        return len(self.sources) - 1
 
     def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """The rows of those items that the snapshot knows, in the order given, and then of this request's guests."""

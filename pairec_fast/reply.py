@@ -57,10 +57,10 @@ _POSITIONS = {
 
 
 class Writer:
-    """Makes replies of one scene. `sources` names the recalls; `outputs` the algorithm columns."""
+    """Makes replies of one scene. `outputs` names the algorithm columns."""
 
-    def __init__(self, sources: list[str], outputs: Sequence[str], fields: list[str]) -> None:
-        self._sources, self._outputs = sources, outputs
+    def __init__(self, outputs: Sequence[str], fields: list[str]) -> None:
+        self._outputs = outputs
         # Entries without exactly one colon are skipped, as PAI-Rec does.
         self._fields = [tuple(field.split(":")) for field in fields if field.count(":") == 1]
 
@@ -68,9 +68,9 @@ class Writer:
         """The first `size` of `arena.order`."""
         slots = arena.order[: min(size, arena.order_count)]
         ids, scores = query.ids(arena.row[slots]), arena.score[slots].tolist()
-        sources = arena.source[slots].tolist()
+        sources, names = arena.source[slots].tolist(), query.sources
         items = [
-            Item(id, score if abs(score) <= 1.7e308 else 0.0, self._sources[source])
+            Item(id, score if abs(score) <= 1.7e308 else 0.0, names[source])
             for id, score, source in zip(ids, scores, sources, strict=True)
         ]
         if self._fields:
@@ -80,9 +80,9 @@ class Writer:
     def recalled(self, query: Query, arena: Arena, size: int) -> list[Item]:
         """The first `size` candidates as they came, with the scores of recall."""
         count = min(size, arena.count)
-        ids, sources = query.ids(arena.row[:count]), arena.source[:count].tolist()
+        ids, sources, names = query.ids(arena.row[:count]), arena.source[:count].tolist(), query.sources
         scores = arena.recall_score[:count].tolist()
-        return [Item(id, score, self._sources[source]) for id, score, source in zip(ids, scores, sources, strict=True)]
+        return [Item(id, score, names[source]) for id, score, source in zip(ids, scores, sources, strict=True)]
 
     def algo_scores(self, arena: Arena, slots: NDArray[np.int32]) -> list[dict[str, float]]:
         """The outputs of all algorithms for each slot, by name."""

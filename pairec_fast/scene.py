@@ -21,7 +21,7 @@ from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
 from pairec_fast.load import Load, loads, local_columns
-from pairec_fast.query import Query
+from pairec_fast.query import SOURCES_MAX, Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
 from pairec_fast.score.algorithms import Servers
@@ -29,7 +29,6 @@ from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 
 KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks.KINDS)
-SOURCES_MAX = 255  # `source` is one byte a candidate
 REHEARSED = 512  # candidates that a model is timed with
 
 
@@ -141,7 +140,7 @@ class Scene:
         self.fetching = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
         loading = any(isinstance(stage, Loading) for stage in (*self.recalls, *self.filters, *later))
         self.awaits = bool(self.fetching) or loading or remotes
-        self.writer = Writer(self.sources, self.score.outputs, list(self.conf.output_fields))
+        self.writer = Writer(self.score.outputs, list(self.conf.output_fields))
         self.user_loads, self.loads = list[Load](), list[Load]()
         with refusals:
             self.user_loads = loads(config.user_feature_confs, name, "UserFeatureConfs", at)

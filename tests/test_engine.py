@@ -245,7 +245,10 @@ def test_a_snapshot_that_cannot_reproduce_its_golden_scores_is_refused(shop, set
     [
         (lambda conf: conf["RecallConfs"][0]["HnswConf"].update(Index="asl"), r'no "asl" \(did you mean "als"\?\)'),
         (lambda conf: conf["RecallConfs"][2]["DaoConf"].update(TableName="hott"), r'did you mean "hot"'),
-        (lambda conf: conf["RecallConfs"][2]["DaoConf"].update(AdapterType="redis"), r'"redis" is not available'),
+        (
+            lambda conf: conf["RecallConfs"][2]["DaoConf"].update(AdapterType="redis"),
+            r'RedisName: RedisConfs has no ""',
+        ),
         (lambda conf: conf["AlgoConfs"][0]["LightGBMConf"].update(Model="rank"), r'did you mean "ranker"'),
         (
             lambda conf: conf["AlgoConfs"][0].update(Type="FAISS"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, add
-from pairec_fast.expression.convert import to_string
+from pairec_fast.expression.convert import to_float, to_string
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
 
@@ -34,10 +34,9 @@ class ContextItemRecall(msgspec.Struct, frozen=True, rename="pascal"):
             for entry in query.item_list:
                 row = query.row(to_string(entry.get("item_id"), ""))
                 if row >= 0:
-                    score = entry.get("score", 0.0)
                     rows.append(row)
                     entries.setdefault(row, entry)
-                    scores.append(score if isinstance(score, int | float) else 0.0)
+                    scores.append(to_float(entry.get("score"), 0.0))
             if rows:
                 first = arena.count
                 add(arena, np.array(rows, np.int32), np.array(scores, np.float64), source)
@@ -47,9 +46,10 @@ class ContextItemRecall(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def _put(query: Query, arena: Arena, first: int, entries: dict[int, dict[str, Any]]) -> None:
-    """The properties of the candidates from slot `first` on. Numbers are doubles, as JSON has them."""
+    """The properties of the candidates from slot `first` on, of each item's first entry. Numbers are doubles, as JSON
+    has them. An item that was changed just now has none: its row is no longer the entry's."""
     new = slice(first, arena.count)
-    here = [entries[row] for row in arena.row[new].tolist()]
+    here = [entries.get(row, {}) for row in arena.row[new].tolist()]
     for name in dict.fromkeys(key for entry in here for key in entry):
         if name not in ("item_id", "score"):
             values = [entry.get(name, MISSING) for entry in here]

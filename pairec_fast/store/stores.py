@@ -185,6 +185,8 @@ class Stores:
 
 
 def _named(confs: Mapping[str, T], name: str, section: str, where: str) -> T:
+    if not isinstance(confs, Mapping):  # it was reported as wrong
+        raise ConfigError(f"{section}: cannot be read")
     if name in confs:
         return confs[name]
     close = difflib.get_close_matches(name, confs, 1)
