@@ -108,7 +108,7 @@ class Inquiry:
         try:
             answers = await asyncio.gather(*(server.ask(body, ids) for server in servers))
         except RemoteError as error:
-            return EmbeddingReply(500, str(error), request_id, None)
+            return EmbeddingReply(500, f"{error.name}: {error}", request_id, None)
         for answer in answers:
             if len(answer.embedding):
                 vector = [features.short(value) for value in answer.embedding]
@@ -149,7 +149,7 @@ class Inquiry:
         try:
             return await server.ask(body, ids, function)
         except RemoteError as error:
-            log.warning("%s: callback: %s", scene, error)
+            log.warning("%s: callback: %s: %s", scene, error.name, error)
             self._metrics.count("callback_model_failed_total", scene=scene, algo=server.name)
             return None
 

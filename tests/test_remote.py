@@ -254,7 +254,7 @@ def test_a_failed_try_is_made_again(server, loop, failure):
 
 @pytest.mark.parametrize(
     ("failure", "message"),
-    [("status 500", "ctr: status 500: out of order"), ("drop", "ctr: the connection ended after 0 bytes")],
+    [("status 500", "status 500: out of order"), ("drop", "the connection ended after 0 bytes")],
 )
 def test_the_last_try_says_what_went_wrong(server, loop, failure, message):
     server.fail(failure, 3)
@@ -277,7 +277,7 @@ def test_what_the_server_says_is_not_asked_again(server, loop, failure, message)
 def test_a_slow_server_is_left_after_its_time_and_asked_once_more(server, loop):
     server.fail("hang", 2)
     begin = time.monotonic()
-    with pytest.raises(RemoteError, match="ctr: no answer within 100 ms"):
+    with pytest.raises(RemoteError, match="no answer within 100 ms"):
         loop(model(server, milliseconds=100, tries=2).ask(request_about(IDS), IDS))
     assert 0.19 < time.monotonic() - begin < 0.9
     assert len(server.requests) == 2
@@ -315,7 +315,7 @@ def test_nobody_listening_is_said_with_the_address(loop):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         asked = Server("ctr", f"http://127.0.0.1:{port}/x", "", "easyrecResponseFunc", milliseconds=2000)
-        with pytest.raises(RemoteError, match=f"ctr: no connection to 127.0.0.1:{port}"):
+        with pytest.raises(RemoteError, match=f"no connection to 127.0.0.1:{port}"):
             loop(asked.ask(b"", []))
 
 

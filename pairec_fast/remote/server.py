@@ -10,7 +10,11 @@ from pairec_fast.remote.http import Client, HttpError
 
 
 class RemoteError(Exception):
-    """A model server gave no scores; the message names the algorithm and says why."""
+    """A model server gave no scores; the message says why, `name` which algorithm it is."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(why)
+        self.name = name
 
 
 class RemoteTimeoutError(RemoteError, TimeoutError):
@@ -58,15 +62,15 @@ class Server:
                     body = await self._client.post(request)
                 break
             except TimeoutError:
-                failed: RemoteError = RemoteTimeoutError(f"{self.name}: no answer within {self._seconds * 1000:g} ms")
+                failed: RemoteError = RemoteTimeoutError(self.name, f"no answer within {self._seconds * 1000:g} ms")
             except HttpError as error:
-                failed = RemoteError(f"{self.name}: {error}")
+                failed = RemoteError(self.name, str(error))
             if left == 0:
                 raise failed
         try:
             return read(function or self.function, body, ids)
         except AnswerError as error:
-            raise RemoteError(f"{self.name}: {error}") from error
+            raise RemoteError(self.name, str(error)) from error
 
     async def close(self) -> None:
         """Close connections that wait; on the event loop that `ask` ran on."""

@@ -11,6 +11,7 @@ there.
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -93,6 +94,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
+    logging.getLogger("pairec_fast").setLevel(logging.ERROR)  # each failure is a line
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         totals = run(options.times, options.seed, World(make_world(place / "world"), place))
