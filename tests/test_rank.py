@@ -280,6 +280,13 @@ def test_formulas_read_properties_of_the_request_and_the_score_so_far(world, ast
         assert scores(asked(engine, items)) == {IDS[0]: 9.0, IDS[1]: 6.0}
 
 
+def test_who_reads_the_score_so_far_leaves_it_as_an_output(world):
+    rank = {"RankAlgoList": ["own"], "RankScore": "${current_score} * ${own}"}
+    with ranked(world, rank, LOOKUP) as engine:
+        reply = asked(engine, [{"item_id": "a", "boost": 2, "score": 3}])
+        assert scores(reply) == {"a": 6.0} and outputs(reply)["a"] == {"own": 2.0, "recall_score": 3.0}
+
+
 # ---- general rank
 
 

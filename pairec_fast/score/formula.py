@@ -39,6 +39,10 @@ class Formula:
         self.names = {name for one in (self._score, *self._rewrites.values()) if one is not None for name in one.names}
         for name in self._rewrites:
             outputs.reserve([name])
+        # Who reads the score so far leaves it as an output of that name, in PAI-Rec.
+        self._keeps = "current_score" in self.names
+        if self._keeps:
+            outputs.reserve(["recall_score"])
 
         self._program: Program | None = None
 
@@ -67,6 +71,8 @@ class Formula:
         """
         if self._score is None:
             return
+        if self._keeps:
+            arena.algo_score[self._outputs.column("recall_score"), : arena.count] = arena.score[: arena.count]
         own = self._with_params and query.params
         if self._program is not None and fresh and not own and self.names.isdisjoint(query.given):
             self._program.evaluate(arena)
