@@ -87,10 +87,12 @@ def gathered(pieces: list[bytes], order: NDArray[np.intp]) -> bytes:
 
 
 def packed_varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Each value as a varint: bytes [values, 10], of which the first `lengths[value]` count."""
-    bits = values.astype(np.int64).view(np.uint64)[:, None] >> (np.arange(10, dtype=np.uint64) * np.uint64(7))
+    """Each value as a varint: bytes [values, width of the longest], of which the first `lengths[value]` count."""
+    whole = values.astype(np.int64).view(np.uint64)
+    most = max(1, -(-int(whole.max(initial=0)).bit_length() // 7))
+    bits = whole[:, None] >> (np.arange(most, dtype=np.uint64) * np.uint64(7))
     lengths = np.maximum((bits != 0).sum(axis=1), 1)
-    more = np.arange(10) < lengths[:, None] - 1
+    more = np.arange(most) < lengths[:, None] - 1
     return ((bits & np.uint64(127)) | (more.astype(np.uint64) << np.uint64(7))).astype(np.uint8), lengths
 
 
