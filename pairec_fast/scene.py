@@ -115,6 +115,7 @@ class Scene:
                 recorder = conf.recorder(at) if hasattr(conf, "recorder") else None
                 self.recorders += [recorder] if recorder is not None else []
         outputs, rank, where = Outputs(), config.rank_conf.get(name, RankConfig()), f"RankConf.{name}"
+        self._at = at = replace(at, outputs=outputs)
         self.general, self.score = list[General](), Score([], RankConfig(), Outputs(), snapshot, where)
         with refusals:
             self.general = self._general(config, algorithms, outputs)
@@ -128,7 +129,6 @@ class Scene:
         if remotes:
             outputs.leave_room()
         sorts = config.sorts(name, category)
-        self._at = at = replace(at, outputs=tuple(self.score.outputs))
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
         ]  # what a chain without a score sort begins with

@@ -546,6 +546,23 @@ def test_sorts_read_what_the_algorithms_of_the_scene_give(world, order):
     assert given == sorted(given, reverse=order == "desc")
 
 
+def test_a_sort_in_the_general_rank_finds_all_candidates_and_loses_none(world):
+    """Nothing is in order yet when it comes, and what it leaves out goes."""
+    world.conf["SortConfs"] = [{"Name": "dear", "SortType": "CustomFieldSort", "SortByField": "price"}]
+    world.conf["SortNames"] = {"default": ["same"]}
+    world.conf["SortConfs"].append({"Name": "same", "SortType": "ConditionSort", "ConditionSortConfs": {}})
+    request = {"uid": "u00042", "scene_id": "home_feed", "size": 50}
+    found = []
+    for actions in ([], [{"ActionType": "sort", "ActionName": "dear"}]):
+        world.conf["GeneralRankConfs"] = {"home_feed": {"ActionConfs": actions}}
+        with world.engine() as engine:
+            prices = engine.snapshot.items.columns["price"]
+            rows = [engine.snapshot.items.ids.find(item.item_id) for item in engine.recommend(request).items]
+            found.append([prices.value(row) for row in rows])
+    assert len(found[0]) == len(found[1]) == 50
+    assert found[1] == sorted(found[1], reverse=True) and found[1][0] >= max(found[0]) and found[0] != found[1]
+
+
 def test_traffic_control_moves_nobody_and_says_so(world):
     world.conf["SortConfs"] = [{"Name": "o", "SortType": "TrafficControlSort", "PIDConf": {"DefaultKp": 1.0}}]
     world.conf["SortNames"] = {"default": ["ItemRankScore", "o"]}

@@ -27,22 +27,19 @@ def holds(conditions: Sequence[Condition], query: Query, arena: Arena) -> NDArra
 def numbers_of(name: str, outputs: Sequence[str]) -> Numbers:
     """Reads a number of every candidate by name, float64 [count]: `current_score`, an algorithm's output, a property.
 
-    A text that is no number is 0; without the property it is the score. *Source*: PAIREC 0.4.
+    A text that is no number is 0; without the property it is the score. `outputs` may grow: model servers name theirs
+    when they answer. *Source*: PAIREC 0.4.
     """
 
-    def score(query: Query, arena: Arena) -> NDArray[np.float64]:
-        return arena.score[: arena.count]
-
-    if name in ("", "current_score"):
-        return score
-    if name in outputs:
-        at = list(outputs).index(name)
-        return lambda query, arena: arena.algo_score[at, : arena.count]
-
     def read(query: Query, arena: Arena) -> NDArray[np.float64]:
+        score = arena.score[: arena.count]
+        if name in ("", "current_score"):
+            return score
+        names = tuple(outputs)
+        if name in names:
+            return arena.algo_score[names.index(name), : arena.count]
         column = query.properties(arena).get(name)
-        given = score(query, arena)
-        return given if column is None else as_numbers(column, given)
+        return score if column is None else as_numbers(column, score)
 
     return read
 
