@@ -146,7 +146,7 @@ def test_nothing_is_loaded_for_users_who_do_not_meet_the_condition(tables):
         ({"TableName": "nope"}, 'relation "nope" does not exist'),
         ({"EmbeddingColumn": "v; drop table emb"}, "EmbeddingColumn: expected a name as in SQL"),
         ({"TablePKey": ""}, "TablePKey: expected a name as in SQL"),
-        ({"DaoConf": {"HologresName": "pq"}}, 'HologresConfs: no "pq"'),
+        ({"DaoConf": {"HologresName": "pq"}}, 'has no "pq"'),
     ],
 )
 def test_tables_that_cannot_be_read_are_refused_at_bind(tables, change, message):
