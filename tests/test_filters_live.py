@@ -344,6 +344,36 @@ def test_rows_are_remembered_and_so_is_that_there_is_none(with_postgres, tables)
     assert Live(with_postgres, state(ON)).left(items("a", "b")) == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("layout", "put"),
+    [
+        ({"RedisDataType": "hash"}, lambda client, key, status: client.hset(key, mapping={"status": status, "x": "y"})),
+        ({"RedisFieldType": "json"}, lambda client, key, status: client.set(key, json.dumps({"status": status}))),
+        ({"RedisFieldType": "csv"}, lambda client, key, status: client.set(key, f"status:{status},odd:1:2,x:y")),
+        ({"RedisValueDelimeter": ";"}, lambda client, key, status: client.set(key, f"x:y;status:{status}")),
+    ],
+)
+@pytest.mark.parametrize("fields", ["", "status"])
+def test_rows_may_lie_in_redis_as_item_features_do(with_redis, redis_server, layout, put, fields):
+    for id, status in (("a", 1), ("b", 0)):
+        put(redis_server.client, f"s_{id}", status)
+    if "RedisDataType" not in layout:
+        redis_server.client.set("s_d", "no row: in any layout")
+    dao = {"AdapterType": "redis", "RedisName": "r", "RedisPrefix": "s_", "SelectFields": fields, **layout}
+    conf = {"FilterType": "ItemStateFilter", "ItemStateDaoConf": dao, "FilterParams": [ON]}
+    live = Live(with_redis, conf)
+    assert live.left(items("a", "b", "c", "d")) == ["a"]
+    assert ("x" in live.case.query.given) is (not fields and "json" not in layout.values())
+    defaults = conf | {"ItemStateDaoConf": {**dao, "DefaultFieldValues": {"status": 1}}}
+    assert Live(with_redis, defaults).left(items("a", "b", "c")) == ["a", "c"]
+
+
+def test_a_where_clause_in_redis_is_refused(with_redis):
+    dao = {"AdapterType": "redis", "RedisName": "r", "WhereClause": "x = 1"}
+    with pytest.raises(ConfigError, match="Redis has no SQL"):
+        Live(with_redis, {"FilterType": "ItemStateFilter", "ItemStateDaoConf": dao})
+
+
 def test_rows_may_be_looked_up_by_an_expression(with_postgres, tables):
     fill(tables, {"item_id": "berlin_a_r", "status": 1}, {"item_id": "b", "status": 1})
     key = 'item.item_id == "a" ? sprintf("%s_%s_%s", user.city, item.item_id, item.recall_name) : nil'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from pairec_fast.core import Arena, keep, keep_allowed
 from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.expression import Column, Condition, check, depends_on_user, mask, matches
 from pairec_fast.filter.kind import Count
-from pairec_fast.filter.rows import SECONDS, Row, Rows
+from pairec_fast.filter.rows import SECONDS, RedisRows, Row, Rows, SqlRows
 from pairec_fast.filter.written import texts_of_items, written
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
@@ -26,11 +26,12 @@ CACHE_SECONDS = 3600  # PAI-Rec's, where none is given
 
 
 class ItemStateDao(msgspec.Struct, frozen=True, rename="pascal"):
-    """`adapter_type` "local": the snapshot's item table; "hologres": a table of PostgreSQL, asked for the candidates of
-    each request.
+    """`adapter_type` "local": the snapshot's item table. "hologres", a table of PostgreSQL, and "redis" are asked for
+    the candidates of each request.
 
-    `item_field_name` is the key's column, `select_fields` and `where_clause` are SQL. `default_field_values` stand for
-    the row of an item that has none.
+    Of a table `item_field_name` is the key's column, and `select_fields` and `where_clause` are SQL. In Redis a row
+    lies at prefix + key as PAI-Rec's item features do (PAIREC 8.1), and `select_fields` are names with commas between.
+    `default_field_values` stand for the row of an item that has none.
     """
 
     adapter_type: str = ""
@@ -40,6 +41,11 @@ class ItemStateDao(msgspec.Struct, frozen=True, rename="pascal"):
     item_field_name: str = ""
     where_clause: str = ""
     select_fields: str = ""
+    redis_name: str = ""
+    redis_prefix: str = ""
+    redis_data_type: Literal["", "string", "hash"] = ""
+    redis_field_type: Literal["", "csv", "json"] = ""
+    redis_value_delimeter: str = ""
     default_field_values: dict[str, Any] = {}
 
 
@@ -68,11 +74,11 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
             if self.generate_user_data_expr:
                 raise ConfigError(f"{where}.GenerateUserDataExpr: a local table is read by the row of the item itself")
             return self._local(at.snapshot, where, transforms)
-        if dao.adapter_type == "hologres":
+        if dao.adapter_type in ("hologres", "redis"):
             return Live(self, at, where, transforms)
         raise ConfigError(
             f'{where}.ItemStateDaoConf.AdapterType: "{dao.adapter_type}" is not available in this version; '
-            'use "hologres", or "local" for the item table of the snapshot'
+            'use "hologres", "redis", or "local" for the item table of the snapshot'
         )
 
     def _local(self, snapshot: Snapshot, where: str, transforms: Transforms) -> Stage:
@@ -160,11 +166,22 @@ class Live:
         self._params, self._defaults, self._transforms = conf.filter_params, dao.default_field_values, transforms
         seconds, size = conf.item_state_cache_time or CACHE_SECONDS, conf.item_state_cache_size
         self._key = written(conf.generate_user_data_expr, f"{where}.GenerateUserDataExpr")
-        self._rows = Rows(
-            at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_field_name, dao.select_fields,
-            dao.where_clause, where=f"{where}.ItemStateDaoConf",
-            cache=Cache(seconds, size) if size else None,
-        )  # fmt: skip
+        cache: Cache[tuple[Row | None]] | None = Cache(seconds, size) if size else None
+        where += ".ItemStateDaoConf"
+        self._rows: Rows
+        if dao.adapter_type == "redis":
+            if dao.where_clause:
+                raise ConfigError(f"{where}.WhereClause: Redis has no SQL; use FilterParams")
+            self._rows = RedisRows(
+                at.stores, dao.redis_name, dao.redis_prefix, _fields(dao.select_fields),
+                is_hash=dao.redis_data_type == "hash", is_json=dao.redis_field_type == "json",
+                delimiter=dao.redis_value_delimeter, where=where, cache=cache,
+            )  # fmt: skip
+        else:
+            self._rows = SqlRows(
+                at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_field_name, dao.select_fields,
+                dao.where_clause, where=where, cache=cache,
+            )  # fmt: skip
 
     async def load(self, query: Query, arena: Arena) -> None:
         """Raises StoreError: for some candidates there was no answer; those that there are count all the same."""

@@ -24,7 +24,7 @@ from pairec_fast.filter.kind import (
     typed,
     value_codes,
 )
-from pairec_fast.filter.rows import SECONDS, Row, Rows
+from pairec_fast.filter.rows import SECONDS, Row, SqlRows
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
 from pairec_fast.snapshot import pick
@@ -92,7 +92,7 @@ class Adjust:
         elif dao.adapter_type == "hologres" and self._fields:
             names = [sql_name(name, f"{where}.DistinctFields[{at}]") for at, name in enumerate(self._fields)]
             cache: Cache[tuple[Row | None]] = Cache(60.0 * (dao.cache_time_in_minutes or CACHE_MINUTES), CACHE_SIZE)
-            self._rows = Rows(
+            self._rows = SqlRows(
                 at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_key_field, ", ".join(names), "",
                 where=where, cache=cache,
             )  # fmt: skip

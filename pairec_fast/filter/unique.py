@@ -9,6 +9,7 @@ import msgspec
 from pairec_fast.binding import Binding, Stage
 from pairec_fast.core import Arena, select
 from pairec_fast.core.pick import item_numbers, merge
+from pairec_fast.filter.kind import scores
 from pairec_fast.query import Query
 
 
@@ -30,7 +31,5 @@ class UniqueFilter(msgspec.Struct, frozen=True, rename="pascal"):
 def unique(query: Query, arena: Arena) -> None:
     if arena.repeats and query.merged is None:
         count = arena.count
-        slots, query.merged = merge(
-            item_numbers(arena), arena.place[:count], arena.source[:count], arena.recall_score[:count]
-        )
+        slots, query.merged = merge(item_numbers(arena), arena.place[:count], arena.source[:count], scores(arena))
         select(arena, slots)
