@@ -30,8 +30,13 @@ class Given:
     def put(self, name: str, places: NDArray[np.int32], values: Column) -> None:
         """Set property `name` of the candidates at `places` [n] to `values` [n]; what is missing there goes missing."""
         column = self._columns.get(name)
-        if isinstance(values, tuple):
-            codes, texts = (np.full(self._places, -1, np.int32), list[Any]()) if column is None else _coded(column)
+        if column is None and isinstance(values, tuple):
+            codes = np.full(self._places, -1, np.int32)
+            codes[places] = values[0]
+            self._columns[name] = codes, values[1]  # as it is: it may be made of what is read of it
+        elif isinstance(values, tuple):
+            assert column is not None
+            codes, texts = _coded(column)
             shifted = np.where(values[0] >= 0, values[0] + len(texts), -1)
             codes[places] = shifted
             self._columns[name] = codes, [*texts, *values[1]]

@@ -232,6 +232,16 @@ def test_visits_are_written_one_at_a_time_and_read_like_a_list():
         visits[2]
 
 
+def test_what_a_candidate_tells_is_written_only_for_those_that_are_asked(monkeypatch):
+    written = []
+    plain = Visits.__getitem__
+    monkeypatch.setattr(Visits, "__getitem__", lambda visits, at: written.append(at) or plain(visits, at))
+    case = Case(ids(50), {})
+    case.run(parsed({"Name": "f", **snake(("a", 2), RetainNum=30)}).bind(case.binding()))
+    told = case.query.properties(case.arena).of_each("snake_filter", np.array([3, 7], np.int32))
+    assert told == ["a:3:47.000000", "a:7:43.000000"] and written == [3, 7]
+
+
 def test_a_snake_without_recalls_or_of_an_unknown_type_is_refused():
     assert "empty; nothing would stay" in refused(snake())
     with pytest.raises(ConfigError, match=r'SnakeType: expected one of .*, got text "ZIGZAG"'):
