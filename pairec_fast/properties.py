@@ -69,6 +69,34 @@ class Given:
         return len(self._columns)
 
 
+class Labels:
+    """Names of recalls that lists of live stores give their entries, and that the scene does not have.
+
+    They lie by `arena.place`, beside the recall that brought the list: what has come to count as another recall's, as
+    filters may have it, is no longer of that name.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._codes, self._sources = np.full(places, -1, np.int32), np.zeros(places, np.uint8)
+        self._names: list[str] = []
+
+    def put(self, arena: Arena, slots: slice, name: str) -> None:
+        """The candidates in `slots` are of `name`."""
+        if name not in self._names:
+            self._names.append(name)
+        places = arena.place[slots]
+        self._codes[places], self._sources[places] = self._names.index(name), arena.source[slots]
+
+    def over(
+        self, arena: Arena, slots: NDArray[np.int32] | slice, sources: Sequence[str]
+    ) -> tuple[NDArray[np.int32], list[str]]:
+        """Codes [slots] int32 into the names of all recalls: `sources`, and behind them those that were put."""
+        place, source = arena.place[slots], arena.source[slots]
+        said = self._codes[place]
+        of = np.where((said >= 0) & (self._sources[place] == source), said + len(sources), source)
+        return of.astype(np.int32), [*sources, *self._names]
+
+
 class Properties(Mapping[str, Column]):
     """The properties of the live candidates of `arena`, each [arena.count], in slot order.
 
@@ -77,8 +105,11 @@ class Properties(Mapping[str, Column]):
     `recall_name`, and the score as `recall_score` and under the name of the recall. Source: PAIREC.md 0.4.
     """
 
-    def __init__(self, snapshot: Snapshot, given: Given, arena: Arena, sources: Sequence[str]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, given: Given, arena: Arena, sources: Sequence[str], labels: Labels | None = None
+    ) -> None:
         self._columns, self._given, self._arena, self._sources = snapshot.items.columns, given, arena, sources
+        self._labels = labels
         self._guests = snapshot.guests
 
     def __getitem__(self, name: str) -> Column:
@@ -99,6 +130,8 @@ class Properties(Mapping[str, Column]):
         """What PAI-Rec adds to an item that has no property of that name."""
         arena = self._arena
         if name == "recall_name":
+            if self._labels is not None:
+                return self._labels.over(arena, slice(arena.count), self._sources)
             return arena.source[: arena.count].astype(np.int32), self._sources
         if name == "recall_score":
             return self.scores()

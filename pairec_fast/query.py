@@ -14,10 +14,9 @@ from pairec_fast.core import Arena
 from pairec_fast.core.pick import Merged
 from pairec_fast.errors import RequestError
 from pairec_fast.expression.convert import to_float, to_int, to_string
-from pairec_fast.properties import Given, Properties, loaded
+from pairec_fast.properties import Given, Labels, Properties, loaded
 from pairec_fast.snapshot import Column, Snapshot
 
-SOURCES_MAX = 255  # `source` is one byte a candidate
 NOBODY = np.empty(0, np.int32)
 
 
@@ -35,6 +34,7 @@ class Query:
     request_id: as the answer gives it; what is drawn at random is drawn from a hash of it.
     experiment_id: what the answer and the log carry. params: what its experiments set.
     sources: names of the scene's recalls.
+    labels: recalls that lists named; None, if none did.
     given: properties of candidates that the snapshot does not know, or knows otherwise.
     fetched: what stages have got from live stores, by stage.
     degraded: what this answer had to do without, as `name: why`.
@@ -46,9 +46,9 @@ class Query:
     """
 
     __slots__ = (
-        "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id", "fetched",
-        "given", "history", "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown",
-        "size", "sources", "uid", "user", "user_columns", "user_loaded", "watch",
+        "_guests", "_places", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id",
+        "fetched", "given", "history", "item_id", "item_list", "kinds", "labels", "merged", "params", "request_id",
+        "running", "shown", "size", "sources", "uid", "user", "user_columns", "user_loaded", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +72,8 @@ class Query:
         self._snapshot = snapshot
         self.request_id, self.sources, self.params = request_id, sources, params or {}
         self.experiment_id = ""
-        self.given = Given(places)
+        self.given, self._places = Given(places), places
+        self.labels: Labels | None = None
         self.kinds = kinds or {}
         self.user_columns = user_columns or {}
         self._user_features: dict[str, Any] | None = None
@@ -120,16 +121,18 @@ class Query:
         row = self._guests[id] = guests.start + len(self._guests)
         return row
 
-    def source(self, name: str) -> int:
-        """The place of the recall `name` in `sources`. Lists of live stores may name recalls that the scene does not
-        have: these come behind those it has. -1 when there is no room for more.
-        """
-        if name in self.sources:
-            return self.sources.index(name)
-        if len(self.sources) >= SOURCES_MAX:
-            return -1
-        self.sources = [*self.sources, name]
-        return len(self.sources) - 1
+    def label(self, arena: Arena, slots: slice, name: str) -> None:
+        """The candidates in `slots` are said to be of recall `name`, which the scene does not have."""
+        if self.labels is None:
+            self.labels = Labels(self._places)
+        self.labels.put(arena, slots, name)
+
+    def recall_names(self, arena: Arena, slots: NDArray[np.int32] | slice) -> list[str]:
+        """Which recall each candidate is said to be of."""
+        if self.labels is None:
+            return [self.sources[source] for source in arena.source[slots].tolist()]
+        codes, names = self.labels.over(arena, slots, self.sources)
+        return [names[code] for code in codes.tolist()]
 
     def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """The rows of those items that the snapshot knows, in the order given, and then of this request's guests."""
@@ -154,7 +157,7 @@ class Query:
 
     def properties(self, arena: Arena) -> Properties:
         """What is known of the live candidates, by name."""
-        return Properties(self._snapshot, self.given, arena, self.sources)
+        return Properties(self._snapshot, self.given, arena, self.sources, self.labels)
 
     def user_value(self, column: str) -> Any:
         """What is known of the user by that name: what was loaded or made for this request, else the snapshot's column,

@@ -68,10 +68,9 @@ class Writer:
         """The first `size` of `arena.order`."""
         slots = arena.order[: min(size, arena.order_count)]
         ids, scores = query.ids(arena.row[slots]), arena.score[slots].tolist()
-        sources, names = arena.source[slots].tolist(), query.sources
         items = [
-            Item(id, score if abs(score) <= 1.7e308 else 0.0, names[source])
-            for id, score, source in zip(ids, scores, sources, strict=True)
+            Item(id, score if abs(score) <= 1.7e308 else 0.0, name)
+            for id, score, name in zip(ids, scores, query.recall_names(arena, slots), strict=True)
         ]
         if self._fields:
             self._put_extra(items, query, arena, slots)
@@ -80,9 +79,9 @@ class Writer:
     def recalled(self, query: Query, arena: Arena, size: int) -> list[Item]:
         """The first `size` candidates as they came, with the scores of recall."""
         count = min(size, arena.count)
-        ids, sources, names = query.ids(arena.row[:count]), arena.source[:count].tolist(), query.sources
+        ids, names = query.ids(arena.row[:count]), query.recall_names(arena, slice(count))
         scores = arena.recall_score[:count].tolist()
-        return [Item(id, score, names[source]) for id, score, source in zip(ids, scores, sources, strict=True)]
+        return [Item(id, score, name) for id, score, name in zip(ids, scores, names, strict=True)]
 
     def algo_scores(self, arena: Arena, slots: NDArray[np.int32]) -> list[dict[str, float]]:
         """The outputs of all algorithms for each slot, by name."""

@@ -21,7 +21,7 @@ from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
 from pairec_fast.load import Load, loads, local_columns
-from pairec_fast.query import SOURCES_MAX, Query
+from pairec_fast.query import Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
 from pairec_fast.score.algorithms import Servers
@@ -29,6 +29,7 @@ from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 
 KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks.KINDS)
+SOURCES_MAX = 255  # `source` is one byte a candidate
 REHEARSED = 512  # candidates that a model is timed with
 
 

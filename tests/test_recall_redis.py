@@ -181,7 +181,7 @@ def test_what_was_found_is_kept_and_shared(shop, tmp_path, redis_server, adapter
         ({"CacheAdapter": "redis", "CacheConfig": "[]"}, r"RecallConfs\.custom\.CacheConfig: expected JSON"),
         ({"CacheAdapter": "redis", "CacheConfig": '{"port": "x"}'}, r"RecallConfs\.custom\.CacheConfig"),
         ({"TimeoutMilliseconds": -1}, r"RecallConfs\.custom\.TimeoutMilliseconds: must not be negative"),
-        ({"RecallCount": 0}, r"RecallConfs\.custom\.RecallCount must be positive"),
+        ({"RecallCount": 0}, r"RecallConfs\.custom\.RecallCount:? must be positive"),
         ({"DaoConf": DAO | {"RedisName": "rr"}}, r'RedisName: unknown name "rr" in RedisConfs \(did you mean "r"\?\)'),
         ({"DaoConf": DAO | {"AdapterType": "mysql"}}, r'AdapterType: "mysql" is not available here; known are "local"'),
     ],
@@ -198,9 +198,18 @@ def test_an_engine_does_not_start_on_a_redis_that_is_not_there(shop, tmp_path):
     assert "secret" not in str(raised.value)
 
 
-def test_what_lists_name_can_be_told_apart_by_later_stages(shop, tmp_path, redis_server):
-    """A recall named in a list is a source of that request alone, behind the scene's own."""
-    redis_server.client.mset({"p:u1": "a:hot:1,b:cold:2", "p:u2": "c:cold:3,d::4"})
-    with Lives(shop, tmp_path, RECALLS[:1], **conf(redis_server)) as lives:
-        assert [one[2] for one in lives.items("custom", uid="u1")] == ["hot", "cold"]
-        assert [one[2] for one in lives.items("custom", uid="u2")] == ["cold", "custom"]
+def test_what_lists_name_is_told_and_is_a_property_and_belongs_to_that_request_alone(shop, tmp_path, redis_server):
+    redis_server.client.mset({"p:u1": "a:hot:1,b:cold:2,i000001", "p:u2": "c:cold:3,d::4,e:everyone:5"})
+    named = {"Name": "f", "FilterType": "DimensionFieldUniqueFilter", "Dimension": "recall_name"}
+    more = conf(redis_server) | {"FilterConfs": [named]}
+    with Lives(shop, tmp_path, RECALLS[:1], **more) as lives:
+        assert [one[2] for one in lives.items("custom", uid="u1")] == ["hot", "cold", "custom"]
+        assert [one[2] for one in lives.items("custom", uid="u2")] == ["cold", "custom", "everyone"]
+    two = [RECALLS[0] | {"Name": "one"}, RECALLS[2]]
+    scenes = {"s": {"default": {"RecallNames": ["one", "everyone"]}}}
+    with Lives(shop, tmp_path, two, **more | {"SceneConfs": scenes, "SortNames": {"s": []}}) as lives:
+        assert [one[2] for one in lives.items("s", uid="u2")] == ["cold", "one", "everyone"]
+    more["FilterNames"] = {"s": ["f"]}
+    with Lives(shop, tmp_path, two, **more | {"SceneConfs": scenes, "SortNames": {"s": []}}) as lives:
+        redis_server.client.set("p:u2", "c:cold:3,d::4,e:cold:5,f:warm:6,g::7")
+        assert sorted(one[0] for one in lives.items("s", uid="u2")) == ["c", "d", "f"]

@@ -104,7 +104,7 @@ class Chosen(Fetched):
 
     def _args(self, user: dict[str, Any], context: dict[str, Any], limit: int) -> list[Any]:
         then = time.time() - self._interval
-        moment = datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds") if self._as_date else int(then)
+        moment = datetime.fromtimestamp(then, UTC).isoformat() if self._as_date else int(then)
         return [*self._clause.args(moment, user, context), limit]
 
     def _ask(self, query: Query | None) -> Coroutine[Any, Any, list[tuple[Any, ...]]]:

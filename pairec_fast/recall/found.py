@@ -48,14 +48,18 @@ def bring(query: Query, arena: Arena, found: Found, source: int) -> int:
     rows, scores = found.rows[known], found.scores[known]
     if found.codes is None or not found.labels:
         return add(arena, rows, scores, source)
-    places = [query.source(label) for label in found.labels]
-    of_code = np.array([*(place if place >= 0 else source for place in places), source])  # the last is of code -1
-    sources = of_code[found.codes[known]]
-    ends = [*(np.flatnonzero(np.diff(sources)) + 1).tolist(), len(rows)]
+    own = list(query.sources)
+    codes = found.codes[known]
+    ends = [*(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(rows)]
     added, begin = 0, 0
-    for end in ends:
+    for end in ends:  # a run of one label
         if end > begin:
-            added += add(arena, rows[begin:end], scores[begin:end], int(sources[begin]))
+            label = found.labels[codes[begin]] if codes[begin] >= 0 else own[source]
+            before = arena.count
+            place = own.index(label) if label in own else source
+            added += add(arena, rows[begin:end], scores[begin:end], place)
+            if label not in own:
+                query.label(arena, slice(before, arena.count), label)
         begin = end
     return added
 
