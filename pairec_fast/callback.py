@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pairec_fast.config import Config, DatahubConf, DataSource, DiskConf, KafkaConf
-from pairec_fast.errors import ConfigError, RequestError
+from pairec_fast.errors import ConfigError, PairecError, RequestError
 from pairec_fast.sink import datahub, kafka
 from pairec_fast.sink.disk import open_log, ring_directory
 from pairec_fast.sink.spill import SINK as SPILLED
@@ -248,6 +248,17 @@ def check_sinks(config: Config) -> None:
                 kafka.check(conf.bootstrap_servers, conf.topic, conf.properties, conf.library)
             except ValueError as error:
                 raise ConfigError(f"KafkaConfs.{source.name}: {error}") from None
+
+
+def refused_sinks(config: Config) -> list[ConfigError]:
+    """Why logs could not be opened, as `check_sinks`."""
+    try:
+        check_sinks(config)
+    except ConfigError as error:
+        return [error]
+    except PairecError as error:
+        return [ConfigError(str(error))]
+    return []
 
 
 def log_directories(config: Config) -> list[tuple[Path, Path, str]]:

@@ -191,34 +191,59 @@ def _run_serve(options: argparse.Namespace) -> int:
 
 def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "check", "Check a configuration and the snapshot it names; all problems at once.")
-    parser.add_argument("config", type=Path, help="engine.json")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("config", nargs="?", type=Path, help="engine.json")
+    what.add_argument("--schema", action="store_true", help="print a JSON Schema of the file instead, for editors")
     parser.add_argument("--experiments", action="store_true", help="who falls where; needs no snapshot")
     parser.add_argument("--uid", action="append", default=[], help="what this user falls into; may be repeated")
     parser.add_argument("--users", type=_positive, metavar="N", help="shares among the uids 1 to N (10,000)")
     parser.add_argument("--features", default="{}", metavar="JSON", help="the request's features, which filters read")
-    parser.add_argument("--json", action="store_true", help="experiments as JSON, a line each")
+    parser.add_argument("--json", action="store_true", help="problems, or experiments, as JSON, a line each")
     parser.set_defaults(run=_run_check, refuse=parser.error)
 
 
 def _run_check(options: argparse.Namespace) -> int:
+    if options.schema:
+        return _print_schema()
     if options.experiments:
         return _check_experiments(options)
-    if options.uid or options.users or options.json or options.features != "{}":
-        options.refuse("--uid, --users, --features and --json go with --experiments")
-    from pairec_fast.callback import check_sinks
-    from pairec_fast.scene import prepare
+    if options.uid or options.users or options.features != "{}":
+        options.refuse("--uid, --users and --features go with --experiments")
+    from pairec_fast.callback import refused_sinks
+    from pairec_fast.errors import ConfigError
+    from pairec_fast.scene import examine
 
-    config, live, scenes = prepare(options.config)
-    check_sinks(config)
-    snapshot = live.snapshot
-    for line in (*config.warnings, *config.unused):
-        say(line)
-    for model in {str(model): model for scene in scenes.values() for model in scene.score.models}:
+    try:
+        prepared = examine(options.config, refused_sinks)
+        problems, sound = prepared.problems, prepared.sound
+    except ConfigError as error:  # it is no configuration at all
+        problems, sound = error.problems, False
+    if options.json:
+        for problem in problems:
+            print(msgspec.json.encode(problem._asdict()).decode())
+        return int(not sound)
+    for problem in problems:
+        say(str(problem if problem.severity == "error" else problem._replace(message=f"warning: {problem.message}")))
+    if not sound:
+        say(f"pairec-fast check: {sum(problem.severity == 'error' for problem in problems)} errors")
+        return 1
+    live = prepared.live
+    assert live is not None, "what is sound has a snapshot"
+    for model in {str(model): model for scene in prepared.scenes.values() for model in scene.score.models}:
         print(model)
     print(
-        f"ok: {len(scenes)} scenes and categories on snapshot {snapshot.fingerprint} ({snapshot.directory.name}); "
-        f"{live.count} items, {live.added} added or changed and {len(live.removed)} removed since it was built"
+        f"ok: {len(prepared.scenes)} scenes and categories on snapshot {live.snapshot.fingerprint} "
+        f"({live.snapshot.directory.name}); {live.count} items, {live.added} added or changed and "
+        f"{len(live.removed)} removed since it was built"
     )
+    return 0
+
+
+def _print_schema() -> int:
+    from pairec_fast.config.schema import schema
+    from pairec_fast.scene import KINDS
+
+    print(msgspec.json.format(msgspec.json.encode(schema(KINDS)), indent=2).decode())
     return 0
 
 

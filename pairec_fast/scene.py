@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
 from pairec_fast.binding import Binding, Fetching, Loading, Stage
-from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig
+from pairec_fast.config import AlgoConfig, CategoryConfig, Config, FeatureLoadConfig
 from pairec_fast.core import Arena, in_order
-from pairec_fast.errors import ConfigError, SnapshotError
+from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.items.live import Live
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
@@ -29,31 +29,61 @@ SOURCES_MAX = 255  # `source` is one byte a candidate
 REHEARSED = 512  # candidates that a model is timed with
 
 
+class Refusals:
+    """Collects what refuses to be bound, as `with refusals:` around each part, so that one start shows all of it.
+
+    `partial`: the configuration lacks what is wrong in it.
+    """
+
+    def __init__(self, partial: bool = False) -> None:
+        self.errors: list[ConfigError] = []
+        self.partial = partial
+
+    def add(self, message: str) -> None:
+        self.errors.append(ConfigError(message))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, ConfigError):
+            return False
+        self.errors.append(error)
+        return True
+
+
+def _nothing(query: Query, arena: Arena) -> None:
+    """Stands for a stage that was refused."""
+
+
 class Scene:
     """The stages of one scene and category, in order, each a function of (query, arena).
 
+    What refuses, for a name the snapshot does not have or because it does not act in this version, goes into
+    `refusals`; the scene is not to be used then.
+
     Raises:
-        ConfigError: a name the snapshot does not have, or a part that does not act in this version.
         SnapshotError: the snapshot's parts do not fit each other.
     """
 
     def __init__(
-        self, config: Config, snapshot: Snapshot, name: str, category: str, models: dict[str, Model], stores: Any = None
-    ) -> None:
+        self, config: Config, snapshot: Snapshot, name: str, category: str, models: dict[str, Model],
+        refusals: Refusals, stores: Any = None,
+    ) -> None:  # fmt: skip
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
         # The callback flags are read from category `default`, whatever the request names.
         self.callback_conf = config.scene_confs[name].get("default", CategoryConfig())
+        self.logged = config.call_back_confs.get(name)
         self.sources = config.recalls(name, category) or []
         if len(self.sources) > SOURCES_MAX:
-            raise ConfigError(
-                f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"
-            )
+            told = f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"
+            refusals.add(told)
         at = Binding(
             snapshot, self.sources, scene=name, category=category, stores=stores, directory=config.directory,
             filter=self._filter, sort=self._sort,
         )  # fmt: skip
-        self._at, self._binding = at, list[str]()
+        self._at, self._binding, self._refusals = at, list[str](), refusals
         confs: dict[str, Any] = {
             "recall": config.recall_confs,
             "filter": config.filter_confs,
@@ -65,41 +95,60 @@ class Scene:
         self._known = {
             kind: {conf.name: conf for conf in confs[kind]} | {one.name: one} for kind, one in built_in.items()
         }
-        self.recalls = [self._bound("recall", one, replace(at, source=place)) for place, one in enumerate(self.sources)]
+        self.recalls = [self._sound("recall", one, replace(at, source=place)) for place, one in enumerate(self.sources)]
         names = config.filters(name)
-        self.filters = [self._filter(one) for one in names]
-        self.repeats = filters.sees_repeats(names, self._known["filter"])
+        self.filters = [self._sound("filter", one, at) for one in names]
+        self.repeats = filters.sees_repeats(
+            [one for one in names if one in self._known["filter"]], self._known["filter"]
+        )
         # Also of filters that this scene does not use: in PAI-Rec every answer is recorded by all of them.
-        recorders = [conf.recorder(at) for conf in config.filter_confs if hasattr(conf, "recorder")]
-        self.recorders = [one for one in recorders if one is not None]
+        self.recorders = list[Any]()
+        for conf in config.filter_confs:
+            with refusals:
+                recorder = conf.recorder(at) if hasattr(conf, "recorder") else None
+                self.recorders += [recorder] if recorder is not None else []
         rank = config.rank_conf.get(name)
         if rank and rank.score_rewrite:
-            raise ConfigError(f"RankConf.{name}.ScoreRewrite is not available in this version")
-        self.score = Score(
-            [models[algo] for algo in rank.rank_algo_list] if rank else [],
-            rank.rank_score if rank else "",
-            snapshot,
-            f"RankConf.{name}",
-        )
+            refusals.add(f"RankConf.{name}.ScoreRewrite is not available in this version")
+        self.score = Score([], "", snapshot, "")
+        with refusals:
+            self.score = Score(
+                [models[algo] for algo in rank.rank_algo_list if algo in models] if rank else [],
+                rank.rank_score if rank else "",
+                snapshot,
+                f"RankConf.{name}",
+            )
         sorts = config.sorts(name, category)
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
         ]  # what a chain without a score sort begins with
         self.reranks += [
-            self._bound("sort", one, replace(at, last=place + 1 == len(sorts))) for place, one in enumerate(sorts)
+            self._sound("sort", one, replace(at, last=place + 1 == len(sorts))) for place, one in enumerate(sorts)
         ]
         stages = [*self.recalls, *self.filters, *self.reranks]
         self.fetching_recall = [one for one in (*self.recalls, *self.filters) if isinstance(one, Fetching)]
         self.fetching = self.fetching_recall + [one for one in self.reranks if isinstance(one, Fetching)]
         self.awaits = bool(self.fetching) or any(isinstance(stage, Loading) for stage in stages)
         self.writer = Writer(self.sources, self.score.outputs, list(self.conf.output_fields))
-        self.item_properties = properties(config.feature_confs, name, "item", snapshot)
-        self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
-        del self._at, self._known, self._binding  # they lead back here, and a scene goes when nobody holds it
+        self.item_properties, self.user_properties = dict[str, Column](), dict[str, Column]()
+        with refusals:
+            self.item_properties = properties(config.feature_confs, name, "item", snapshot)
+        with refusals:
+            self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
+        # They lead back here, and a scene goes when nobody holds it.
+        del self._at, self._known, self._binding, self._refusals
+
+    def _sound(self, kind: str, name: str, at: Binding) -> Stage:
+        """As `_bound`; nothing, if it refuses."""
+        with self._refusals:
+            return self._bound(kind, name, at)
+        return _nothing
 
     def _bound(self, kind: str, name: str, at: Binding) -> Stage:
         """A recall, filter or sort of the configuration, by name; one that leads back to itself is refused."""
         section = f"{kind.capitalize()}Confs"
+        if name not in self._known[kind] and self._refusals.partial:
+            return _nothing  # it is not there because it is wrong, and that was said
         if name not in self._known[kind]:
             known = ", ".join(sorted(self._known[kind]))
             raise ConfigError(f'{section}: no {kind} is named "{name}"; there are {known}')
@@ -151,33 +200,59 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     return chosen
 
 
-def bind(config: Config, snapshot: Snapshot, stores: Any = None) -> dict[tuple[str, str], Scene]:
+def bind(
+    config: Config, snapshot: Snapshot, stores: Any = None, refusals: Refusals | None = None
+) -> dict[tuple[str, str], Scene]:
     """Every scene and category of the configuration.
 
     Raises:
-        ConfigError: as `Scene`; also an algorithm that cannot run here.
+        ConfigError: all that refuses, each at its place in the file, unless it is collected in `refusals`.
         SnapshotError: a model that cannot reproduce its own golden scores.
     """
+    collected = Refusals() if refusals is None else refusals
     models: dict[str, Model] = {}
     used = {name for rank in config.rank_conf.values() for name in rank.rank_algo_list}
     for algo in config.algo_confs:
         if algo.name not in used:
             continue
-        if algo.type != "LIGHTGBM" or algo.light_gbm_conf is None:
-            raise ConfigError(
-                f'AlgoConfs.{algo.name}: Type "{algo.type}" is not available in this version; '
-                'use "LIGHTGBM" with LightGBMConf {"Model": ...}'
-            )
-        models[algo.name] = Model(algo.name, snapshot, algo.light_gbm_conf.model)
+        with collected:
+            models[algo.name] = _model(algo, snapshot)
     scenes = {
-        (name, category): Scene(config, snapshot, name, category, models, stores)
+        (name, category): Scene(config, snapshot, name, category, models, collected, stores)
         for name, categories in config.scene_confs.items()
         for category in categories
     }
+    if refusals is None and collected.errors:
+        raise config.report.located(collected.errors)
     for algo in config.algo_confs:
         if algo.name in models and algo.light_gbm_conf is not None:
             rehearse(models[algo.name], algo.light_gbm_conf.model, snapshot)
     return scenes
+
+
+def _model(algo: AlgoConfig, snapshot: Snapshot) -> Model:
+    if algo.type != "LIGHTGBM" or algo.light_gbm_conf is None:
+        raise ConfigError(
+            f'AlgoConfs.{algo.name}: Type "{algo.type}" is not available in this version; '
+            'use "LIGHTGBM" with LightGBMConf {"Model": ...}'
+        )
+    return Model(algo.name, snapshot, algo.light_gbm_conf.model)
+
+
+def logged(config: Config, snapshot: Snapshot) -> dict[str, tuple[dict[str, Column], ...]]:
+    """What is loaded for explicit callbacks, of users and of items, by scene.
+
+    Raises:
+        ConfigError: as `properties`.
+    """
+    confs = config.user_feature_confs, config.feature_confs
+    return {
+        scene: tuple(
+            properties(conf, f"{scene}_callback", side, snapshot)
+            for conf, side in zip(confs, ("user", "item"), strict=True)
+        )
+        for scene in config.call_back_confs
+    }
 
 
 def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
@@ -217,11 +292,9 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
 
 
 def snapshot_of(config: Config) -> Path:
-    """The snapshot directory that the configuration names. Raises ConfigError: none, or one to be watched."""
+    """The snapshot directory that the configuration names. Raises ConfigError: none."""
     if config.snapshot_conf is None:
         raise ConfigError('SnapshotConf: missing; it names the snapshot directory, as {"Directory": ...}')
-    if config.snapshot_conf.reload_seconds:
-        raise ConfigError("SnapshotConf.ReloadSeconds is not available in this version; leave it out, or 0")
     return config.path(config.snapshot_conf.directory)
 
 
@@ -234,18 +307,59 @@ def guests_of(config: Config) -> int:
     return config.limit_conf.candidates_max if open_ones & used else 0
 
 
+class Prepared(NamedTuple):
+    """`live` None: there is no snapshot, or it does not fit. `problems` are those of everything, in order."""
+
+    config: Config
+    live: Live | None
+    scenes: dict[tuple[str, str], Scene]
+    problems: tuple[Problem, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+def examine(path: str | os.PathLike[str], check: Callable[[Config], Iterable[ConfigError]] | None = None) -> Prepared:
+    """Do everything but serve, and find all that is wrong: in the file, and between it and the snapshot it names.
+
+    `check` looks at what else is needed to start, once the file itself is sound.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no JSON object.
+    """
+    config = Config.examine(path, KINDS)
+    refusals = Refusals(partial=bool(config.report.error_count))
+    live: Live | None = None
+    scenes: dict[tuple[str, str], Scene] = {}
+    with refusals:
+        directory = snapshot_of(config)
+        try:
+            snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
+            scenes = bind(config, snapshot, refusals=refusals)
+            if not config.scene_confs and not refusals.partial:
+                refusals.add("SceneConfs: no scene")
+            with refusals:
+                logged(config, snapshot)
+            live = Live(snapshot)
+            live.update()
+        except (SnapshotError, OSError) as error:
+            refusals.add(f"SnapshotConf.Directory: {error}")
+    if check is not None and not refusals.partial:
+        refusals.errors += check(config)
+    missing = "SnapshotConf" in config.raw and config.snapshot_conf is None  # wrong itself, and that was said
+    refused = [error for error in refusals.errors if not (missing and str(error).startswith("SnapshotConf: missing"))]
+    problems = sorted((*config.problems, *config.report.located(refused).problems), key=lambda one: one[1:3])
+    return Prepared(config, live, scenes, tuple(problems))
+
+
 def prepare(path: str | os.PathLike[str]) -> tuple[Config, Live, dict[tuple[str, str], Scene]]:
     """Load a configuration and its snapshot, verify, bind and bring them up to items.log: everything but serving.
 
     Raises:
-        ConfigError, SnapshotError: what is wrong; errors of the configuration begin with its path.
+        ConfigError: all that is wrong, each with its place; also a snapshot that does not fit.
     """
-    config = Config.load(path, KINDS)
-    try:
-        snapshot = Snapshot.load(snapshot_of(config), spare=config.limit_conf.new_items_max, guests=guests_of(config))
-        scenes = bind(config, snapshot)
-        live = Live(snapshot)
-        live.update()
-        return config, live, scenes
-    except ConfigError as error:
-        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+    prepared = examine(path)
+    if not prepared.sound or prepared.live is None:
+        raise ConfigError.of(problem for problem in prepared.problems if problem.severity == "error")
+    return prepared.config, prepared.live, prepared.scenes

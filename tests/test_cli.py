@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -92,7 +93,10 @@ def test_check_says_ok_on_stdout_and_what_is_unused_on_stderr(run, world):
     assert len(models) == 1 and models[0].startswith("ranker: ranker, ") and "; cross " in models[0]
     world.conf |= {"RunMode": "product", "Nonsense": 1}
     code, out, err = run("check", world.write())
-    assert code == 0 and out.splitlines()[-1].startswith("ok: ") and len(err.splitlines()) == 2
+    assert code == 0 and out.splitlines()[-1].startswith("ok: ")
+    unused, unknown = err.splitlines()
+    assert "RunMode: warning: accepted, does not act here" in unused
+    assert "Nonsense: warning: unknown key, ignored" in unknown
 
 
 def test_check_prints_every_error_at_once(run, world):
@@ -120,6 +124,64 @@ def test_a_kafka_property_that_librdkafka_refuses_is_told_before_anything_starts
     world.conf["KafkaConfs"]["rows"] = conf | {"Properties": {}}
     assert verb != "check" or run(verb, world.write())[0] == 0
     assert not (world.folder / "spill").exists(), "a check leaves nothing behind"
+
+
+def test_check_finds_what_the_snapshot_lacks_beside_what_the_file_gets_wrong(run, world):
+    """All of it at once, in the order of the file: whoever corrects one line at a time starts as often as there are."""
+    recalls = {recall["Name"]: recall for recall in world.conf["RecallConfs"]}
+    recalls["hot"]["DaoConf"]["TableName"] = "hott"
+    recalls["vectors"]["HnswConf"]["Index"] = "asl"
+    recalls["group_hot"]["RecallCount"] = "many"
+    world.conf["SortConfs"][0]["DiversityRules"][0]["Dimensions"] = ["kind"]
+    world.conf["AlgoConfs"][0]["LightGBMConf"]["Model"] = "rankr"
+    path = world.write()
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=1))
+    code, out, err = run("check", path)
+    *problems, last = err.splitlines()
+    assert (code, out, last) == (1, "", "pairec-fast check: 5 errors")
+    lines = path.read_text().splitlines()
+    found = [re.fullmatch(r".*engine\.json:(\d+):(\d+): (\S+): (.*)", problem) for problem in problems]
+    assert [(one[3], lines[int(one[1]) - 1].strip().rstrip(",")) for one in found] == [
+        ("RecallConfs.vectors.HnswConf.Index", '"Index": "asl"'),
+        ("RecallConfs.hot.DaoConf.TableName", '"TableName": "hott"'),
+        ("RecallConfs[3].RecallCount", '"RecallCount": "many"'),
+        ("AlgoConfs.ranker.LightGBMConf.Model", '"Model": "rankr"'),
+        ("SortConfs.spread.DiversityRules[0].Dimensions", '"Dimensions": ['),
+    ]
+    assert all(lines[int(one[1]) - 1][int(one[2]) - 1] in '"[' for one in found)
+    code, out, err = run("check", path, "--json")
+    assert (code, err) == (1, "")
+    for line, one in zip(out.splitlines(), found, strict=True):
+        problem = json.loads(line)
+        assert list(problem) == ["file", "line", "column", "path", "message", "severity"]
+        assert (problem["line"], problem["column"], problem["path"]) == (int(one[1]), int(one[2]), one[3])
+        assert (problem["file"], problem["message"], problem["severity"]) == (str(path), one[4], "error")
+
+
+def test_check_prints_problems_as_json_whatever_is_wrong(run, world, tmp_path):
+    code, out, _ = run("check", world.write(), "--json")
+    assert (code, out) == (0, "")
+    world.conf["Nonsense"] = 1
+    code, out, _ = run("check", world.write(), "--json")
+    assert code == 0 and json.loads(out)["severity"] == "warning"
+    world.conf["SnapshotConf"]["Directory"] = str(tmp_path / "nowhere")
+    code, out, _ = run("check", world.write(), "--json")
+    assert code == 1 and [json.loads(line)["path"] for line in out.splitlines()] == [
+        "SnapshotConf.Directory", "Nonsense",
+    ]  # fmt: skip
+    for text, line, column in (("{", 1, 2), ('{"a": \n tru}', 2, 2), ("[]", 1, 1)):
+        (tmp_path / "bad.json").write_text(text)
+        code, out, _ = run("check", tmp_path / "bad.json", "--json")
+        problem = json.loads(out)
+        assert (code, problem["line"], problem["column"]) == (1, line, column)
+    code, out, _ = run("check", tmp_path / "none.json", "--json")
+    assert code == 1 and json.loads(out)["line"] == 0
+
+
+def test_check_prints_the_schema_of_the_file(run):
+    code, out, err = run("check", "--schema")
+    assert (code, err) == (0, "") and json.loads(out)["$schema"].endswith("2020-12/schema")
+    assert run("check", "--schema", "engine.json")[0] == 2
 
 
 def test_check_finds_what_the_snapshot_lacks(run, world):

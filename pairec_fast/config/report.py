@@ -88,8 +88,11 @@ class Report:
             if error.problems:
                 found += [(0, problem) for problem in error.problems]
                 continue
-            path, message = split(str(error), self._document.value)
-            found.append(self._problem(path, message, "error", key=False))
+            text = str(error)
+            path, message = split(text, self._document.value)
+            offset, problem = self._problem(path, message, "error", key=False)
+            said = text.removesuffix(message).rstrip(": ")  # a name says more than its number in a list
+            found.append((offset, problem._replace(path=said)))
         found.sort(key=lambda entry: entry[0])
         return ConfigError.of(dict.fromkeys(problem for _, problem in found))  # scenes share parts, and their errors
 
