@@ -24,6 +24,7 @@ from pairec_fast.engine import Engine
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.logs import Waits, awaited, finish
 from pairec_fast.messages import CallbackRequest, RecommendRequest, answer, decode, error_answer
+from pairec_fast.reload import Reloader
 
 JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
 METRICS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -143,12 +144,18 @@ class App:
 
 
 def create() -> App:
-    """For a server's `--factory`: the engine of the file that `PAIREC_CONFIG` names.
+    """For a server's `--factory`: the engine of the file that `PAIREC_CONFIG` names, which it then follows.
 
     `PAIREC_SNAPSHOT`, which `pairec-fast serve` sets, is the snapshot that it verified for all its workers.
     """
-    verified = os.environ.get("PAIREC_SNAPSHOT")
-    return App(lambda: Engine.from_config(os.environ["PAIREC_CONFIG"], Path(verified) if verified else None))
+    return App(_engine)
+
+
+def _engine() -> Engine:
+    path, verified = Path(os.environ["PAIREC_CONFIG"]), os.environ.get("PAIREC_SNAPSHOT")
+    engine = Engine.from_config(path, Path(verified) if verified else None)
+    Reloader(engine, path).follow()
+    return engine
 
 
 def _feed(engine: Engine, body: bytes) -> Begun:

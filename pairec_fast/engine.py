@@ -1,4 +1,4 @@
-"""Engine: a request walks the line, a callback goes into the log, a snapshot is swapped."""
+"""Engine: a request walks the line, a callback goes into the log, snapshot and configuration are swapped."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from typing import Any, NamedTuple
 
 from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
 from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.config.frozen import frozen
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
+from pairec_fast.manifest import read_manifest, resolve
 from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
 from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.query import Query, merged_features
 from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
-from pairec_fast.scene import KINDS, Scene, bind, guests_of, properties, snapshot_of
+from pairec_fast.scene import KINDS, Scene, bind, guests_of, logged, snapshot_of
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 from pairec_fast.walk import Walker
@@ -44,16 +46,25 @@ def _live(engine: Engine | None) -> Live | None:
 
 
 class Bound(NamedTuple):
-    """All that depends on the snapshot: replaced as one, so that whoever reads it once reads parts that fit."""
+    """A configuration on a snapshot: replaced as one, so that whoever reads it once reads parts that fit.
 
+    `time` is when it was made current, unix seconds.
+    """
+
+    config: Config
+    time: float
     snapshot: Snapshot
     live: Live
     scenes: dict[tuple[str, str], Scene]
     callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
 
+    def scene(self, scene_id: str, category: str) -> Scene | None:
+        """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
+        return self.scenes.get((scene_id, category)) or self.scenes.get((scene_id, "default_category"))
+
 
 class Engine:
-    """One configuration on one snapshot. `recommend` may be called from any number of threads."""
+    """One configuration on one snapshot, at a time. `recommend` may be called from any number of threads."""
 
     def __init__(self, config: Config, verified: Path | None = None) -> None:
         """Load the snapshot, bind every scene, open the logs.
@@ -64,14 +75,18 @@ class Engine:
         Raises:
             ConfigError, SnapshotError: cannot serve; nothing is left open.
         """
-        self.config, self.limits = config, config.limit_conf
+        self._first, self.limits = config, config.limit_conf  # what cannot change while running is held against it
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
         self.stores = Stores(config, self.metrics)
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self._laps: dict[tuple[str, str], Histogram] = {}
-        self.closed = False
-        self._bind(self._load(verified or snapshot_of(config), verify=verified is None))
-        self.logs = Logs(config, self.metrics)
+        self.closed = self.reload_failed = False
+        self._swapping = threading.Lock()
+        try:
+            self._bind(config, self._load(config, verified or snapshot_of(config), verify=verified is None))
+            self.logs = Logs(config, self.metrics)
+        except ConfigError as error:
+            raise config.report.located([error]) from error
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
 
@@ -85,11 +100,12 @@ class Engine:
         """
         if isinstance(source, dict):
             return cls(Config.parse(source, KINDS), verified)
-        config = Config.load(source, KINDS)
-        try:
-            return cls(config, verified)
-        except ConfigError as error:
-            raise ConfigError(f"{os.fspath(source)}: {error}") from error
+        return cls(Config.load(source, KINDS), verified)
+
+    @property
+    def config(self) -> Config:
+        """The current one."""
+        return self._bound.config
 
     @property
     def snapshot(self) -> Snapshot:
@@ -103,7 +119,28 @@ class Engine:
         Raises:
             ConfigError, SnapshotError: it does not fit; the old one keeps serving.
         """
-        self._bind(self._load(Path(directory)))
+        with self._swapping:
+            self._bind(self.config, self._load(self.config, Path(directory)), walk=True)
+
+    def reconfigure(self, config: Config) -> None:
+        """Make another configuration current, on the snapshot that it names: as `swap`.
+
+        Raises:
+            ConfigError, SnapshotError: it cannot serve, or changes what cannot change while running; the old one keeps
+                serving.
+        """
+        with self._swapping:
+            try:
+                if refused := frozen(self._first, config):
+                    raise config.report.located(refused)
+                directory = resolve(snapshot_of(config))
+                known = (self.snapshot.directory, self.snapshot.fingerprint) == (
+                    directory,
+                    read_manifest(directory).fingerprint,
+                )
+                self._bind(config, self._load(config, directory, verify=not known), walk=True)
+            except ConfigError as error:
+                raise config.report.located([error]) from error
 
     def add_items(self, items: Iterable[Any]) -> int:
         """`pairec_fast.items.add` beside the current snapshot; this engine serves them when the call returns."""
@@ -154,7 +191,8 @@ class Engine:
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
         begin = time.perf_counter_ns()
-        scene = self._scene(scene_id, category)
+        bound = self._current()
+        scene = bound.scene(scene_id, category)
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
@@ -168,7 +206,7 @@ class Engine:
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
-                logs = _debug_logs(request_id, scene, self._bound.live, laps, query)
+                logs = _debug_logs(request_id, scene, bound.live, laps, query)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
@@ -233,9 +271,10 @@ class Engine:
 
     def callback_waits(self, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """As `callback`, for who waits in a way of its own."""
+        bound = self._bound
         if isinstance(request, CallbackBody):
-            if not any(self._bound.callback_columns.get(request.scene_id, ())):
-                return (yield from self._ordinary(request))
+            if not any(bound.callback_columns.get(request.scene_id, ())):
+                return (yield from self._ordinary(bound, request))
             request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
         request = request_of(request, CallbackRequest)
         for field in ("uid", "request_id", "scene_id"):
@@ -250,22 +289,22 @@ class Engine:
             raise RequestError(f"item_list[{place}].item_id must be a text that is not empty, got {given!r:.100}")
         if self.closed:
             raise NotReadyError("the engine is closed")
-        conf = self.config.call_back_confs.get(request.scene_id)
+        conf = bound.config.call_back_confs.get(request.scene_id)
         if conf is None:
             return True
         offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
         try:
-            payload = encode(self._record(request, ids[:kept]))
+            payload = encode(self._record(bound, request, ids[:kept]))
         except RequestError:
             self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
             raise
         return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
 
-    def _ordinary(self, body: CallbackBody) -> Waits[bool]:
+    def _ordinary(self, bound: Bound, body: CallbackBody) -> Waits[bool]:
         """What `callback_waits` does, of a body that is already known to be sound."""
         if self.closed:
             raise NotReadyError("the engine is closed")
-        conf = self.config.call_back_confs.get(body.scene_id)
+        conf = bound.config.call_back_confs.get(body.scene_id)
         if conf is None:
             return True
         kept = min(body.items, conf.item_size or body.items)
@@ -274,11 +313,10 @@ class Engine:
         except RequestError:
             self.logs.count("explicit", body.scene_id, body.items, kept, "dropped", "invalid")
             raise
-        payload = body.record(int(time.time()), self._bound.snapshot.fingerprint, kept)
+        payload = body.record(int(time.time()), bound.snapshot.fingerprint, kept)
         return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
 
-    def _record(self, request: CallbackRequest, ids: list[str]) -> Record:
-        bound = self._bound
+    def _record(self, bound: Bound, request: CallbackRequest, ids: list[str]) -> Record:
         snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
         items = [
             loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
@@ -292,8 +330,17 @@ class Engine:
         )  # fmt: skip
 
     def gauges(self) -> dict[str, float]:
-        """What `/metrics` shows beside counters: the logs' own figures, the snapshot's age, and its items."""
-        return {"snapshot_time_seconds": self.snapshot.time, **self._bound.live.gauges(), **self.logs.gauges()}
+        """What `/metrics` shows beside counters: the logs' own figures, the age of snapshot and configuration, and how
+        many items there are."""
+        bound = self._bound
+        return {
+            "snapshot_time_seconds": bound.snapshot.time,
+            "config_time_seconds": bound.time,
+            f'config_info{{fingerprint="{bound.config.fingerprint}"}}': 1,
+            "reload_failed": float(self.reload_failed),
+            **bound.live.gauges(),
+            **self.logs.gauges(),
+        }
 
     def _query(
         self, scene: Scene, request: RecommendRequest, request_id: str, size: int, features: dict[str, Any]
@@ -304,24 +351,34 @@ class Engine:
             places=self.limits.candidates_max, user_columns=scene.user_properties,
         )  # fmt: skip
 
-    def _scene(self, scene_id: str, category: str) -> Scene | None:
-        """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
+    def _current(self) -> Bound:
+        """What a request is answered by, from beginning to end.
+
+        Raises:
+            NotReadyError: closed.
+        """
         if self.closed:
             raise NotReadyError("the engine is closed")
-        scenes = self._bound.scenes
-        return scenes.get((scene_id, category)) or scenes.get((scene_id, "default_category"))
+        return self._bound
 
-    def _load(self, directory: Path, *, verify: bool = True) -> Snapshot:
-        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(self.config))
+    def _scene(self, scene_id: str, category: str) -> Scene | None:
+        return self._current().scene(scene_id, category)
+
+    def _load(self, config: Config, directory: Path, *, verify: bool = True) -> Snapshot:
+        return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(config))
 
     def _changed(self, log: Callable[[Path, Iterable[Any]], int], what: Iterable[Any]) -> int:
         live = self._bound.live
         sequence = log(live.snapshot.directory.parent, what)
         live.update()
+        while (now := self._bound.live) is not live:  # another was made current meanwhile
+            live = now
+            live.update()
         return sequence
 
-    def _bind(self, snapshot: Snapshot) -> None:
-        scenes = bind(self.config, snapshot, self.stores)
+    def _bind(self, config: Config, snapshot: Snapshot, *, walk: bool = False) -> None:
+        """Make current; with `walk`, every scene has answered before."""
+        scenes = bind(config, snapshot, self.stores)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
         for scene in scenes.values():
@@ -330,17 +387,24 @@ class Engine:
                     "stage_duration_seconds", scene=scene.name, stage=stage
                 )
             self._laps[scene.name, ""] = self.metrics.histogram("rec_duration_seconds", scene=scene.name)
-        confs = self.config.user_feature_confs, self.config.feature_confs
-        callback_columns = {
-            scene: tuple(
-                properties(conf, f"{scene}_callback", side, snapshot)
-                for conf, side in zip(confs, ("user", "item"), strict=True)
-            )
-            for scene in self.config.call_back_confs
-        }
+        columns = logged(config, snapshot)
         live = Live(snapshot)
         live.update()
-        self._bound = Bound(snapshot, live, scenes, callback_columns)
+        if walk:
+            for scene in scenes.values():
+                self._rehearse(scene)
+        self._bound = Bound(config, time.time(), snapshot, live, scenes, columns)
+
+    def _rehearse(self, scene: Scene) -> None:
+        """Answer somebody known and somebody unknown, so that what cannot answer does not come to answer anybody. Live
+        stores are not asked: whether they answer says nothing about a configuration."""
+        users = scene.snapshot.users.ids
+        for uid in ("", *([users.id(0)] if len(users) else [])):
+            if not scene.awaits:
+                query = self._query(scene, RecommendRequest(uid=uid), "", SIZE_DEFAULT, {})
+                arena = finish(self._walker.walk(scene, query)).arena
+                scene.writer.items(query, arena, SIZE_DEFAULT)
+                self._walker.give(arena)
 
     def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
         last = begin
@@ -354,7 +418,7 @@ class Engine:
         *, scored: bool = True,
     ) -> Callable[[], None]:  # fmt: skip
         """The automatic callback, with everything it needs taken out of the arena now."""
-        conf = self.config.call_back_confs.get(scene.name)
+        conf = scene.logged
         automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
         if conf is None or not items or not (automatic or request.debug):
             return _nothing

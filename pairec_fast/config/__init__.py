@@ -62,6 +62,7 @@ __all__ = [
     "RankConfig",
     "SceneFeatureConfig",
     "SnapshotConf",
+    "digest",
 ]
 
 
@@ -222,6 +223,11 @@ def _fingerprint(raw: dict[str, Any], data: bytes | None) -> str:
         content = msgspec.json.encode(raw, order="sorted") if data is None else data
     except ValueError:
         return ""
+    return digest(content)
+
+
+def digest(content: bytes) -> str:
+    """Tells contents apart."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
