@@ -23,6 +23,7 @@ from pairec_fast.query import Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Model, Score
 from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.store import Stores
 
 KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks.KINDS)
 SOURCES_MAX = 255  # `source` is one byte a candidate
@@ -332,25 +333,32 @@ def examine(path: str | os.PathLike[str], check: Callable[[Config], Iterable[Con
     refusals = Refusals(partial=bool(config.report.error_count))
     live: Live | None = None
     scenes: dict[tuple[str, str], Scene] = {}
-    with refusals:
-        directory = snapshot_of(config)
-        try:
-            snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
-            scenes = bind(config, snapshot, refusals=refusals)
-            if not config.scene_confs and not refusals.partial:
-                refusals.add("SceneConfs: no scene")
-            with refusals:
-                logged(config, snapshot)
-            live = Live(snapshot)
-            live.update()
-        except (SnapshotError, OSError) as error:
-            refusals.add(f"SnapshotConf.Directory: {error}")
+    if not any(one.severity == "error" and one.path.startswith("SnapshotConf") for one in config.problems):
+        with refusals:
+            live, scenes = _served(config, refusals)
     if check is not None and not refusals.partial:
         refusals.errors += check(config)
-    missing = "SnapshotConf" in config.raw and config.snapshot_conf is None  # wrong itself, and that was said
-    refused = [error for error in refusals.errors if not (missing and str(error).startswith("SnapshotConf: missing"))]
-    problems = sorted((*config.problems, *config.report.located(refused).problems), key=lambda one: one[1:3])
+    problems = sorted((*config.problems, *config.report.located(refusals.errors).problems), key=lambda one: one[1:3])
     return Prepared(config, live, scenes, tuple(problems))
+
+
+def _served(config: Config, refusals: Refusals) -> tuple[Live | None, dict[tuple[str, str], Scene]]:
+    """What would be served, as far as it can be."""
+    directory = snapshot_of(config)
+    try:
+        snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
+        with Stores(config) as stores:
+            scenes = bind(config, snapshot, stores, refusals)
+        if not config.scene_confs and not refusals.partial:
+            refusals.add("SceneConfs: no scene")
+        with refusals:
+            logged(config, snapshot)
+        live = Live(snapshot)
+        live.update()
+    except (SnapshotError, OSError) as error:
+        refusals.add(f"SnapshotConf.Directory: {error}")
+        return None, {}
+    return live, scenes
 
 
 def prepare(path: str | os.PathLike[str]) -> tuple[Config, Live, dict[tuple[str, str], Scene]]:

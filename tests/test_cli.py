@@ -15,7 +15,7 @@ import pytest
     [
         [], ["nope"], ["serve"], ["check"], ["build", "x"], ["train", "x.csv"], ["log"], ["log", "nope"],
         ["serve", "--config", "x", "--workers", "0"], ["serve", "--config", "x", "--workers", "two"],
-        ["check", "x", "--uid", "u"], ["check", "x", "--json"], ["check", "x", "--experiments", "--users", "0"],
+        ["check", "x", "--uid", "u"], ["check", "x", "--experiments", "--users", "0"],
         ["check", "x", "--experiments", "--uid", "u", "--users", "5"],
         ["check", "x", "--experiments", "--features", "[1]"],
         ["train", "x", "--label", "y", "--objective", "nope"], ["demo", "--items", "-1"], ["check", "a", "b"],

@@ -213,7 +213,9 @@ def _checked(document: Document, kinds: Kinds, directory: Path, data: bytes | No
         if name in Sections.untyped:
             report.warn((name,), INERT)
     if report.error_count:
-        fields = {name: sound for name, part in fields.items() if (sound := _sound(part)) is not BAD}
+        keys = {field.name: field.encode_name for field in msgspec.structs.fields(Sections)}
+        wrong = {path[:2] for path in report.error_paths if path[:1] not in _NAMES}
+        fields = {name: sound for name, part in fields.items() if (sound := _sound(part, keys[name], wrong)) is not BAD}
     return Config(**fields, directory=directory, report=report, fingerprint=_fingerprint(sections.raw, data))
 
 
@@ -231,12 +233,17 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _sound(part: Any) -> Any:
+# Sections of names: one that is unknown leaves the others to be looked at.
+_NAMES = {("SceneConfs",), ("FilterNames",), ("SortNames",)}
+
+
+def _sound(part: Any, section: str, wrong: set[tuple[str | int, ...]]) -> Any:
     """A section without its entries that have an error in them; `BAD` if it has one that is in no entry."""
     if isinstance(part, dict):
-        return {key: entry for key, entry in part.items() if not _holds_bad(entry)}
+        return {key: one for key, one in part.items() if not _holds_bad(one) and (section, key) not in wrong}
     if isinstance(part, tuple):
-        return tuple(entry for entry in part if not _holds_bad(entry))
+        kept = (one for at, one in enumerate(part) if not _holds_bad(one) and (section, at) not in wrong)
+        return tuple(kept)
     return BAD if _holds_bad(part) else part
 
 

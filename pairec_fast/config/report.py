@@ -44,15 +44,19 @@ class Report:
         self._document = document
         self._found: list[tuple[int, Problem]] = []
         self._suggestions_left = _SUGGESTIONS_MAX
-        self.error_count = 0
+        self.error_paths: list[Path] = []
 
     def anew(self) -> Report:
         """An empty one of the same document."""
         return Report(self._document)
 
+    @property
+    def error_count(self) -> int:
+        return len(self.error_paths)
+
     def error(self, path: Path, message: str, *, key: bool = False) -> None:
         self._add(path, message, "error", key)
-        self.error_count += 1
+        self.error_paths.append(path)
 
     def warn(self, path: Path, message: str, *, key: bool = True) -> None:
         self._add(path, message, "warning", key)
@@ -76,7 +80,7 @@ class Report:
 
     def raise_errors(self) -> None:
         """Raise one `ConfigError` with a line per error, in the order of the file; nothing if there is none."""
-        if self.error_count:
+        if self.error_paths:
             raise ConfigError.of(problem for problem in self.problems() if problem.severity == "error")
 
     def located(self, errors: Iterable[ConfigError]) -> ConfigError:
