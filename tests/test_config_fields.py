@@ -183,7 +183,7 @@ FIELDS = {
     "DPPConf": ("DPPConf.0", f"Name {SPREAD} Alpha=0.5"),
     "GeneralRankConfig": (
         "GeneralRankConfs.s",
-        'FeatureLoadConfs=[] RankConf={} ActionConfs=[{"ActionType":"sort","ActionName":"o"}]',
+        'FeatureLoadConfs=[] RankConf={} ActionConfs=[{"ActionType":"sort","ActionName":"ItemRankScore"}]',
     ),
     "ColdStartGeneralRankConfig": ("ColdStartGeneralRankConfs.s", "RankConf={} RecallNames=[]"),
     "ColdStartRankConfig": ("ColdStartRankConfs.s", "RecallName AlgoName OnlyEmbeddingFeature=true"),

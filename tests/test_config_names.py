@@ -230,3 +230,34 @@ def test_a_recall_of_the_cloud_is_accepted_and_brings_nothing():
     assert config.warnings == ()
     (recall,) = config.recall_confs
     assert recall.name == "be" and recall.bind(None)(None, None) is None
+
+
+def test_names_inside_of_entries_must_be_defined_too():
+    fields = {"FilterConfs": [{"FilterName": "smal"}, {"FilterName": "small"}], "DefaultFilterName": "UniqueFilter"}
+    general = {"ActionConfs": [{"ActionType": "filter", "ActionName": "o"}, {"ActionType": "sort", "ActionName": "o"}]}
+    adjust = [{"RecallName": "hott"}, {"RecallName": "hot"}]
+    sorts = {"MixSortRules": [{"RecallNames": ["hot", "cold"]}], "ConditionSortConfs": {"DefaultSortName": "p"}}
+    sections = {
+        "RecallConfs": [{"Name": "hot", "RecallType": "MockRecall"}],
+        "FilterConfs": [
+            {"Name": "small", "FilterType": "AdjustCountFilter", "AdjustCountConfs": adjust},
+            {"Name": "if", "FilterType": "AdjustCountFilter", "ConditionFilterConfs": fields},
+        ],
+        "SortConfs": [{"Name": "o", "SortType": "CustomFieldSort"} | sorts],
+        "GeneralRankConfs": {"s": general | {"RankConf": {"RankAlgoList": ["ctr"]}}},
+        "PipelineConfs": {"s": [{"RecallNames": ["hot"], "FilterNames": ["f"], "SortNames": []}]},
+    }
+    assert sorted(errors_of(**sections)) == [
+        'FilterConfs[1].ConditionFilterConfs.FilterConfs[0].FilterName: unknown filter "smal" (did you mean "small"?)',
+        'GeneralRankConfs.s.ActionConfs[0].ActionName: unknown filter "o"',
+        'GeneralRankConfs.s.RankConf.RankAlgoList[0]: unknown algorithm "ctr"',
+        'PipelineConfs.s[0].FilterNames[0]: unknown filter "f" (did you mean "if"?)',
+        'SortConfs[0].ConditionSortConfs.DefaultSortName: unknown sort "p"',
+    ]
+    sound = {name: sections[name] for name in ("RecallConfs",)} | {"FilterConfs": sections["FilterConfs"][:1]}
+    del sorts["ConditionSortConfs"]
+    warnings = parse(**sound, SortConfs=[{"Name": "o", "SortType": "CustomFieldSort"} | sorts]).warnings
+    assert [line for line in warnings if "unknown" in line] == [
+        'configuration: FilterConfs[0].AdjustCountConfs[0].RecallName: unknown recall "hott" (did you mean "hot"?)',
+        'configuration: SortConfs[0].MixSortRules[0].RecallNames[1]: unknown recall "cold"',
+    ]

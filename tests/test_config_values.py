@@ -171,6 +171,18 @@ def test_variable_that_is_not_set_is_an_error_at_its_place(tmp_path, monkeypatch
     ]
 
 
+def test_variables_are_filled_in_at_any_depth_and_missing_ones_told_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAIREC_TEST_KEY", "age")
+    text = """{"RecallConfs": [{"Name": "hot", "RecallType": "UserGroupHotRecall",
+  "Triggers": [{"TriggerKey": "${PAIREC_TEST_KEY}"}, {"TriggerKey": "x_${NOT_SET_HERE}"}]}]}"""
+    assert load_errors(tmp_path, text, monkeypatch) == [
+        "engine.json:2:69: RecallConfs[0].Triggers[1].TriggerKey: the environment variable NOT_SET_HERE is not set"
+    ]
+    monkeypatch.setenv("NOT_SET_HERE", "y")
+    (recall,) = load(tmp_path, text, monkeypatch).recall_confs
+    assert [trigger.trigger_key for trigger in recall.triggers] == ["age", "x_y"]
+
+
 def test_placeholders_of_expressions_are_not_taken_for_variables(monkeypatch):
     """`${ctr}` in a RankScore is a score; replaced from the environment, it would change the model silently."""
     monkeypatch.setenv("ctr", "0")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pairec_fast.config.experiments import check_experiments
 from pairec_fast.config.kinds import STAGES
-from pairec_fast.config.places import check_loads, check_scenes, check_sources
+from pairec_fast.config.places import check_loads, check_nested, check_scenes, check_sources
 from pairec_fast.config.positions import Path, quote
 from pairec_fast.config.report import INERT, Report, match_key
 from pairec_fast.config.sections import Sections
@@ -58,6 +58,8 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     used_by_experiments = check_experiments(sections, names, report, directory)
     _sinks_resolve(sections, document, report, directory)
     check_sources(document, report)
+    nouns = {noun: names[stage.section] | {stage.built_in} for noun, stage in STAGES.items()}
+    check_nested(document, nouns | {"algorithm": names["AlgoConfs"]}, report)
     check_loads(sections, report)
     check_scenes(sections, document, report)
     _expressions_parse(sections, report)

@@ -41,6 +41,52 @@ def check_sources(document: dict[str, Any], report: Report) -> None:
                 _named(found, path, *SOURCES["hologres"], document, report)
 
 
+_FILTERS, _SORTS = {"FilterConfs"}, {"SortConfs"}
+_GENERAL = {"GeneralRankConfs", "ColdStartGeneralRankConfs", "PipelineConfs"}
+# Where an entry names others, beside the scenes: in which sections, under which key, what.
+_NESTED: tuple[tuple[set[str], str, str], ...] = (
+    (_FILTERS, "FilterName", "filter"),
+    (_FILTERS, "DefaultFilterName", "filter"),
+    (_FILTERS, "RecallName", "recall"),
+    (_SORTS, "SortName", "sort"),
+    (_SORTS, "DefaultSortName", "sort"),
+    (_SORTS, "RecallNames", "recall"),
+    (_SORTS, "ExcludeRecalls", "recall"),
+    (_GENERAL, "RecallNames", "recall"),
+    (_GENERAL, "FilterNames", "filter"),
+    (_GENERAL, "SortNames", "sort"),
+    (_GENERAL, "RankAlgoList", "algorithm"),
+)
+_LENIENT = {"RecallName", "ExcludeRecalls"}  # that nothing comes from such a recall is no reason not to start
+
+
+def check_nested(document: dict[str, Any], known: dict[str, set[str]], report: Report) -> None:
+    """Report names inside of entries that nothing defines. `known` are names by what they are of: filter, sort, ..."""
+    for sections, key, noun in _NESTED:
+        for section in sections & set(document):
+            for path, found in _objects(document[section], (section,)):
+                given = found.get(match_key(found, key) or "")
+                one = isinstance(given, str)
+                for at, name in enumerate([given] if one else given if isinstance(given, list) else []):
+                    place = (*path, key) if one else (*path, key, at)
+                    _nested(name, noun, known[noun], place, key in _LENIENT or section == "SortConfs", report)
+    for section in _GENERAL & set(document):
+        for path, found in _objects(document[section], (section,)):
+            kind, name = (found.get(match_key(found, key) or "") for key in ("ActionType", "ActionName"))
+            if kind in ("filter", "sort"):
+                _nested(name, kind, known[kind], (*path, "ActionName"), False, report)
+
+
+def _nested(name: Any, noun: str, known: set[str], path: Path, lenient: bool, report: Report) -> None:
+    if not isinstance(name, str) or not name or name in known:
+        return
+    message = f"unknown {noun} {quote(name)}{report.did_you_mean(name, known)}"
+    if lenient and noun == "recall":
+        report.warn(path, message, key=False)
+    else:
+        report.error(path, message)
+
+
 def _named(found: dict[str, Any], path: Path, key: str, section: str, document: dict[str, Any], report: Report) -> None:
     name, known = found.get(match_key(found, key) or ""), document.get(section)
     names = set(known) if isinstance(known, dict) else set()
