@@ -35,6 +35,7 @@ CORE = {
     "geo": ["geo"],
     "rerank": ["rerank"],
     "aggregate": ["aggregate"],
+    "protobuf": ["protobuf"],
     "callback": ["callback", "go_json"],
     "expand": ["expand", "go_json"],
     "repair": ["repair", *LOG],

@@ -11,38 +11,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import uuid
-import zlib
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
-import msgspec
-
-from pairec_fast.core import CallbackBody
+from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
 from pairec_fast.engine import Engine
 from pairec_fast.errors import NotReadyError, RequestError
-from pairec_fast.logs import Waits, awaited, finish
-from pairec_fast.messages import CallbackRequest, RecommendRequest, answer, decode, error_answer
+from pairec_fast.logs import awaited, finish
+from pairec_fast.messages import answer, error_answer
 from pairec_fast.reload import Reloader
+from pairec_fast.routes import JSON, NOT_FOUND, ROUTES, TEXT, After, Answer, Begun
 
-JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
-METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 Scope = dict[str, Any]
-After = Callable[[], None]
-Answer = tuple[int, bytes, bytes, After | None]
-Begun = Answer | Waits[Answer]  # an answer, or what is to be waited for until there is one
 OVERLOADED: Answer = (503, JSON, answer(503, "overloaded", ""), None)
-PROBES = {"/ping", "/livez", "/readyz", "/metrics"}
+PROBES = {"/ping", "/livez", "/readyz", "/metrics", "/custom_metrics", "/route_paths"}
 
 log = logging.getLogger("pairec_fast")
-_encode = msgspec.json.Encoder().encode
-
-
-class RecommendItem(msgspec.Struct):
-    item_id: str
-    item_type: str
-    retrieve_id: str
 
 
 class App:
@@ -53,14 +39,6 @@ class App:
         self._make = make
         self.engine: Engine | None = make if isinstance(make, Engine) else None
         self._in_flight = 0
-        self._routes: dict[str, Callable[[Engine, bytes], Begun]] = {
-            "/api/rec/feed": _feed,
-            "/api/recommend": _recommend,
-            "/api/recall": _recall,
-            "/api/callback": _callback,
-            "/metrics": _metrics,
-            "/readyz": _readyz,
-        }
 
     async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] == "http":
@@ -82,9 +60,9 @@ class App:
             return 200, TEXT, b"success", None
         if path == "/livez":
             return 200, TEXT, b"alive", None
-        route = self._routes.get(path)
+        route = ROUTES.get(path)
         if route is None:
-            return 404, TEXT, b"url not found route info", None
+            return NOT_FOUND
         if self.engine is None:
             return 503, TEXT, b"not ready", None
         try:
@@ -98,8 +76,8 @@ class App:
             return 500, TEXT, b"server error", None
 
     async def _http(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        path, engine = scope["path"], self.engine
-        admitted = path not in PROBES
+        path, engine, begin = scope["path"], self.engine, time.perf_counter()
+        admitted, body, head = path not in PROBES, b"", _head(scope)
         if engine is None:
             reply = self.handle(path, b"")
         elif admitted and self._in_flight >= engine.limits.in_flight_max:
@@ -107,21 +85,35 @@ class App:
         else:
             self._in_flight += admitted
             try:
-                begun = self._begin(path, await _body(scope, receive, engine.limits.body_bytes_max))
+                body = await _body(head, receive, engine.limits.body_bytes_max)
+                begun = self._begin(path, body)
             except RequestError as error:
                 begun = 200, JSON, error_answer(error), None
             finally:
                 self._in_flight -= admitted
             # Whoever waits for the log does no work, and must not keep recommendations out.
             reply = begun if isinstance(begun, tuple) else await awaited(begun)
-        if engine is not None:
-            known = path in self._routes or path in PROBES
-            engine.metrics.count("requests_total", path=path if known else "other", code=str(reply[0]))
+        sent = 0
         try:
             with contextlib.suppress(OSError):  # the client has left
-                await _send(send, reply)
+                sent = await _send(send, reply, head.accept)
         finally:
             _finish(path, reply[3])
+            if engine is not None:
+                self._told(engine, scope, head, body, reply, sent, time.perf_counter() - begin)
+
+    def _told(
+        self, engine: Engine, scope: Scope, head: Head, body: bytes, reply: Answer, sent: int, seconds: float
+    ) -> None:
+        path, method = scope["path"], scope.get("method", "")
+        url = path if path in ROUTES or path in PROBES else "other"
+        size = len(path) + len(method) + len(scope.get("http_version", "")) + 5 + head.size + max(head.length, 0)
+        engine.requests.answered(reply[0], method, head.host, url, seconds, size, sent)
+        if engine.request_log is not None and path.startswith("/api/"):
+            uri = path + ("?" + _text(scope["query_string"]) if scope.get("query_string") else "")
+            client = scope.get("client") or ("", 0)
+            address = f"{client[0]}:{client[1]}"
+            engine.request_log.answered(uri, address, body, reply[2], time.time() - seconds, seconds)
 
     async def _lifespan(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         while True:
@@ -158,101 +150,6 @@ def _engine() -> Engine:
     return engine
 
 
-def _feed(engine: Engine, body: bytes) -> Begun:
-    return _begun("/api/rec/feed", _fed(engine, decode(body, RecommendRequest)))
-
-
-def _fed(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
-    reply, after = yield from engine.feed_waits(request)
-    return 200, JSON, _encode(reply), after
-
-
-def _recommend(engine: Engine, body: bytes) -> Begun:
-    return _begun("/api/recommend", _recommended(engine, _bare(body)))
-
-
-def _recommended(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
-    reply, after = yield from engine.feed_waits(request)
-    items = [RecommendItem(item.item_id, "", item.retrieve_id) for item in reply.items]
-    return 200, JSON, _encode(_without(reply, items)), after
-
-
-def _recall(engine: Engine, body: bytes) -> Begun:
-    return _begun("/api/recall", _recalled(engine, _bare(body)))
-
-
-def _recalled(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
-    reply, after = yield from engine.recall_waits(request)
-    items = [{"item_id": item.item_id, "retrieve_id": item.retrieve_id} for item in reply.items]
-    return 200, JSON, _encode(_without(reply, items) | {"errors": []}), after
-
-
-def _callback(engine: Engine, body: bytes) -> Begun:
-    request = CallbackBody.read(body) or decode(body, CallbackRequest)
-    return _begun("/api/callback", _called_back(engine, request))
-
-
-def _called_back(engine: Engine, request: CallbackRequest | CallbackBody) -> Waits[Answer]:
-    return _logged((yield from engine.callback_waits(request)), request)
-
-
-def _begun(path: str, waits: Waits[Answer]) -> Begun:
-    """The answer, where nothing is to be waited for."""
-    try:
-        step = next(waits)
-    except StopIteration as done:
-        answer: Answer = done.value
-        return answer
-    return _waiting(path, step, waits)
-
-
-def _waiting(path: str, step: Any, waits: Waits[Answer]) -> Waits[Answer]:
-    yield step
-    try:
-        return (yield from waits)
-    except RequestError as error:
-        return 200, JSON, error_answer(error), None
-    except Exception:
-        log.exception("%s failed while it waited", path)
-        return 500, TEXT, b"server error", None
-
-
-def _logged(logged: bool, request: CallbackRequest | CallbackBody) -> Answer:
-    if logged:
-        return 200, JSON, answer(200, "success", request.request_id), None
-    return 503, JSON, answer(503, "overloaded", request.request_id), None
-
-
-def _metrics(engine: Engine, body: bytes) -> Answer:
-    return 200, METRICS, engine.metrics.text(engine.gauges()).encode(), None
-
-
-def _readyz(engine: Engine, body: bytes) -> Answer:
-    if engine.closed:
-        raise NotReadyError
-    failing, degraded = engine.logs.problems()
-    if failing:
-        return 503, TEXT, ("not ready: " + "; ".join(failing + degraded)).encode(), None
-    return 200, TEXT, ("degraded: " + "; ".join(degraded)).encode() if degraded else b"ready", None
-
-
-def _bare(body: bytes) -> RecommendRequest:
-    """A request of the two built-in routes: the id is always new, made before anything is checked (PAIREC 1.7)."""
-    request_id = str(uuid.uuid4()) if body else ""
-    try:
-        request = decode(body, RecommendRequest)
-    except RequestError as error:
-        raise RequestError(str(error), request_id=request_id) from None
-    return RecommendRequest(
-        uid=request.uid, scene_id=request.scene_id, size=request.size, request_id=request_id,
-        category=request.category, features=request.features, debug=request.debug,
-    )  # fmt: skip
-
-
-def _without(reply: Any, items: list[Any]) -> dict[str, Any]:
-    return {"code": reply.code, "msg": reply.msg, "request_id": reply.request_id, "size": reply.size, "items": items}
-
-
 def _finish(path: str, after: After | None) -> None:
     """What the answer did not wait for. It has left, so nobody is there to be told of an error."""
     if after is not None:
@@ -262,23 +159,47 @@ def _finish(path: str, after: After | None) -> None:
             log.exception("%s failed after its answer", path)
 
 
-async def _body(scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]], most: int) -> bytes:
-    """The request's body, read up to its content-length and not one `receive()` further: on Granian that saves a lap.
+class Head(NamedTuple):
+    """What of a request's headers is read. `size` counts them all, as PAI-Rec does."""
 
-    Raises:
-        RequestError: larger than `most` bytes, or it cannot be read.
-    """
-    length, encoding = -1, b""
+    length: int  # -1 unless it is said
+    encoding: str
+    accept: str
+    host: str
+    size: int
+
+
+def _head(scope: Scope) -> Head:
+    length, encoding, accept, host, size = -1, b"", b"", b"", 0
     for name, value in scope["headers"]:
+        size += len(name) + len(value)
         if name == b"content-length" and value.isdigit():
             length = int(value[:19])  # enough of any length to see that it is too large
         elif name == b"content-encoding":
-            encoding = value.strip().lower()
+            encoding = value
+        elif name == b"accept-encoding":
+            accept = accept + b"," + value if accept else value
+        elif name == b"host":
+            host = value
+    return Head(length, _text(encoding).strip().lower(), _text(accept), _text(host), size)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+async def _body(head: Head, receive: Callable[..., Awaitable[dict[str, Any]]], most: int) -> bytes:
+    """The request's body, read up to its content-length and not one `receive()` further: on Granian that saves a lap.
+
+    Raises:
+        RequestError: larger than `most` bytes, compressed or not, or it cannot be read.
+    """
+    length = head.length
     parts, size, more = list[bytes](), 0, length != 0
     while more and size <= most and length <= most:
         message = await receive()
         if message["type"] == "http.disconnect":  # Granian's word for broken chunks too, and there an answer is due
-            _unreadable()
+            raise RequestError("read parammeter error")  # PAI-Rec's spelling
         part = message.get("body", b"")
         parts.append(part)
         size += len(part)
@@ -286,34 +207,21 @@ async def _body(scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]],
     if max(length, size) > most:
         raise RequestError(f"request body larger than {most} bytes")
     body = b"".join(parts)
-    if not encoding or encoding == b"identity":
-        return body
-    if encoding != b"gzip":
-        _unreadable()
-    return _inflated(body, most)
+    return decoded(body, head.encoding, most) if head.encoding not in ("", "identity") else body
 
 
-def _inflated(body: bytes, most: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflater.decompress(body, most + 1)
-    except zlib.error:
-        _unreadable()
-    if len(plain) > most:
-        raise RequestError(f"request body larger than {most} bytes")
-    if not inflater.eof or inflater.unused_data:
-        _unreadable()
-    return plain
-
-
-def _unreadable() -> NoReturn:
-    raise RequestError("read parammeter error")  # PAI-Rec's spelling
-
-
-async def _send(send: Callable[..., Awaitable[None]], reply: Answer) -> None:
+async def _send(send: Callable[..., Awaitable[None]], reply: Answer, accept: str) -> int:
+    """Answers the bytes of the body that was sent."""
     status, kind, body, _ = reply
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", kind)]
+    if len(body) >= COMPRESS_FROM:
+        headers.append((b"vary", b"accept-encoding"))
+        if encoding := chosen(accept):
+            body = encoded(body, encoding)
+            headers.append((b"content-encoding", encoding.encode()))
+    headers.append((b"content-length", str(len(body)).encode()))
     if status == 503:
         headers.append((b"retry-after", b"1"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+    return len(body)

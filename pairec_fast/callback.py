@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pairec_fast.config import Config, DatahubConf, DataSource, DiskConf, KafkaConf
+from pairec_fast.config import Config, DatahubConf, DataSource, DebugConfig, DiskConf, FeatureLogConfig, KafkaConf
 from pairec_fast.errors import ConfigError, PairecError, RequestError
 from pairec_fast.sink import datahub, kafka
 from pairec_fast.sink.disk import open_log, ring_directory
@@ -231,7 +231,18 @@ def data_sources(config: Config) -> list[DataSource]:
             )
         if conf.data_source.type == "datahub":
             require_client()
-    return list(dict.fromkeys(conf.data_source for conf in config.call_back_confs.values()))
+    told: list[FeatureLogConfig | DebugConfig] = [*config.feature_log_confs.values(), *config.debug_confs.values()]
+    others = [source for conf in told if (source := source_of(conf)) is not None]
+    if any(source.type == "datahub" for source in others):
+        require_client()
+    return list(dict.fromkeys([conf.data_source for conf in config.call_back_confs.values()] + others))
+
+
+def source_of(conf: FeatureLogConfig | DebugConfig) -> DataSource | None:
+    """The sink that the feature log or debug records of a scene go to; None if they go elsewhere, or nowhere."""
+    names = {"disk": conf.disk_name, "kafka": conf.kafka_name, "datahub": conf.datahub_name}
+    name = names.get(conf.output_type)
+    return DataSource(name, conf.output_type) if name else None
 
 
 def check_sinks(config: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -10,57 +9,55 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
-from pairec_fast.config import CallBackConfig, Config
+from pairec_fast.automatic import Automatic, nothing, recorded
+from pairec_fast.bound import Bound, item_types_of
+from pairec_fast.callback import Record, check_ids, data_sources, encode, without_empty
+from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
-from pairec_fast.core import Arena, CallbackBody, in_order
+from pairec_fast.core import CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
+from pairec_fast.inquiry import EmbeddingReply, Inquiry
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.manifest import read_manifest, resolve
-from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
+from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
+from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, decode, request_of, with_texts
 from pairec_fast.metrics import Histogram, Metrics
-from pairec_fast.properties import loaded, loaded_each
-from pairec_fast.query import Query, merged_features
-from pairec_fast.recall.hnsw import Nearest
+from pairec_fast.properties import loaded
+from pairec_fast.push import push_of
+from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, guests_of, logged, snapshot_of
-from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.score.algorithms import Servers
+from pairec_fast.snapshot import Snapshot
 from pairec_fast.store import Stores
+from pairec_fast.telling import STAGES, Teller, debug_logs
+from pairec_fast.textlog import request_log
 from pairec_fast.walk import Walker
 
-STAGES = ("recall", "filter", "features", "score", "rerank", "reply")
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
 
 
-def _nothing() -> None:
-    pass
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        try:
+            first()
+        finally:
+            second()
+
+    return both
+
+
+def _text(engine: Engine | None) -> str:
+    return "" if engine is None or engine.closed else engine.metrics_text()
 
 
 def _live(engine: Engine | None) -> Live | None:
     return None if engine is None or engine.closed else engine._bound.live
-
-
-class Bound(NamedTuple):
-    """A configuration on a snapshot: replaced as one, so that whoever reads it once reads parts that fit.
-
-    `time` is when it was made current, unix seconds.
-    """
-
-    config: Config
-    time: float
-    snapshot: Snapshot
-    live: Live
-    scenes: dict[tuple[str, str], Scene]
-    callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
-
-    def scene(self, scene_id: str, category: str) -> Scene | None:
-        """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
-        return self.scenes.get((scene_id, category)) or self.scenes.get((scene_id, "default_category"))
 
 
 class Engine:
@@ -77,18 +74,31 @@ class Engine:
         """
         self._first, self.limits = config, config.limit_conf  # what cannot change while running is held against it
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
+        self.custom_metrics = Metrics("")  # an embedder's own, at `/custom_metrics`
+        told = config.prometheus_config.raw
+        self.requests = RequestMeasures(
+            self.metrics, enable=config.prometheus_config.enable, seconds=told.get("ReqDurBuckets") or (),
+            request_bytes=told.get("ReqSizeBuckets") or (), response_bytes=told.get("RespSizeBuckets") or (),
+        )  # fmt: skip
         self.stores = Stores(config, self.metrics)
         self._walker = Walker(self.limits, self.metrics, self.stores)
+        self.servers: Servers = {}
         self._laps: dict[tuple[str, str], Histogram] = {}
         self.closed = self.reload_failed = False
         self._swapping = threading.Lock()
+        self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
+        self._teller: Teller | None = None
         try:
             self._bind(config, self._load(config, verified or snapshot_of(config), verify=verified is None))
             self.logs = Logs(config, self.metrics)
         except ConfigError as error:
             raise config.report.located([error]) from error
+        self._automatic = Automatic(self.logs, self.stores)
+        self._teller = Teller(config, self.metrics, self.logs)
+        self._teller.bind(self._bound.scenes)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
+        self._pusher = push_of(told, config.run_mode, self.metrics, lambda: _text(itself()))
 
     @classmethod
     def from_config(cls, source: str | os.PathLike[str] | dict[str, Any], verified: Path | None = None) -> Engine:
@@ -106,6 +116,11 @@ class Engine:
     def config(self) -> Config:
         """The current one."""
         return self._bound.config
+
+    @property
+    def item_types(self) -> dict[str, str]:
+        """Of each recall that has one: what `/api/recommend` tells."""
+        return self._bound.item_types
 
     @property
     def snapshot(self) -> Snapshot:
@@ -131,7 +146,7 @@ class Engine:
         """
         with self._swapping:
             try:
-                if refused := frozen(self._first, config):
+                if refused := frozen(self._first, config, data_sources(self._first), data_sources(config)):
                     raise config.report.located(refused)
                 directory = resolve(snapshot_of(config))
                 known = (self.snapshot.directory, self.snapshot.fingerprint) == (
@@ -153,8 +168,15 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
         self.closed = True
+        if self._pusher is not None:
+            self._pusher.stop()
         self.stores.close()
-        self.logs.close(timeout)
+        assert self._teller is not None
+        begin = time.monotonic()
+        self._teller.close(timeout / 2)
+        if self.request_log is not None:
+            self.request_log.close(timeout / 4)
+        self.logs.close(max(0.0, timeout - (time.monotonic() - begin)))
 
     def __enter__(self) -> Engine:
         return self
@@ -197,26 +219,31 @@ class Engine:
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
         degraded: list[str] = []
-        after, logs = _nothing, []
+        after, logs = nothing, []
         if scene is not None:
             query = self._query(scene, request, request_id, size, features)
+            assert self._teller is not None
+            self._teller.watch(scene, query)
             arena, laps = yield from self._walker.walk(scene, query)
             items = scene.writer.items(query, arena, size)
             degraded = query.degraded
             laps.append(time.perf_counter_ns())
             self._observe(scene.name, begin, laps)
             if request.debug:
-                logs = _debug_logs(request_id, scene, bound.live, laps, query)
+                scene.writer.put_positions(items, query, arena)
+                logs = debug_logs(request_id, scene, bound.live, laps, query)
                 for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
                     for item, why in zip(items, model.explained(matrix), strict=True):
                         item.explain = (item.explain or {}) | {model.name: why}
-            after = self._automatic(scene, query, request, request_id, arena, items)
-            after = _recorded(scene, query, arena, len(items), after)
+            after = self._automatic.of(bound.inquiry, scene, query, request, request_id, arena, items)
+            after = recorded(scene, query, arena, len(items), after)
+            if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
+                after = _both(after, told)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         if code != 200:
-            self.metrics.count("size_not_enough_total", scene=scene_id if scene else "")
-        self.metrics.count("rec_total", scene=scene_id if scene else "")
+            self.metrics.count("size_not_enough_total", scene=scene_id if scene else "", exp_id="")
+        self.metrics.count("rec_total", scene=scene_id if scene else "", exp_id="")
         reply = Reply(code, msg, request_id, len(items), "", items)
         if logs:
             reply.logs = logs
@@ -237,21 +264,40 @@ class Engine:
         request_id = request.request_id or str(uuid.uuid4())
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
-        scene = self._scene(request.scene_id or "default_scene", request.category or "default_category")
+        bound = self._current()
+        scene = bound.scene(request.scene_id or "default_scene", request.category or "default_category")
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
-        after = _nothing
+        after = nothing
         if scene is not None:
             query = self._query(scene, request, request_id, min(wanted, self.limits.size_max), {})
             arena, _ = yield from self._walker.recall(scene, query)
             in_order(arena)
             items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
-                after = self._automatic(scene, query, request, request_id, arena, items, scored=False)
-                after = _recorded(scene, query, arena, len(items), after)
+                after = self._automatic.of(bound.inquiry, scene, query, request, request_id, arena, items, scored=False)
+                after = recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
+
+    def embedding(self, request: EmbeddingRequest | dict[str, Any]) -> EmbeddingReply:
+        """The vector of an item or of a user: `/api/embedding`.
+
+        Raises:
+            RequestError: a field that cannot be used.
+            NotReadyError: closed.
+        """
+        return finish(self.embedding_waits(request))
+
+    def embedding_waits(self, request: EmbeddingRequest | dict[str, Any]) -> Waits[EmbeddingReply]:
+        """As `embedding`, for who waits in a way of its own."""
+        request = request_of(request, EmbeddingRequest)
+        if self.closed:
+            raise NotReadyError("the engine is closed")
+        asked = self.stores.run(self._bound.inquiry.embedding(request, request.request_id or str(uuid.uuid4())))
+        yield asked
+        return asked.result()
 
     def callback(self, request: CallbackRequest | dict[str, Any]) -> bool:
         """Log a callback: `/api/callback`. A scene without `CallBackConfs` logs nothing.
@@ -273,7 +319,8 @@ class Engine:
         """As `callback`, for who waits in a way of its own."""
         bound = self._bound
         if isinstance(request, CallbackBody):
-            if not any(bound.callback_columns.get(request.scene_id, ())):
+            columns = bound.callback_columns.get(request.scene_id, ())
+            if not any(columns) and not bound.inquiry.logs(request.scene_id):
                 return (yield from self._ordinary(bound, request))
             request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
         request = request_of(request, CallbackRequest)
@@ -294,7 +341,13 @@ class Engine:
             return True
         offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
         try:
-            payload = encode(self._record(bound, request, ids[:kept]))
+            record = self._record(bound, request, ids[:kept])
+            if bound.inquiry.logs(request.scene_id):
+                kinds = kinds_of(request.complex_type_features)
+                seen = self.stores.run(bound.inquiry.see(conf, record, kinds, debug=request.debug))
+                yield seen
+                seen.result()
+            payload = encode(record)
         except RequestError:
             self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
             raise
@@ -329,6 +382,10 @@ class Engine:
             fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
         )  # fmt: skip
 
+    def metrics_text(self) -> str:
+        """What `/metrics` shows."""
+        return self.metrics.text(self.gauges())
+
     def gauges(self) -> dict[str, float]:
         """What `/metrics` shows beside counters: the logs' own figures, the age of snapshot and configuration, and how
         many items there are."""
@@ -349,6 +406,7 @@ class Engine:
             scene.snapshot, request.uid, size, features, history_max=self.limits.history_max, item_id=request.item_id,
             item_list=request.item_list, request_id=request_id, sources=scene.sources,
             places=self.limits.candidates_max, user_columns=scene.user_properties,
+            kinds=kinds_of(request.complex_type_features),
         )  # fmt: skip
 
     def _current(self) -> Bound:
@@ -378,7 +436,7 @@ class Engine:
 
     def _bind(self, config: Config, snapshot: Snapshot, *, walk: bool = False) -> None:
         """Make current; with `walk`, every scene has answered before."""
-        scenes = bind(config, snapshot, self.stores)
+        scenes = bind(config, snapshot, self.stores, self.servers)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
         for scene in scenes.values():
@@ -386,14 +444,19 @@ class Engine:
                 self._laps[scene.name, stage] = self.metrics.histogram(
                     "stage_duration_seconds", scene=scene.name, stage=stage
                 )
-            self._laps[scene.name, ""] = self.metrics.histogram("rec_duration_seconds", scene=scene.name)
-        columns = logged(config, snapshot)
+            self._laps[scene.name, ""] = self.metrics.histogram(
+                "rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""
+            )
+        columns, inquiry = logged(config, snapshot), Inquiry(config, self.servers, self.metrics)
         live = Live(snapshot)
         live.update()
+        if self._teller is not None:
+            self._teller.bind(scenes)
         if walk:
             for scene in scenes.values():
                 self._rehearse(scene)
-        self._bound = Bound(config, time.time(), snapshot, live, scenes, columns)
+        item_types = item_types_of(config)
+        self._bound = Bound(config, time.time(), snapshot, live, scenes, columns, inquiry, item_types)
 
     def _rehearse(self, scene: Scene) -> None:
         """Answer somebody known and somebody unknown, so that what cannot answer does not come to answer anybody. Live
@@ -412,73 +475,3 @@ class Engine:
             self._laps[scene, stage].observe((lap - last) * 1e-9)
             last = lap
         self._laps[scene, ""].observe((last - begin) * 1e-9)
-
-    def _automatic(
-        self, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena, items: list[Item],
-        *, scored: bool = True,
-    ) -> Callable[[], None]:  # fmt: skip
-        """The automatic callback, with everything it needs taken out of the arena now."""
-        conf = scene.logged
-        automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
-        if conf is None or not items or not (automatic or request.debug):
-            return _nothing
-        if automatic and not invoked(request_id, rate):
-            self.logs.count("automatic", scene.name, len(items), 0, "sampled_out")
-            return _nothing
-        kept = kept_of(len(items), conf.item_size, conf.item_size_rate, request_id)
-        slots = arena.order[kept]
-        rows = arena.row[slots]
-        algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
-
-        def after() -> None:
-            entries = loaded_each(scene.item_properties, rows)
-            for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
-                entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
-            features = query.user_features if conf.use_user_features else query.context
-            record = Record(
-                scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
-                fingerprint=scene.snapshot.fingerprint, positions=kept,
-            )  # fmt: skip
-            self._keep(conf, record, len(items))
-
-        return after
-
-    def _keep(self, conf: CallBackConfig, record: Record, offered: int) -> None:
-        """Log what an automatic callback left. The recommendation is sound: what cannot be logged is only counted."""
-        kept = len(record.items)
-        try:
-            payload = encode(record)
-        except RequestError:
-            self.logs.count("automatic", record.scene, offered, kept, "dropped", "invalid")
-            return
-        with contextlib.suppress(RequestError):  # too large, and counted
-            finish(self.logs.put(conf, "automatic", record.scene, payload, offered, kept))
-
-
-def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:
-    """`after`, and before it what the scene's recorders have to do with the first `count` of the order."""
-    records = [one(query, arena, arena.order[:count]) for one in scene.recorders]
-    work = [one for one in records if one is not None]
-    if not work:
-        return after
-
-    def both() -> None:
-        for one in work:
-            one()
-        after()
-
-    return both
-
-
-def _debug_logs(request_id: str, scene: Scene, live: Live, laps: list[int], query: Query) -> list[str]:
-    """The time of each stage, how many items came and went since the snapshot was built, how vectors were searched, and
-    how each model is fed."""
-    begin = f"[INFO] requestId={request_id}"
-    lines = [
-        f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"
-        f"\titems={live.count}\tadded={live.added}\tremoved={len(live.removed)}"
-    ]
-    for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
-        lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
-    lines += [f"{begin}\t{recall.told(query)}" for recall in scene.recalls if isinstance(recall, Nearest)]
-    return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]

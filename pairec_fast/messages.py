@@ -47,12 +47,62 @@ class CallbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     debug: bool = False
 
 
-Request = TypeVar("Request", RecommendRequest, CallbackRequest)
+class BareRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Of `/api/recommend` and `/api/recall`. *Source*: PAI-Rec (PAIREC 1.7, 1.8)."""
 
-_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (RecommendRequest, CallbackRequest)
+    uid: str = ""
+    scene_id: str = ""
+    size: Int64 = 0
+    category: str = ""
+    features: dict[str, Any] = {}
+    debug: bool = False
+
+
+class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Of `/api/embedding`. *Source*: PAI-Rec (PAIREC 1.9)."""
+
+    uid: str = ""
+    scene_id: str = ""
+    request_id: str = ""
+    item_id: str = ""
+    debug: bool = False
+    user_features: dict[str, Any] = {}
+    user_complex_type_features: list[Any] = []
+    item_features: dict[str, Any] = {}
+    item_complex_type_features: list[Any] = []
+
+
+class FeatureReplyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Of `/api/feature_reply`: `items` is to be read as a `ReplyData`. *Source*: PAI-Rec (PAIREC 1.10)."""
+
+    datasource: dict[str, Any] = {}
+    items: dict[str, Any] = {}
+
+
+class ReplyData(msgspec.Struct, forbid_unknown_fields=True):
+    """A logged request, to be replayed."""
+
+    scene: str = ""
+    request_id: str = ""
+    user_id: str = ""
+    user_features: str = ""
+    item_ids: list[str] = []
+    item_features: list[str] = []
+
+
+Request = TypeVar(
+    "Request", RecommendRequest, CallbackRequest, BareRequest, EmbeddingRequest, FeatureReplyRequest, ReplyData
+)
+
+_GO_NAME = {
+    RecommendRequest: "RecommendParam",
+    BareRequest: "RecommendParam",
+    CallbackRequest: "CallBackParam",
+    EmbeddingRequest: "EmbeddingParam",
+    FeatureReplyRequest: "FeatureReplyParam",
+    ReplyData: "FeatureReplyData",
 }
-_GO_NAME = {RecommendRequest: "RecommendParam", CallbackRequest: "CallBackParam"}
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _GO_NAME}
 
 
 def decode(body: bytes, kind: type[Request]) -> Request:
@@ -218,6 +268,16 @@ def _decode_as_go(body: bytes, kind: type[Request]) -> Request:
         return kind()
     if not isinstance(value, dict):
         raise RequestError(f"json: cannot unmarshal {_go_kind(value)} into Go value of type web.{go}")
+    return inner(value, kind)
+
+
+def inner(value: dict[str, Any], kind: type[Request]) -> Request:
+    """An object of a body as a `kind`, by Go's rules.
+
+    Raises:
+        RequestError: a field of the wrong type.
+    """
+    go = _GO_NAME[kind]
     types = {field.name: _go_type(field.type) for field in msgspec.structs.fields(kind)}
     fields: dict[str, Any] = {}
     for key, given in value.items():
@@ -235,10 +295,18 @@ def _checked(value: Any, go: str, where: str) -> Any:
         "map[string]interface {}": isinstance(value, dict),
         "[]interface {}": isinstance(value, list),
         "[]map[string]interface {}": isinstance(value, list),
+        "[]string": isinstance(value, list),
     }
     if not fits[go]:
         what = f"number {value}" if go == "int" and _go_kind(value) == "number" else _go_kind(value)
         raise RequestError(f"json: cannot unmarshal {what} into Go struct field {where} of type {go}")
+    if go == "[]string":
+        for entry in value:
+            if entry is not None and not isinstance(entry, str):
+                raise RequestError(
+                    f"json: cannot unmarshal {_go_kind(entry)} into Go struct field {where} of type string"
+                )
+        return [entry or "" for entry in value]
     if go == "[]map[string]interface {}":
         for entry in value:
             if entry is not None and not isinstance(entry, dict):
@@ -251,7 +319,7 @@ def _checked(value: Any, go: str, where: str) -> Any:
 
 
 def _go_type(kind: Any) -> str:
-    simple = {str: "string", Int64: "int", bool: "bool", list[Any]: "[]interface {}"}
+    simple = {str: "string", Int64: "int", bool: "bool", list[Any]: "[]interface {}", list[str]: "[]string"}
     if kind in simple:
         return simple[kind]
     return "[]map[string]interface {}" if kind == list[dict[str, Any]] else "map[string]interface {}"

@@ -101,6 +101,11 @@ class Properties(Mapping[str, Column]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def simple(self) -> list[str]:
+        """All names but those of vectors that the snapshot stores."""
+        columns = self._columns
+        return [name for name in self if name not in columns or columns[name].kind != "vector"]
+
     def scores(self) -> NDArray[np.float64]:
         """The score of each: of recall, until rank gives another."""
         arena = self._arena

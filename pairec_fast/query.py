@@ -29,6 +29,7 @@ class Query:
     history: int32, rows of what the user chose, oldest first: the snapshot's, then `shown`; each item once. These are
         rows of the item table, that item-to-item tables know: of a changed item the one it had, of a new one none.
     context: the request's features.
+    kinds: the types that the request gave some of them, by name.
     item_list: the request's own candidates.
     request_id: as the answer gives it; what is drawn at random is drawn from a hash of it.
     params: the experiment's parameters.
@@ -38,12 +39,13 @@ class Query:
     degraded: what this answer had to do without, as `name: why`.
     cached_sets: features that were loaded aside, by the name of their set. running: loads that still run aside.
     merged: which recalls brought each item with what scores, by place, once UniqueFilter has merged them.
+    watch: called with the name of each stage that is over and the arena it left, where somebody wants to know.
     """
 
     __slots__ = (
         "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history",
-        "item_id", "item_list", "merged", "params", "request_id", "running", "shown", "size", "sources", "uid", "user",
-        "user_columns",
+        "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown", "size", "sources", "uid",
+        "user", "user_columns", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -61,11 +63,13 @@ class Query:
         places: int = 0,
         user_columns: Mapping[str, Column] | None = None,
         params: Mapping[str, Any] | None = None,
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
         """`places` is how many candidates there may be; `user_columns` what of the snapshot is loaded."""
         self._snapshot = snapshot
         self.request_id, self.sources, self.params = request_id, sources, params or {}
         self.given = Given(places)
+        self.kinds = kinds or {}
         self.user_columns = user_columns or {}
         self._user_features: dict[str, Any] | None = None
         self._guests: dict[str, int] = {}
@@ -74,6 +78,7 @@ class Query:
         self.cached_sets: dict[str, dict[str, Any]] = {}
         self.running: list[asyncio.Future[None]] = []
         self.merged: Merged | None = None
+        self.watch: Callable[[str, Arena], None] | None = None
         self.uid, self.size, self.context = uid, size, context
         self.item_id, self.item_list = item_id, item_list or []
         self.user = snapshot.users.ids.find(uid)
@@ -180,6 +185,11 @@ def merged_features(features: dict[str, Any], typed: list[Any]) -> dict[str, Any
         if value is not _DROPPED:
             merged[entry["name"]] = value
     return merged
+
+
+def kinds_of(typed: list[Any]) -> dict[str, str]:
+    """The types that `complex_type_features` names: what a model server is sent depends on them."""
+    return {entry["name"]: entry["type"] for entry in map(_entry, typed)}
 
 
 def _entry(given: Any) -> dict[str, Any]:

@@ -119,11 +119,13 @@ def is_watched(conf: DebugConf, request_id: str, uid: str) -> bool:
 class Watch:
     """Takes what each stage left of one request, and makes debug records of it later.
 
-    `sources` names the recalls, `outputs` the algorithm columns; `id_of` gives the item id of a row.
+    `sources` names the recalls, `outputs` the algorithm columns; `ids_of` gives the item ids of rows.
     """
 
-    def __init__(self, sources: Sequence[str], outputs: Sequence[str], id_of: Callable[[int], str]) -> None:
-        self._sources, self._outputs, self._id_of = sources, outputs, id_of
+    def __init__(
+        self, sources: Sequence[str], outputs: Sequence[str], ids_of: Callable[[NDArray[np.int32]], list[str]]
+    ) -> None:
+        self._sources, self._outputs, self._ids_of = sources, outputs, ids_of
         self._seen: list[_Seen] = []
 
     def recalled(self, arena: Arena, module: str) -> None:
@@ -146,6 +148,7 @@ class Watch:
     def rows(self, request: Request) -> Iterable[tuple[str, dict[str, Any]]]:
         """Each record with its module: one for each stage and recall, in their order."""
         for seen in self._seen:
+            ids = self._ids_of(seen.row)
             for source, name in enumerate(self._sources):
                 slots = np.flatnonzero(seen.source == source)
                 if len(slots) == 0:
@@ -153,20 +156,20 @@ class Watch:
                 record: dict[str, Any] = {
                     "request_id": request.request_id, "module": seen.module, "scene_id": request.scene,
                     "request_time": request.time, "uid": request.uid, "retrieveid": name,
-                    "items": ",".join(self._item(seen, slot) for slot in slots.tolist()),
+                    "items": ",".join(self._item(seen, slot, ids[slot]) for slot in slots.tolist()),
                 }  # fmt: skip
                 if request.exp_id is not None:
                     record["exp_id"] = request.exp_id
                 yield seen.module, record
 
-    def _item(self, seen: _Seen, slot: int) -> str:
+    def _item(self, seen: _Seen, slot: int, item_id: str) -> str:
         score = float(str(seen.score[slot]))  # the shortest digits of what it is, float32 or double
-        text = f"{self._id_of(int(seen.row[slot]))}:{to_string(score, '')}"
+        text = f"{item_id}:{to_string(score, '')}"
         if seen.module == "recall":
             return f"{text}:"  # where PAI-Rec has the item's `trigger_id`, which is usually empty
         if seen.algo_score is None:
             return text
-        scores = dict(zip(self._outputs, seen.algo_score[slot].tolist(), strict=True))
+        scores = dict(zip(self._outputs, seen.algo_score[slot].tolist(), strict=False))
         if not scores:
             return f"{text}:{'{}' if seen.module == 'recommend' else 'null'}"
         written = go_json(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,12 +19,16 @@ ENOUGH, SHORT = (200, "success"), (299, "items size not enough")
 class Item(msgspec.Struct, omit_defaults=True):
     """`retrieve_id` is the recall that found it; `extra` what `OutputFields` asks for.
 
-    `explain`, of a request with `debug`: algorithm -> feature -> [its value, what it adds to the raw score].
+    Of a request with `debug`: where traffic control has moved it, if it has; and `explain`: algorithm -> feature ->
+    [its value, what it adds to the raw score].
     """
 
     item_id: str
     score: float
     retrieve_id: str
+    origin_position: Any = None
+    new_position: Any = None
+    traffic_control_id: Any = None
     extra: dict[str, Any] | None = None
     explain: dict[str, Any] | None = None
 
@@ -44,10 +49,17 @@ class Reply(msgspec.Struct):
     degraded: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+_POSITIONS = {
+    "origin_position": "_ORIGIN_POSITION_",
+    "new_position": "_NEW_POSITION_",
+    "traffic_control_id": "__traffic_control_id__",
+}
+
+
 class Writer:
     """Makes replies of one scene. `sources` names the recalls; `outputs` the algorithm columns."""
 
-    def __init__(self, sources: list[str], outputs: list[str], fields: list[str]) -> None:
+    def __init__(self, sources: list[str], outputs: Sequence[str], fields: list[str]) -> None:
         self._sources, self._outputs = sources, outputs
         # Entries without exactly one colon are skipped, as PAI-Rec does.
         self._fields = [tuple(field.split(":")) for field in fields if field.count(":") == 1]
@@ -74,8 +86,17 @@ class Writer:
 
     def algo_scores(self, arena: Arena, slots: NDArray[np.int32]) -> list[dict[str, float]]:
         """The outputs of all algorithms for each slot, by name."""
-        columns = arena.algo_score[: len(self._outputs), slots].T.tolist()
-        return [dict(zip(self._outputs, scores, strict=True)) for scores in columns]
+        outputs = tuple(self._outputs)  # once: a model server's first answer may add to them meanwhile
+        columns = arena.algo_score[: len(outputs), slots].T.tolist()
+        return [dict(zip(outputs, scores, strict=True)) for scores in columns]
+
+    def put_positions(self, items: list[Item], query: Query, arena: Arena) -> None:
+        """What `debug` adds: properties of the items under names of PAI-Rec's."""
+        properties, slots = query.properties(arena), arena.order[: len(items)]
+        for field, name in _POSITIONS.items():
+            if name in properties:
+                for item, value in zip(items, properties.of_each(name, slots), strict=True):
+                    setattr(item, field, None if value is MISSING else value)
 
     def _put_extra(self, items: list[Item], query: Query, arena: Arena, slots: NDArray[np.int32]) -> None:
         properties = query.properties(arena)

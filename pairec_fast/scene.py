@@ -15,13 +15,15 @@ from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
 from pairec_fast.binding import Binding, Fetching, Loading, Stage
-from pairec_fast.config import AlgoConfig, CategoryConfig, Config, FeatureLoadConfig
+from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig, SceneFeatureConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.items.live import Live
+from pairec_fast.load import Load, loads
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
-from pairec_fast.score import Model, Score
+from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
+from pairec_fast.score.algorithms import Servers
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 
@@ -68,13 +70,16 @@ class Scene:
     """
 
     def __init__(
-        self, config: Config, snapshot: Snapshot, name: str, category: str, models: dict[str, Model],
+        self, config: Config, snapshot: Snapshot, name: str, category: str, algorithms: Algorithms,
         refusals: Refusals, stores: Any = None,
     ) -> None:  # fmt: skip
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
         # The callback flags are read from category `default`, whatever the request names.
         self.callback_conf = config.scene_confs[name].get("default", CategoryConfig())
+        self.logged, self.debugged = config.call_back_confs.get(name), config.debug_confs.get(name)
+        self.feature_logged = config.feature_log_confs.get(name)
+        self.measures: Any = None  # what counts its stages, where anybody wants to know
         self.logged = config.call_back_confs.get(name)
         self.sources = config.recalls(name, category) or []
         if len(self.sources) > SOURCES_MAX:
@@ -108,17 +113,19 @@ class Scene:
             with refusals:
                 recorder = conf.recorder(at) if hasattr(conf, "recorder") else None
                 self.recorders += [recorder] if recorder is not None else []
-        rank = config.rank_conf.get(name)
-        if rank and rank.score_rewrite:
-            refusals.add(f"RankConf.{name}.ScoreRewrite is not available in this version")
-        self.score = Score([], "", snapshot, "")
+        outputs, rank, where = Outputs(), config.rank_conf.get(name, RankConfig()), f"RankConf.{name}"
+        self.general, self.score = list[General](), Score([], RankConfig(), Outputs(), snapshot, where)
+        with refusals:
+            self.general = self._general(config, algorithms, outputs)
         with refusals:
             self.score = Score(
-                [models[algo] for algo in rank.rank_algo_list if algo in models] if rank else [],
-                rank.rank_score if rank else "",
-                snapshot,
-                f"RankConf.{name}",
+                [algorithms.of(algo, rank, where) for algo in rank.rank_algo_list], rank, outputs, snapshot, where
             )
+        scores = [self.score, *(one.score for one in self.general if one.score is not None)]
+        self.width = max(score.width for score in scores)
+        remotes = any(score.remotes for score in scores)
+        if remotes:
+            outputs.leave_room()
         sorts = config.sorts(name, category)
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
@@ -126,11 +133,20 @@ class Scene:
         self.reranks += [
             self._sound("sort", one, replace(at, last=place + 1 == len(sorts))) for place, one in enumerate(sorts)
         ]
-        stages = [*self.recalls, *self.filters, *self.reranks]
+        later = [*(action for one in self.general for action in one.actions), *self.reranks]
         self.fetching_recall = [one for one in (*self.recalls, *self.filters) if isinstance(one, Fetching)]
-        self.fetching = self.fetching_recall + [one for one in self.reranks if isinstance(one, Fetching)]
-        self.awaits = bool(self.fetching) or any(isinstance(stage, Loading) for stage in stages)
+        self.fetching = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
+        loading = any(isinstance(stage, Loading) for stage in (*self.recalls, *self.filters, *later))
+        self.awaits = bool(self.fetching) or loading or remotes
         self.writer = Writer(self.sources, self.score.outputs, list(self.conf.output_fields))
+        self.user_loads, self.loads = list[Load](), list[Load]()
+        with refusals:
+            self.user_loads = loads(config.user_feature_confs, name, "UserFeatureConfs", at)
+        with refusals:
+            self.loads = loads(config.feature_confs, name, "FeatureConfs", at)
+        features = config.feature_confs.get(name)
+        self.loads_together = features is not None and features.asyn_load_feature
+        self.awaits = self.awaits or any(load.awaits for load in (*self.user_loads, *self.loads))
         self.item_properties, self.user_properties = dict[str, Column](), dict[str, Column]()
         with refusals:
             self.item_properties = properties(config.feature_confs, name, "item", snapshot)
@@ -144,6 +160,20 @@ class Scene:
         with self._refusals:
             return self._bound(kind, name, at)
         return _nothing
+
+    def _general(self, config: Config, algorithms: Algorithms, outputs: Outputs) -> list[General]:
+        """The general rank; the cold-start one behind it, which is only looked at where there is a general one."""
+        name, found = self.name, list[General]()
+        for section, confs in (
+            ("GeneralRankConfs", config.general_rank_confs),
+            ("ColdStartGeneralRankConfs", config.cold_start_general_rank_confs),
+        ):
+            conf = confs.get(name)
+            if conf is None:
+                break
+            properties({name: SceneFeatureConfig(conf.feature_load_confs)}, name, "item", self.snapshot)
+            found.append(general_of(conf, self._at, algorithms, outputs, f"{section}.{name}"))
+        return found
 
     def _bound(self, kind: str, name: str, at: Binding) -> Stage:
         """A recall, filter or sort of the configuration, by name; one that leads back to itself is refused."""
@@ -174,16 +204,16 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     """Columns that the local loads of a scene's feature configuration select: name -> column.
 
     Raises:
-        ConfigError: another adapter, another table, or a column the table lacks.
+        ConfigError: another table, or a column the table lacks.
     """
     table = snapshot.items if side == "item" else snapshot.users
     chosen: dict[str, Column] = {}
-    loads: Iterable[FeatureLoadConfig] = confs[scene].feature_load_confs if scene in confs else ()
-    for place, load in enumerate(loads):
+    chosen_loads: Iterable[FeatureLoadConfig] = confs[scene].feature_load_confs if scene in confs else ()
+    for place, load in enumerate(chosen_loads):
         dao = load.feature_dao_conf
         where = f"{'FeatureConfs' if side == 'item' else 'UserFeatureConfs'}.{scene}.FeatureLoadConfs[{place}]"
-        if dao.adapter_type != "local" or load.features:
-            raise ConfigError(f'{where}: only AdapterType "local" without transforms is available in this version')
+        if dao.adapter_type != "local":
+            continue
         if (dao.feature_store == "item") != (side == "item"):
             continue
         if dao.table_name not in ("", table.name):
@@ -202,42 +232,27 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
 
 
 def bind(
-    config: Config, snapshot: Snapshot, stores: Any = None, refusals: Refusals | None = None
-) -> dict[tuple[str, str], Scene]:
-    """Every scene and category of the configuration.
+    config: Config, snapshot: Snapshot, stores: Any = None, servers: Servers | None = None,
+    refusals: Refusals | None = None,
+) -> dict[tuple[str, str], Scene]:  # fmt: skip
+    """Every scene and category of the configuration. `servers` are the model servers that were asked before.
 
     Raises:
         ConfigError: all that refuses, each at its place in the file, unless it is collected in `refusals`.
         SnapshotError: a model that cannot reproduce its own golden scores.
     """
     collected = Refusals() if refusals is None else refusals
-    models: dict[str, Model] = {}
-    used = {name for rank in config.rank_conf.values() for name in rank.rank_algo_list}
-    for algo in config.algo_confs:
-        if algo.name not in used:
-            continue
-        with collected:
-            models[algo.name] = _model(algo, snapshot)
+    algorithms = Algorithms(config.algo_confs, snapshot, {} if servers is None else servers)
     scenes = {
-        (name, category): Scene(config, snapshot, name, category, models, collected, stores)
+        (name, category): Scene(config, snapshot, name, category, algorithms, collected, stores)
         for name, categories in config.scene_confs.items()
         for category in categories
     }
     if refusals is None and collected.errors:
         raise config.report.located(collected.errors)
-    for algo in config.algo_confs:
-        if algo.name in models and algo.light_gbm_conf is not None:
-            rehearse(models[algo.name], algo.light_gbm_conf.model, snapshot)
+    for model in algorithms.models.values():
+        rehearse(model, model.model, snapshot)
     return scenes
-
-
-def _model(algo: AlgoConfig, snapshot: Snapshot) -> Model:
-    if algo.type != "LIGHTGBM" or algo.light_gbm_conf is None:
-        raise ConfigError(
-            f'AlgoConfs.{algo.name}: Type "{algo.type}" is not available in this version; '
-            'use "LIGHTGBM" with LightGBMConf {"Model": ...}'
-        )
-    return Model(algo.name, snapshot, algo.light_gbm_conf.model)
 
 
 def logged(config: Config, snapshot: Snapshot) -> dict[str, tuple[dict[str, Column], ...]]:
@@ -266,7 +281,7 @@ def rehearse(model: Model, name: str, snapshot: Snapshot) -> None:
     if golden is None:
         raise SnapshotError(f"{snapshot.directory}: manifest.json names no golden queries of model {name!r}")
     count = max(golden.items.shape[1], min(len(snapshot.items), REHEARSED))
-    score = Score([model], "", snapshot, "")
+    score = Score([model], RankConfig(), Outputs(), snapshot, "")
     arena = Arena(count, items_max=len(snapshot.items), width=score.width, algos=len(model.outputs))
     for user, rows, expected in zip(golden.users, golden.items, golden.scores, strict=True):
         uid = snapshot.users.ids.id(int(user)) if user >= 0 else ""
@@ -348,7 +363,7 @@ def _served(config: Config, refusals: Refusals) -> tuple[Live | None, dict[tuple
     try:
         snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
         with Stores(config) as stores:
-            scenes = bind(config, snapshot, stores, refusals)
+            scenes = bind(config, snapshot, stores, refusals=refusals)
         if not config.scene_confs and not refusals.partial:
             refusals.add("SceneConfs: no scene")
         with refusals:

@@ -42,6 +42,7 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
     port = config.listen_conf.http_port if port is None else port
     _refuse_taken(address, port)
     os.environ["PAIREC_CONFIG"] = str(path)
+    os.environ["PAIREC_WORKERS"] = str(workers)  # whose metrics are pushed under one name each
     os.environ["PAIREC_SNAPSHOT"] = str(live.snapshot.directory)  # whatever CURRENT names when a worker starts anew
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if ready is not None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
 from pairec_fast.limits import LimitConf
+from pairec_fast.load import Load
 from pairec_fast.logs import Waits
 from pairec_fast.metrics import Metrics
 from pairec_fast.query import Query
 from pairec_fast.scene import Scene
+from pairec_fast.score import Score
+from pairec_fast.score.general import Split
+from pairec_fast.score.stage import begin
 from pairec_fast.store import Stores, within
 
 log = logging.getLogger("pairec_fast")
@@ -25,6 +29,11 @@ class Walked(NamedTuple):
 
     arena: Arena
     laps: list[int]
+
+
+def _saw(query: Query, stage: str, arena: Arena) -> None:
+    if query.watch is not None:
+        query.watch(stage, arena)
 
 
 class Walker:
@@ -45,34 +54,47 @@ class Walker:
             yield walked
             return walked.result()
         clock, arena = time.perf_counter_ns, self._take(scene)
+        for load in scene.user_loads:
+            load(query, None)
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
+        _saw(query, "recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
+        _saw(query, "filter", arena)
+        if scene.general:
+            _at_once(self._general(scene, query, arena))
+        laps.append(clock())
+        for load in scene.loads:
+            load(query, arena)
         scene.score.features(query, arena)
         laps.append(clock())
         scene.score.score(query, arena)
         laps.append(clock())
+        _saw(query, "score", arena)
         for rerank in scene.reranks:
             rerank(query, arena)
         laps.append(clock())
+        _saw(query, "rerank", arena)
         return Walked(arena, laps)
 
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
-        """Recall and filters alone."""
+        """Recall and filters alone; PAI-Rec loads nothing for them."""
         if scene.awaits:
-            walked = self._stores.run(self._recalling(scene, query, scene.fetching_recall))
+            walked = self._stores.run(self._recalling(scene, query, [], scene.fetching_recall))
             yield walked
             return walked.result()
         clock, arena = time.perf_counter_ns, self._take(scene)
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
+        _saw(query, "recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
+        _saw(query, "filter", arena)
         return Walked(arena, laps)
 
     def give(self, arena: Arena) -> None:
@@ -82,7 +104,7 @@ class Walker:
     def _take(self, scene: Scene) -> Arena:
         """An empty arena, made anew when a snapshot outgrew those that are free."""
         items = scene.snapshot.overlay.capacity
-        width, algos = scene.score.width, max(1, len(scene.score.outputs))
+        width, algos = scene.width, scene.score.outputs.capacity
         try:
             arena = self._arenas.pop()
             fits = arena.items_max >= items and arena.width >= width and arena.algos >= algos
@@ -96,36 +118,79 @@ class Walker:
         arena.follow(scene.snapshot.overlay)
         return arena
 
-    async def _recalling(self, scene: Scene, query: Query, fetching: list[Any]) -> Walked:
+    async def _recalling(self, scene: Scene, query: Query, loads: list[Load], fetching: list[Any]) -> Walked:
         """What the query asks of live stores is awaited first, all at once; what the candidates ask, just before the
         stage that uses it. What is late or fails, the answer goes without."""
         clock = time.perf_counter_ns
+        await self._load(scene, loads, query, None, together=True)
         await asyncio.gather(*(self._within(scene, stage, stage.fetch(query), query) for stage in fetching))
         walked = Walked(self._take(scene), [])
-        for stages in (scene.recalls, scene.filters):
+        for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
             await self._through(scene, stages, query, walked.arena)
             walked.laps.append(clock())
+            _saw(query, stage, walked.arena)
         return walked
 
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
         clock = time.perf_counter_ns
-        walked = await self._recalling(scene, query, scene.fetching)
+        walked = await self._recalling(scene, query, scene.user_loads, scene.fetching)
+        if scene.general:
+            await self._general(scene, query, walked.arena)
+        walked.laps.append(clock())
+        await self._load(scene, scene.loads, query, walked.arena, together=scene.loads_together)
         scene.score.features(query, walked.arena)
         walked.laps.append(clock())
-        scene.score.score(query, walked.arena)
+        await self._score(scene, scene.score, query, walked.arena)
         walked.laps.append(clock())
+        _saw(query, "score", walked.arena)
         await self._through(scene, scene.reranks, query, walked.arena)
         walked.laps.append(clock())
+        _saw(query, "rerank", walked.arena)
         return walked
 
-    async def _through(self, scene: Scene, stages: list[Stage], query: Query, arena: Arena) -> None:
+    async def _load(
+        self, scene: Scene, loads: list[Load], query: Query, arena: Arena | None, *, together: bool
+    ) -> None:
+        """All at once, then each applied in order; or one after the other, where each may need the one before."""
+        awaiting = [load for load in loads if load.awaits]
+        if together:
+            await asyncio.gather(*(self._within(scene, load, load.load(query, arena), query) for load in awaiting))
+        for load in loads:
+            if load.awaits and not together:
+                await self._within(scene, load, load.load(query, arena), query)
+            load(query, arena)
+
+    async def _score(self, scene: Scene, score: Score, query: Query, arena: Arena) -> None:
+        """Model servers are asked all at once; one that fails leaves its own outputs 0, and not those of others."""
+        if score.remotes and arena.count:
+            await asyncio.gather(*(self._within(scene, one, one.load(query, arena), query) for one in score.remotes))
+        score.score(query, arena)
+
+    async def _general(self, scene: Scene, query: Query, arena: Arena) -> None:
+        """General rank, of the candidates of cold-start recalls apart. Nothing awaits where the scene does not."""
+        begin(arena)
+        split = None
+        if len(scene.general) > 1 and (takes := scene.general[1].takes) is not None:
+            split = Split(arena, takes)
+        for place, general in enumerate(scene.general):
+            if place and split is not None:
+                split.turn()
+            if general.score is not None:
+                general.score.features(query, arena)
+                await self._score(scene, general.score, query, arena)
+            await self._through(scene, general.actions, query, arena)
+        if split is not None:
+            split.join()
+        _saw(query, "general", arena)
+
+    async def _through(self, scene: Scene, stages: Sequence[Stage], query: Query, arena: Arena) -> None:
         for stage in stages:
             if isinstance(stage, Loading):
                 await self._within(scene, stage, stage.load(query, arena), query)
             stage(query, arena)
 
     async def _within(
-        self, scene: Scene, stage: Fetching | Loading, got: Coroutine[Any, Any, None], query: Query
+        self, scene: Scene, stage: Fetching | Loading | Load, got: Coroutine[Any, Any, None], query: Query
     ) -> None:
         """Await `got` for the stage's timeout; count and name what comes of it if it is nothing."""
         try:
@@ -138,3 +203,13 @@ class Walker:
             log.warning("%s: %s: %s", scene.name, stage.name, error)
         query.degraded.append(f"{stage.name}: {why}")
         self._metrics.count("degraded_total", scene=scene.name, stage=stage.name, reason=why)
+
+
+def _at_once(running: Coroutine[Any, Any, None]) -> None:
+    """Run what awaits nothing."""
+    try:
+        running.send(None)
+    except StopIteration:
+        return
+    running.close()
+    raise AssertionError("a scene that awaits nothing has awaited")

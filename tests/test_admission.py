@@ -78,7 +78,7 @@ def test_the_count_of_requests_in_flight_recovers_from_whatever_happens(app, mon
             asyncio.run(app({"type": "http", "path": FEED, "headers": []}, broken, None))
         asyncio.run(cancelled())
     with monkeypatch.context() as patch:
-        patch.setattr(app.engine, "feed", lambda request: 1 / 0)
+        patch.setattr(app.engine, "feed_waits", lambda request: 1 / 0)
         for _ in range(2 * most):
             answer = ask(app, FEED, FIRST)
             assert (answer.status, answer.body) == (500, b"server error")
@@ -86,9 +86,15 @@ def test_the_count_of_requests_in_flight_recovers_from_whatever_happens(app, mon
     assert ask(app, FEED, FIRST).json["size"] == 3
 
 
+def at_once(reply, after):
+    """What `feed_waits` gives when there is nothing to wait for."""
+    return reply, after
+    yield
+
+
 def test_work_after_the_answer_never_reaches_the_server(app, monkeypatch, caplog):
     reply, _ = app.engine.feed(RecommendRequest(**FIRST))
-    monkeypatch.setattr(app.engine, "feed", lambda request: (reply, lambda: 1 / 0))
+    monkeypatch.setattr(app.engine, "feed_waits", lambda request: at_once(reply, lambda: 1 / 0))
     assert ask(app, FEED, FIRST).json["size"] == 3
     assert "failed after its answer" in caplog.text
 
@@ -96,7 +102,7 @@ def test_work_after_the_answer_never_reaches_the_server(app, monkeypatch, caplog
 def test_work_after_the_answer_is_done_even_if_the_client_has_left(app, monkeypatch):
     done = []
     reply, _ = app.engine.feed(RecommendRequest(**FIRST))
-    monkeypatch.setattr(app.engine, "feed", lambda request: (reply, lambda: done.append(1)))
+    monkeypatch.setattr(app.engine, "feed_waits", lambda request: at_once(reply, lambda: done.append(1)))
 
     async def receive():
         return {"type": "http.request", "body": json.dumps(FIRST).encode()}

@@ -7,9 +7,11 @@ import json
 import re
 import uuid
 
+import numpy as np
 import pytest
 
 from pairec_fast.app import App
+from pairec_fast.compress import decoded, encoded
 from pairec_fast.errors import ConfigError
 from tests.test_metrics import parsed
 from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, RECOMMEND, RERANK, ask, suite
@@ -201,14 +203,166 @@ def test_metrics_are_prometheus_text_whose_labels_are_bounded(app):
         for path in (FEED, RECOMMEND, RECALL, CALLBACK):
             ask(app, path, LOGGED | {"scene_id": f"s{number}", "category": f"c{number}", "uid": f"u{number}"})
     after = shape()
-    assert set(after) - set(before) <= {f'pairec_requests_total{{path="{path}",code="200"}}' for path in
-                                        (RECOMMEND, RECALL, CALLBACK)}  # fmt: skip
-    assert (
-        after['pairec_requests_total{path="other",code="404"}']
-        - before['pairec_requests_total{path="other",code="404"}']
-        == 50
-    )
-    assert after['pairec_rec_duration_seconds_count{scene="home_feed"}'] > 0
+    urls = {re.search('url="([^"]+)"', name)[1] for name in set(after) - set(before)}
+    assert urls <= {RECOMMEND, RECALL, CALLBACK}
+    unknown = 'pairec_requests_total{code="404",method="POST",host="",url="other"}'
+    assert after[unknown] - before[unknown] == 50
+    assert after['pairec_rec_duration_seconds_count{scene="home_feed",exp_id=""}'] > 0
+
+
+# The rest of the surface
+
+
+def test_route_paths_are_those_a_project_registers(app):
+    answer = ask(app, "/route_paths", method="GET")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json == ["/api/callback", "/api/embedding", "/api/rec/feed"]
+
+
+@pytest.mark.parametrize(
+    ("body", "msg", "request_id"),
+    [
+        ("", "request body empty", ""), ("{", "unexpected end of JSON input", ""),
+        ('{"request_id":"r"}', "uid or item_id not empty", "r"),
+        ('{"uid":"u","request_id":"r"}', "scene_id not empty", "r"),
+        ('{"item_id":"i","request_id":"r"}', "scene_id not empty", "r"),
+        ('{"uid":1}', "json: cannot unmarshal number into Go struct field EmbeddingParam.uid of type string", ""),
+    ],
+)  # fmt: skip
+def test_an_embedding_is_asked_for_in_the_order_of_pairec(app, body, msg, request_id):
+    assert ask(app, "/api/embedding", body).json == {"code": 400, "msg": msg, "request_id": request_id}
+
+
+def test_without_a_model_of_embeddings_the_answer_is_that_of_pairec(app):
+    answer = ask(app, "/api/embedding", {"UID": "u", "scene_id": "s", "user_features": {"a": 1}}).json
+    assert is_uuid(answer.pop("request_id"))
+    assert answer == {"code": 500, "msg": "embeddings is empty", "embedding": None}
+    assert list(ask(app, "/api/embedding", {"item_id": "i", "scene_id": "s", "request_id": "r"}).json) == [
+        "code", "msg", "request_id", "embedding"
+    ]  # fmt: skip
+
+
+REPLAY = {"user_id": "u", "item_ids": ["a", "b"], "item_features": ["{}", "{}"], "request_id": "r", "scene": "s"}
+
+
+@pytest.mark.parametrize(
+    ("items", "code", "msg", "request_id"),
+    [
+        ({"user_id": ""}, 400, "user_id not empty", ""), ({"item_ids": []}, 400, "item_ids not empty", ""),
+        ({"item_features": ["{}"]}, 400, "item_ids length is not equal item_features", ""),
+        ({"request_id": ""}, 400, "request_id not empty", ""),
+        ({"item_ids": ["a", 1]}, 400,
+         "json: cannot unmarshal number into Go struct field FeatureReplyData.item_ids of type string", ""),
+        ({"USER_ID": "x", "item_ids": ["a", None]}, 500,
+         "feature_reply does not act here: there is no feature consistency service to report to", "r"),
+    ],
+)  # fmt: skip
+def test_a_feature_reply_is_checked_and_told_that_it_does_not_act(app, items, code, msg, request_id):
+    body = {"datasource": {"type": "datahub", "job_id": 1}, "items": REPLAY | items}
+    assert ask(app, "/api/feature_reply", body).json == {"code": code, "msg": msg, "request_id": request_id}
+
+
+def test_items_of_recommend_have_the_type_of_their_recall(world):
+    for conf in world.conf["RecallConfs"]:
+        conf["ItemType"] = f"type of {conf['Name']}"
+    with world.engine() as engine:
+        items = ask(App(engine), RECOMMEND, FIRST | {"size": 50}).json["items"]
+    assert len({item["item_type"] for item in items}) > 1
+    assert all(item["item_type"] == f"type of {item['retrieve_id']}" for item in items)
+
+
+def test_bare_routes_ignore_fields_they_do_not_have_whatever_those_hold(app):
+    assert ask(app, RECOMMEND, FIRST | {"request_id": 5, "item_list": "x", "item_id": []}).json["code"] == 200
+
+
+def test_debug_tells_where_items_were_moved(world):
+    def moving(query, arena):
+        places = arena.place[: arena.count].copy()
+        query.given.put("_ORIGIN_POSITION_", places, np.arange(arena.count, dtype=np.float64))
+        query.given.put("__traffic_control_id__", places[1:2], (np.zeros(1, np.int32), [{"a": 1}]))
+
+    with world.engine() as engine:
+        engine._scene("home_feed", "default").reranks.append(moving)
+        app, most = App(engine), FIRST | {"size": 1000}
+        plain, debug = (ask(app, FEED, most | {"debug": flag}).json["items"] for flag in (False, True))
+    assert not any("origin_position" in item or "traffic_control_id" in item for item in plain)
+    assert sorted(item["origin_position"] for item in debug) == list(range(len(debug)))
+    (controlled,) = (item for item in debug if "traffic_control_id" in item)
+    assert controlled["traffic_control_id"] == {"a": 1} and controlled["origin_position"] == 1
+    assert "new_position" not in controlled
+
+
+def test_custom_metrics_are_there_where_metrics_are_enabled(world):
+    for enable, status in ((True, 200), (False, 404)):
+        world.conf["PrometheusConfig"] = {"Enable": enable}
+        with world.engine() as engine:
+            engine.custom_metrics.count("orders_total", shop="a")
+            answer = ask(App(engine), "/custom_metrics")
+            assert answer.status == status
+            assert not enable or parsed(answer.body.decode()) == {'orders_total{shop="a"}': 1}
+
+
+# Compressed bodies
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "gzip"])
+def test_a_compressed_request_is_read_and_its_answer_compressed_as_asked(app, codec):
+    pytest.importorskip("zstandard")
+    pytest.importorskip("lz4.frame")
+    plain = ask(app, FEED, FIRST | {"size": 40, "request_id": "r"})
+    assert plain.headers["vary"] == "accept-encoding" and "content-encoding" not in plain.headers
+    body = encoded(json.dumps(FIRST | {"size": 40, "request_id": "r"}).encode(), codec)
+    answer = ask(app, FEED, body, headers={"Content-Encoding": codec, "Accept-Encoding": f"br, {codec};q=0.5"})
+    assert answer.headers["content-encoding"] == codec and len(answer.body) < len(plain.body)
+    assert decoded(answer.body, codec, 1 << 20) == plain.body
+
+
+def test_a_small_answer_is_sent_as_it_is(app):
+    answer = ask(app, FEED, FIRST | {"size": 1}, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in answer.headers and answer.json["size"] == 1
+
+
+def test_the_limit_of_a_body_holds_for_what_it_is_decompressed_to(app):
+    most = app.engine.limits.body_bytes_max
+    answer = ask(app, FEED, encoded(b" " * (most + 1), "gzip"), headers={"Content-Encoding": "gzip"}).json
+    assert answer == {"code": 400, "msg": f"request body larger than {most} bytes", "request_id": ""}
+
+
+# Lines of requests
+
+
+def lines_of(world, app_of, output: str) -> None:
+    world.conf["LogConf"] = {"LogLevel": "INFO", "Output": output}
+    with world.engine() as engine:
+        app_of(App(engine))
+
+
+def test_lines_of_requests_tell_their_begin_and_their_end(world, capsys):
+    def asked(app):
+        ask(app, FEED, json.dumps(FIRST | {"request_id": 'r"1'}, indent=1), query="a=b")
+        ask(app, FEED, "{"), ask(app, "/ping")
+
+    lines_of(world, asked, "console")
+    lines = [line.partition(" [INFO] ")[2] for line in capsys.readouterr().err.splitlines()]
+    body = json.dumps(FIRST | {"request_id": 'r"1'}, indent=1).replace("\n", "\\n")
+    assert lines[0] == f'requestId=r\\"1\tevent=begin\turi=/api/rec/feed?a=b\taddress=:0\tbody={body}'
+    assert re.fullmatch(r'requestId=r\\"1\tevent=end\turi=/api/rec/feed\?a=b\tcost=\d+', lines[1])
+    assert lines[2] == "requestId=\tevent=begin\turi=/api/rec/feed\taddress=:0\tbody={" and len(lines) == 4
+
+
+def test_lines_of_requests_go_to_a_file_where_the_configuration_says_so(world, monkeypatch):
+    monkeypatch.chdir(world.folder)
+    lines_of(world, lambda app: ask(app, FEED, FIRST), "file")
+    (path,) = (world.folder / "log").glob("pairec.*.log")
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_without_a_level_no_line_is_made(world, capsys):
+    world.conf["LogConf"] = {"LogLevel": "ERROR", "Output": "console"}
+    with world.engine() as engine:
+        ask(App(engine), FEED, FIRST)
+        assert engine.request_log is None
+    assert "event=begin" not in capsys.readouterr().err
 
 
 # Life

@@ -91,11 +91,11 @@ def test_check_says_ok_on_stdout_and_what_is_unused_on_stderr(run, world):
     *models, last = out.splitlines()
     assert (code, err) == (0, "") and last.startswith("ok: 2 scenes and categories on snapshot ")
     assert len(models) == 1 and models[0].startswith("ranker: ranker, ") and "; cross " in models[0]
-    world.conf |= {"RunMode": "product", "Nonsense": 1}
+    world.conf |= {"Region": "cn-beijing", "Nonsense": 1}
     code, out, err = run("check", world.write())
     assert code == 0 and out.splitlines()[-1].startswith("ok: ")
     unused, unknown = err.splitlines()
-    assert "RunMode: warning: accepted, does not act here" in unused
+    assert "Region: warning: accepted, does not act here" in unused
     assert "Nonsense: warning: unknown key, ignored" in unknown
 
 

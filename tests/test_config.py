@@ -152,13 +152,13 @@ def test_every_top_level_key_of_pairec_is_known(key):
 
 def test_sections_nothing_uses_are_listed_but_not_in_the_way(tmp_path, monkeypatch):
     config = load(
-        tmp_path, '{"ClickHouseConfs": {"h": {"DSN": "${NOT_SET_HERE}"}},\n "RunMode": "product"}', monkeypatch
+        tmp_path, '{"ClickHouseConfs": {"h": {"DSN": "${NOT_SET_HERE}"}},\n "Region": "product"}', monkeypatch
     )
     assert config.unused == (
         "engine.json:1:2: ClickHouseConfs: accepted, does not act here",
-        "engine.json:2:2: RunMode: accepted, does not act here",
+        "engine.json:2:2: Region: accepted, does not act here",
     )
-    assert config.raw["RunMode"] == "product"
+    assert config.raw["Region"] == "product"
     assert config.warnings == (
         "engine.json:1:35: ClickHouseConfs.h.DSN: the environment variable NOT_SET_HERE is not set",
     )

@@ -79,6 +79,17 @@ def test_what_parameters_override_must_exist(tmp_path):
     ])  # fmt: skip
 
 
+def test_a_formula_is_read_in_the_language_that_counts_for_it(tmp_path):
+    """`rankscore` replaces the formula of the scene's RankConf, and keeps its ASTType."""
+    formula = "2 > 1 ? 1 : 2"
+    lines = errors(tmp_path, setting(rankscore=formula))
+    assert any("rankscore: '>' is not part of the language" in line for line in lines)
+    assert load(tmp_path, setting(rankconf={"RankScore": formula, "ASTType": "antlr"}))
+    antlr = CONF | {"RankConf": {"home_feed": {"RankAlgoList": ["ctr_model"], "ASTType": "antlr"}}}
+    lines = errors(tmp_path, setting(rankscore=formula, filterNames=["nope"]), antlr)
+    assert not any("rankscore" in line for line in lines) and any("nope" in line for line in lines)
+
+
 def test_errors_have_their_place_in_the_file_even_inside_a_text(tmp_path):
     inner = [experiment(1, config='{"default.RecallNames": ["hott"]}')]
     text = json.dumps(scene("home_feed", room(1, layer(1, group(1, inner)))), indent=1)

@@ -29,7 +29,7 @@ SPREAD = """TableName TableSuffixParam TablePKey EmbeddingColumn EmbeddingSepara
 NormalizeEmb WindowSize=7 AbortRunCount=7 CandidateCount=7 MinScorePercent=0.5 EmbMissedThreshold=0.5
 FilterRetrieveIds=["a"] EnsurePositiveSim"""
 RANK = """RankAlgoList=[] RankScore Processor ContextFeatures=["a"] ItemFeatures=["a"] BatchCount=7
-ScoreRewrite={"a":"b"} ASTType="""
+ScoreRewrite={"a":"${b}"} ASTType="""
 
 # Where a section's keys stand, and the keys: text unless a value says otherwise.
 FIELDS = {

@@ -247,7 +247,10 @@ def test_a_snapshot_that_cannot_reproduce_its_golden_scores_is_refused(shop, set
         (lambda conf: conf["RecallConfs"][2]["DaoConf"].update(TableName="hott"), r'did you mean "hot"'),
         (lambda conf: conf["RecallConfs"][2]["DaoConf"].update(AdapterType="redis"), r'"redis" is not available'),
         (lambda conf: conf["AlgoConfs"][0]["LightGBMConf"].update(Model="rank"), r'did you mean "ranker"'),
-        (lambda conf: conf["AlgoConfs"][0].update(Type="EAS"), r'"EAS" is not available'),
+        (
+            lambda conf: conf["AlgoConfs"][0].update(Type="FAISS"),
+            r'AlgoConfs\.ranker\.Type: "FAISS" is not served here; use "LIGHTGBM"',
+        ),
         (
             lambda conf: conf["RankConf"]["home_feed"].update(RankScore="${ranker} +* ("),
             r"RankConf\.home_feed\.RankScore",
@@ -257,8 +260,8 @@ def test_a_snapshot_that_cannot_reproduce_its_golden_scores_is_refused(shop, set
         (lambda conf: conf["CallBackConfs"]["home_feed"]["DataSource"].update(Type="kafka"), r"KafkaConfs"),
         (lambda conf: conf.pop("SnapshotConf"), r"SnapshotConf: missing"),
         (
-            lambda conf: conf["RankConf"]["home_feed"].update(ScoreRewrite={"a": "1"}),
-            r"RankConf\.home_feed\.ScoreRewrite: is not available",
+            lambda conf: conf["RankConf"]["home_feed"].update(ScoreRewrite={"a": "1 +* ("}),
+            r"RankConf\.home_feed\.ScoreRewrite\.a",
         ),
         (
             lambda conf: conf["SceneConfs"]["home_feed"]["default"].update(RecallNames=["hott"]),

@@ -70,7 +70,7 @@ def test_threads_get_the_same_answers_and_no_count_is_lost(world, often):
         totals = counts(engine)
         assert totals["offered"] == 3 * 20 * (1 + 10 * THREADS) + 200 * THREADS
         assert totals["accepted"] + totals["dropped"] == totals["offered"]
-        assert 'pairec_rec_total{scene="home_feed"} 820\n' in engine.metrics.text()
+        assert 'pairec_rec_total{scene="home_feed",exp_id=""} 820\n' in engine.metrics.text()
     assert sum(len(record) - 1 for record in world.records()) == totals["accepted"]
 
 

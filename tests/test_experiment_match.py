@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 
 import pytest
 
 from pairec_fast.errors import ConfigError
-from pairec_fast.experiment import GLOBAL_SCENE, Experiments, bucket_set, hash_of
+from pairec_fast.experiment import GLOBAL_SCENE, Experiments, bucket_set
 from tests import reference_experiment as reference
-
-CASES = json.loads((Path(__file__).parent / "contract" / "pairec-cases.json").read_text())["cases"]
-
-
-def cases(suite):
-    found = [case for case in CASES if case["suite"] == suite]
-    return pytest.mark.parametrize("case", found, ids=[case["id"] for case in found])
 
 
 def experiment(id, type=2, flow=100, buckets="", config="", **more):
@@ -47,33 +38,6 @@ def scene(name, *rooms):
 
 def exp_id(document, uid="u1", given=None, now=None, name="s"):
     return Experiments.parse(document).match(name, uid, given, now).exp_id
-
-
-@cases("ab_hash")
-def test_hash_and_bucket_are_pai_recs(case):
-    value = hash_of(case["input"]["hash_key"])
-    assert (str(value), value % 100) == (case["expected"]["hash"], case["expected"]["bucket_of_100"])
-
-
-@cases("ab_bucket")
-def test_bucket_texts_are_read_as_pai_rec_reads_them(case):
-    given = case["input"]
-    if "uid" not in given:
-        assert sorted(bucket_set(given["buckets"], given["bucket_count"])) == case["expected"]["set"]
-        return
-    rooms = [room(1), room(2, type=2, exp_room_buckets=given["buckets"], **{
-        name: given[name] for name in ("bucket_type", "bucket_count")
-    })]  # fmt: skip
-    assert (exp_id(scene("s", *rooms), given["uid"]) == "ER2") is case["expected"]
-
-
-@cases("ab_match")
-def test_matches_are_pai_recs(case):
-    given, expected = case["input"], case["expected"]
-    found = Experiments.parse(given["data"]).match(given.get("scene", given["data"]["scene"]), given["uid"])
-    assert (found.exp_id, dict(found.params)) == (expected["exp_id"], expected["params"])
-    if "bucket" in expected:
-        assert hash_of(f"{given['uid']}_EXPROOM2_LAYER3_EXPGROUP4") % 100 == expected["bucket"]
 
 
 def test_a_range_ends_behind_the_count_and_junk_is_ignored():

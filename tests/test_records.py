@@ -89,6 +89,10 @@ def test_debug_records_are_of_a_percentage_and_of_users_named(rate, share):
     assert is_watched(conf(debug_users=["u1"]), "r", "u1")
 
 
+def ids(rows) -> list[str]:
+    return [f"i{row}" for row in rows.tolist()]
+
+
 def arena() -> Arena:
     arena = Arena(8, items_max=10, algos=2)
     arena.count = 3
@@ -103,7 +107,7 @@ def records(watch: Watch) -> list[tuple[str, str, str]]:
 
 
 def test_each_stage_leaves_a_record_a_recall():
-    watch, candidates = Watch(["hot", "near", "none"], ["ctr", "cvr"], "i{}".format), arena()
+    watch, candidates = Watch(["hot", "near", "none"], ["ctr", "cvr"], ids), arena()
     watch.recalled(candidates, "recall")
     watch.recalled(candidates, "filter")
     watch.ranked(candidates, "rank")
@@ -128,7 +132,7 @@ def test_each_stage_leaves_a_record_a_recall():
 
 
 def test_without_algorithms_scores_are_null_and_of_the_answer_empty():
-    watch, candidates = Watch(["hot", "near"], [], "i{}".format), arena()
+    watch, candidates = Watch(["hot", "near"], [], ids), arena()
     candidates.count = 1
     watch.ranked(candidates, "general_rank")
     in_order(candidates)

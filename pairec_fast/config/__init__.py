@@ -14,15 +14,19 @@ from pairec_fast.config.check import check
 from pairec_fast.config.convert import BAD, Converter, describe
 from pairec_fast.config.environment import Expander
 from pairec_fast.config.kinds import STAGES, Kinds
-from pairec_fast.config.loads import FeatureConfig, FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
+from pairec_fast.config.loads import FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.config.positions import Document, quote, read
 from pairec_fast.config.report import INERT, Report
 from pairec_fast.config.sections import (
     AlgoConfig,
     CallBackConfig,
     CategoryConfig,
+    ColdStartGeneralRankConfig,
+    EasConf,
+    EmbeddingConfig,
     ExperimentConf,
     FallbackConfig,
+    GeneralRankConfig,
     LightGBMConf,
     ListenConf,
     LookupConf,
@@ -34,22 +38,27 @@ from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaCon
 from pairec_fast.config.telling import DebugConfig, FeatureLogConfig, LogConfig, PrometheusConfig
 from pairec_fast.errors import ConfigError, Problem
 from pairec_fast.limits import LimitConf
+from pairec_fast.transform import FeatureConfig
 
 __all__ = [
     "AlgoConfig",
     "CallBackConfig",
     "CategoryConfig",
+    "ColdStartGeneralRankConfig",
     "Config",
     "DataSource",
     "DatahubConf",
     "DebugConfig",
     "DiskConf",
+    "EasConf",
+    "EmbeddingConfig",
     "ExperimentConf",
     "FallbackConfig",
     "FeatureConfig",
     "FeatureDaoConf",
     "FeatureLoadConfig",
     "FeatureLogConfig",
+    "GeneralRankConfig",
     "KafkaConf",
     "Kinds",
     "LightGBMConf",

@@ -19,7 +19,7 @@ from pairec_fast.config.report import INERT, Report, match_key
 from pairec_fast.config.sections import Sections
 from pairec_fast.config.sinks import DatahubConf, DiskConf, KafkaConf
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression import RankScore
+from pairec_fast.expression import score_expression
 
 _TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")  # a broker refuses others, and all that is sent to them
 
@@ -128,23 +128,70 @@ def _scene_names_resolve(sections: Sections, defined: dict[str, set[str]], repor
         known = defined[STAGES[stage].section] | {STAGES[stage].built_in}
         for scene, names in _items(by_scene):
             _resolve(names, known, stage, (section, scene), report)
-    for scene, rank in _items(sections.rank_conf):
-        names = getattr(rank, "rank_algo_list", ())
-        _resolve(names, defined["AlgoConfs"], "algorithm", ("RankConf", scene, "RankAlgoList"), report)
+    for where, rank in _ranks(sections):
+        if where[0] != "CallBackConfs":
+            names = getattr(rank, "rank_algo_list", ())
+            _resolve(names, defined["AlgoConfs"], "algorithm", (*where, "RankAlgoList"), report)
+    for section, ranks in (
+        ("GeneralRankConfs", sections.general_rank_confs),
+        ("ColdStartGeneralRankConfs", sections.cold_start_general_rank_confs),
+    ):
+        for scene, conf in _items(ranks):
+            _resolve(getattr(conf, "recall_names", ()), recalls, "recall", (section, scene, "RecallNames"), report)
+            _actions_resolve(getattr(conf, "action_confs", ()), defined, (section, scene, "ActionConfs"), report)
     logged = defined["AlgoConfs"] | {name.removesuffix("_callback") for name in defined["AlgoConfs"]}
     for scene, conf in _items(sections.call_back_confs):
         names = getattr(getattr(conf, "rank_conf", None), "rank_algo_list", ())
         _resolve(names, logged, "algorithm", ("CallBackConfs", scene, "RankConf", "RankAlgoList"), report)
 
 
-def _expressions_parse(sections: Sections, report: Report) -> None:
+def _actions_resolve(actions: Any, defined: dict[str, set[str]], path: Path, report: Report) -> None:
+    for at, action in enumerate(actions if isinstance(actions, tuple) else ()):
+        kind, name = getattr(action, "action_type", None), getattr(action, "action_name", None)
+        if not isinstance(kind, str) or not isinstance(name, str):
+            continue
+        if kind not in ("sort", "filter"):
+            report.error((*path, at, "ActionType"), f'expected "sort" or "filter", got {quote(kind)}')
+            continue
+        known = defined[STAGES[kind].section] | {STAGES[kind].built_in}
+        if name not in known:
+            told = f"unknown {kind} {quote(name)}{report.did_you_mean(name, known)}"
+            report.error((*path, at, "ActionName"), told)
+
+
+def _ranks(sections: Sections) -> Iterator[tuple[Path, Any]]:
+    """Every rank configuration and where it stands."""
     for scene, rank in _items(sections.rank_conf):
+        yield ("RankConf", scene), rank
+    for section, by_scene in (
+        ("GeneralRankConfs", sections.general_rank_confs),
+        ("ColdStartGeneralRankConfs", sections.cold_start_general_rank_confs),
+        ("CallBackConfs", sections.call_back_confs),
+        ("EmbeddingConfs", sections.embedding_confs),
+    ):
+        for scene, conf in _items(by_scene):
+            rank = getattr(conf, "rank_conf", None)
+            if rank is not None:
+                yield (section, scene, "RankConf"), rank
+
+
+def _expressions_parse(sections: Sections, report: Report) -> None:
+    for path, rank in _ranks(sections):
         text, kind = getattr(rank, "rank_score", ""), getattr(rank, "ast_type", "")
-        if isinstance(text, str) and isinstance(kind, str) and (text or kind):
-            try:
-                RankScore.compile(text or "0", kind)
-            except ConfigError as error:
-                report.error(("RankConf", scene, "RankScore" if text else "ASTType"), str(error))
+        if not isinstance(text, str) or not isinstance(kind, str):
+            continue
+        if text or kind:
+            _parses(text or "0", kind, (*path, "RankScore" if text else "ASTType"), report)
+        for name, rewrite in _items(getattr(rank, "score_rewrite", None)):
+            if isinstance(rewrite, str):
+                _parses(rewrite, kind, (*path, "ScoreRewrite", name), report)
+
+
+def _parses(text: str, kind: str, path: Path, report: Report) -> None:
+    try:
+        score_expression.compile(text, kind)
+    except ConfigError as error:
+        report.error(path, str(error))
 
 
 def _resolve(names: Any, known: set[str], noun: str, path: Path, report: Report) -> None:
@@ -166,20 +213,18 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report,
     used = set[tuple[str, str]]()  # sections and names
     for scene, conf in _items(sections.call_back_confs):
         source = getattr(conf, "data_source", None)
-        name, kind = getattr(source, "name", None), getattr(source, "type", None)
-        if not isinstance(name, str) or not isinstance(kind, str):
-            continue
         path = ("CallBackConfs", scene, "DataSource")
-        if kind not in _SINKS:
-            report.error((*path, "Type"), f'expected "disk", "kafka" or "datahub", got {quote(kind)}')
-            continue
-        entries = document.get(_SINKS[kind])
-        known = set(entries) if isinstance(entries, dict) else set()
-        if name not in known:
-            hint = report.did_you_mean(name, known)
-            report.error((*path, "Name"), f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
-        else:
-            used.add((_SINKS[kind], name))
+        _sink_resolves(getattr(source, "name", None), getattr(source, "type", None), path, document, report, used)
+    for section, confs_of in (("FeatureLogConfs", sections.feature_log_confs), ("DebugConfs", sections.debug_confs)):
+        for scene, conf in _items(confs_of):
+            kind = getattr(conf, "output_type", None)
+            if kind in _SINKS:
+                key = {"disk": "DiskName", "kafka": "KafKaName", "datahub": "DatahubName"}[kind]
+                path = (section, scene, key)
+                if getattr(conf, f"{kind}_name") == "":
+                    report.warn((section, scene), f"{key} is missing: nothing is written")
+                    continue
+                _sink_resolves(getattr(conf, f"{kind}_name"), kind, path, document, report, used)
     confs = {
         "DiskConfs": sections.disk_confs, "KafkaConfs": sections.kafka_confs, "DatahubConfs": sections.datahub_confs
     }  # fmt: skip
@@ -187,6 +232,25 @@ def _sinks_resolve(sections: Sections, document: dict[str, Any], report: Report,
     in_use = {path: conf for path, conf in named.items() if path in used}
     _sinks_are_apart(in_use, report, directory)
     _topics_are_whole({path[1]: conf for path, conf in in_use.items() if path[0] == "KafkaConfs"}, report)
+
+
+def _sink_resolves(
+    name: Any, kind: Any, path: Path, document: dict[str, Any], report: Report, used: set[tuple[str, str]]
+) -> None:
+    """`path` is that of the name, or of the DataSource that has it."""
+    if not isinstance(name, str) or not isinstance(kind, str):
+        return
+    is_source = path[-1] == "DataSource"
+    if kind not in _SINKS:
+        report.error((*path, "Type"), f'expected "disk", "kafka" or "datahub", got {quote(kind)}')
+        return
+    entries = document.get(_SINKS[kind])
+    known = set(entries) if isinstance(entries, dict) else set()
+    if name in known:
+        used.add((_SINKS[kind], name))
+    else:
+        hint = report.did_you_mean(name, known)
+        report.error((*path, "Name") if is_source else path, f"unknown name {quote(name)} in {_SINKS[kind]}{hint}")
 
 
 def _sinks_are_apart(confs: dict[tuple[str, str], Any], report: Report, directory: FilePath) -> None:

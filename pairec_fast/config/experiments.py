@@ -15,7 +15,7 @@ from pairec_fast.config.report import Report
 from pairec_fast.config.sections import RankConfig, Sections
 from pairec_fast.errors import ConfigError
 from pairec_fast.experiment import GLOBAL_SCENE, ExperimentError, Experiments
-from pairec_fast.expression import RankScore
+from pairec_fast.expression import compile as compile_formula
 
 _FILE = ("ExperimentConf", "File")
 _STAGE_OF = {"RecallNames": "recall", "FilterNames": "filter", "SortNames": "sort"}
@@ -74,12 +74,11 @@ def check_experiments(
 
 def _pass_on(inside: Report, report: Report) -> None:
     """What was found inside the file, told where the configuration names it: each line has its own place in it."""
-    for line in inside.warnings():
-        report.warn(_FILE, line, key=False)
-    try:
-        inside.raise_errors()
-    except ConfigError as error:
-        report.error(_FILE, str(error))
+    for problem in inside.problems():
+        if problem.severity == "warning":
+            report.warn(_FILE, str(problem), key=False)
+        else:
+            report.error(_FILE, str(problem))
 
 
 class _Overrides:
@@ -170,7 +169,7 @@ class _Overrides:
     def _formula(self, text: Any, kind: Any, path: Path) -> None:
         if isinstance(text, str) and isinstance(kind, str) and (text or kind):
             try:
-                RankScore.compile(text or "0", kind)
+                compile_formula(text or "0", kind)
             except ConfigError as error:
                 self._inside.error(path, str(error))
 

@@ -10,16 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from pairec_fast.config.shapes import CLOUD_LOAD, DAO_KEYS, keys
-
-FEATURE_TYPES = (
-    "raw_feature",
-    "batch_raw_feature",
-    "compose_feature",
-    "delete_feature",
-    "new_feature",
-    "context_feature",
-)
-NORMALIZERS = ("hour_in_day", "weekday", "month", "week", "random", "const_value", "expression", "expr")
+from pairec_fast.transform import FeatureConfig
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -90,24 +81,6 @@ class FeatureDaoConf(Struct, frozen=True, kw_only=True, rename="pascal"):
         "cache_time",
     )
     untyped: ClassVar[dict[str, Any]] = {**{key: str for key in DAO_KEYS if key not in _TYPED}, **CLOUD_LOAD}
-
-
-class FeatureConfig(Struct, frozen=True, kw_only=True, rename="pascal"):
-    """One transform. A `feature_value` replaces `feature_source`, which is `user:NAME` or `item:NAME`.
-
-    normalizer: one of `NORMALIZERS`; any other is none.
-    """
-
-    feature_type: Literal[
-        "raw_feature", "batch_raw_feature", "compose_feature", "delete_feature", "new_feature", "context_feature"
-    ]
-    feature_name: str = ""
-    feature_source: str = ""
-    feature_value: str = ""
-    feature_store: str = ""
-    remove_feature_source: bool = False
-    normalizer: str = ""
-    expression: str = ""
 
 
 class FeatureLoadConfig(Struct, frozen=True, rename="pascal"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pairec_fast.config.loads import NORMALIZERS, FeatureDaoConf
+from pairec_fast.config.loads import FeatureDaoConf
 from pairec_fast.config.positions import Path, quote
 from pairec_fast.config.report import Report, match_key
 from pairec_fast.config.sections import Sections
+from pairec_fast.expression.normalizer import KNOWN
 
 # AdapterType -> the key that names a data source, and the section that has it.
 SOURCES = {
@@ -42,7 +43,7 @@ def check_sources(document: dict[str, Any], report: Report) -> None:
 
 
 _FILTERS, _SORTS = {"FilterConfs"}, {"SortConfs"}
-_GENERAL = {"GeneralRankConfs", "ColdStartGeneralRankConfs", "PipelineConfs"}
+_GENERAL = {"PipelineConfs"}
 # Where an entry names others, beside the scenes: in which sections, under which key, what.
 _NESTED: tuple[tuple[set[str], str, str], ...] = (
     (_FILTERS, "FilterName", "filter"),
@@ -116,8 +117,8 @@ def check_loads(sections: Sections, report: Report) -> None:
                     _load(dao, section, (*path, "FeatureDaoConf"), report)
                 for at, feature in enumerate(_list(getattr(load, "features", ()))):
                     normalizer = getattr(feature, "normalizer", "")
-                    if isinstance(normalizer, str) and normalizer and normalizer not in NORMALIZERS:
-                        hint = report.did_you_mean(normalizer, NORMALIZERS)
+                    if isinstance(normalizer, str) and normalizer and normalizer not in KNOWN:
+                        hint = report.did_you_mean(normalizer, KNOWN)
                         told = f"unknown Normalizer {quote(normalizer)}{hint}: none is applied"
                         report.warn((*path, "Features", at, "Normalizer"), told, key=False)
 

@@ -74,10 +74,6 @@ class Report:
         """Errors and warnings, in the order of the file."""
         return tuple(problem for _, problem in sorted(self._found, key=lambda entry: entry[0]))
 
-    def warnings(self) -> tuple[str, ...]:
-        """A line per warning, in the order of the file."""
-        return tuple(str(problem) for problem in self.problems() if problem.severity == "warning")
-
     def raise_errors(self) -> None:
         """Raise one `ConfigError` with a line per error, in the order of the file; nothing if there is none."""
         if self.error_paths:

@@ -13,13 +13,11 @@ from msgspec import Meta, Struct, field
 from pairec_fast.config.loads import FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.config.shapes import (
     AB_TEST,
-    ACTION,
     CLOUD_SOURCES,
     COLD_START_RANK,
     DAO_KEYS,
     DPP,
     FILTER,
-    keys,
     shape,
 )
 from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaConf, LogRingConf
@@ -102,13 +100,34 @@ class LookupConf(Struct, frozen=True, rename="pascal"):
     field_name: str = ""
 
 
+class EasConf(Struct, frozen=True, rename="pascal"):
+    """A model server. `timeout` is milliseconds a try; `retry_times` how many tries there are."""
+
+    processor: str = ""
+    url: str = ""
+    auth: str = ""
+    endpoint_type: str = ""
+    signature_name: str = ""
+    timeout: Count = 100
+    retry_times: Count = 2
+    response_func_name: str = ""
+    outputs: tuple[str, ...] = ()
+    model_name: str = ""
+
+    zero_is_default: ClassVar[tuple[str, ...]] = ("timeout", "retry_times")
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"EasConf({self.processor!r}, {self.url!r}, {self.response_func_name!r})"
+
+
 class AlgoConfig(Struct, frozen=True, rename="pascal"):
     """A model. `type` stays open: what cannot run it refuses at bind."""
 
     name: Filled
     type: str = ""
     light_gbm_conf: LightGBMConf | None = field(name="LightGBMConf", default=None)
-    eas_conf: Object | None = None
+    eas_conf: EasConf | None = None
     tfserving_conf: Object | None = field(name="TFservingConf", default=None)
     seldon_conf: Object | None = None
     vector_conf: Object | None = None
@@ -132,6 +151,34 @@ class CallBackConfig(Struct, frozen=True, rename="pascal"):
     durability: Literal["", "process", "synced", "delivered"] = ""
 
 
+class ActionConfig(Struct, frozen=True, rename="pascal"):
+    """A `sort` or a `filter`, by the name of its configuration."""
+
+    action_type: str = ""
+    action_name: str = ""
+
+
+class GeneralRankConfig(Struct, frozen=True, rename="pascal"):
+    """A first, coarse rank of all candidates."""
+
+    feature_load_confs: tuple[FeatureLoadConfig, ...] = ()
+    rank_conf: RankConfig = RankConfig()
+    action_confs: tuple[ActionConfig, ...] = ()
+
+
+class ColdStartGeneralRankConfig(GeneralRankConfig, frozen=True, rename="pascal"):
+    """The same for the candidates of some recalls, which are ranked apart and come behind the others."""
+
+    recall_names: tuple[str, ...] = ()
+
+
+class EmbeddingConfig(Struct, frozen=True, rename="pascal"):
+    """Which model server gives vectors of users and items; what is recorded of them."""
+
+    data_source: DataSource = DataSource()
+    rank_conf: RankConfig = RankConfig()
+
+
 class SnapshotConf(Struct, frozen=True, rename="pascal"):
     """Ours: the snapshot directory, and how often to look for a newer one; 0 is never."""
 
@@ -145,35 +192,23 @@ class ExperimentConf(Struct, frozen=True, rename="pascal"):
     file: Filled
 
 
-_LOADS = list[FeatureLoadConfig]
-_GENERAL_RANK = shape(
-    "GeneralRankConfig", FeatureLoadConfs=_LOADS, RankConf=RankConfig, ActionConfs=list[ACTION]  # type: ignore[valid-type]
-)  # fmt: skip
 _PIPELINE = shape(
     "PipelineConfig",
     text="Name",
     texts="RecallNames FilterNames SortNames",
-    GeneralRankConf=_GENERAL_RANK,
-    FeatureLoadConfs=_LOADS,
+    GeneralRankConf=GeneralRankConfig,
+    FeatureLoadConfs=list[FeatureLoadConfig],
     RankConf=RankConfig,
     ColdStartRankConf=COLD_START_RANK,
 )
 # Sections that are known and typed, and that nothing here reads: said to the user by name.
 _UNUSED: dict[str, Any] = {
-    **keys("RunMode Region", str),
-    "LogConf": LogConfig,
+    "Region": str,
     "ABTestConf": AB_TEST,
     "DPPConf": list[DPP],  # type: ignore[valid-type]
     "BeFilterConfs": list[FILTER],  # type: ignore[valid-type]
     "PipelineConfs": dict[str, list[_PIPELINE]],  # type: ignore[valid-type]
-    "GeneralRankConfs": dict[str, _GENERAL_RANK],  # type: ignore[valid-type]
-    "ColdStartGeneralRankConfs": dict[  # type: ignore[misc]
-        str, shape("ColdStartGeneralRankConfig", _GENERAL_RANK, texts="RecallNames")
-    ],
     "ColdStartRankConfs": dict[str, COLD_START_RANK],  # type: ignore[valid-type]
-    "EmbeddingConfs": dict[str, shape("EmbeddingConfig", DataSource=DataSource, RankConf=RankConfig)],  # type: ignore[misc]
-    "DebugConfs": dict[str, DebugConfig],
-    "FeatureLogConfs": dict[str, FeatureLogConfig],
     **{section: dict[str, kind] for section, kind in CLOUD_SOURCES.items()},  # type: ignore[valid-type]
 }
 
@@ -193,6 +228,9 @@ class Sections(Struct, frozen=True, rename="pascal"):
     sort_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rank_conf: dict[str, RankConfig] = field(default_factory=dict)
     algo_confs: tuple[AlgoConfig, ...] = ()
+    general_rank_confs: dict[str, GeneralRankConfig] = field(default_factory=dict)
+    cold_start_general_rank_confs: dict[str, ColdStartGeneralRankConfig] = field(default_factory=dict)
+    embedding_confs: dict[str, EmbeddingConfig] = field(default_factory=dict)
     user_feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
     feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
     call_back_confs: dict[str, CallBackConfig] = field(default_factory=dict)
@@ -202,6 +240,10 @@ class Sections(Struct, frozen=True, rename="pascal"):
     redis_confs: dict[str, RedisConf] = field(default_factory=dict)
     hologres_confs: dict[str, HologresConf] = field(default_factory=dict)
     user_define_confs: Any = None
+    run_mode: str = ""
+    log_conf: LogConfig = LogConfig()
+    feature_log_confs: dict[str, FeatureLogConfig] = field(default_factory=dict)
+    debug_confs: dict[str, DebugConfig] = field(default_factory=dict)
     prometheus_config: PrometheusConfig = PrometheusConfig()
     snapshot_conf: SnapshotConf | None = None
     experiment_conf: ExperimentConf | None = None

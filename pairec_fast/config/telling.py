@@ -42,13 +42,17 @@ class PrometheusConfig(Struct, frozen=True, rename="pascal"):
 
 
 class DebugConfig(Struct, frozen=True, rename="pascal"):
-    """Records of what each stage did, of the users named or of `rate` percent of the requests."""
+    """Records of what each stage did, of the users named or of `rate` percent of the requests.
+
+    disk_name: ours; one of DiskConfs, for the output `disk`.
+    """
 
     rate: Percent = 0
     debug_users: tuple[str, ...] = ()
-    output_type: Literal["", "console", "datahub", "file", "kafka"] = ""
+    output_type: Literal["", "console", "datahub", "disk", "file", "kafka"] = ""
     datahub_name: str = ""
     kafka_name: str = field(name="KafKaName", default="")
+    disk_name: str = ""
     file_path: str = ""
     max_file_num: Count = 20
 
@@ -56,12 +60,16 @@ class DebugConfig(Struct, frozen=True, rename="pascal"):
 
 
 class FeatureLogConfig(Struct, frozen=True, rename="pascal"):
-    """A record of each item that was shown. `rate` is percent; 0 and 100 are always."""
+    """A record of each item that was shown. `rate` is percent; 0 and 100 are always.
 
-    output_type: Literal["", "datahub", "kafka", "featurestore"] = ""
+    disk_name: ours; one of DiskConfs, for the output `disk`.
+    """
+
+    output_type: Literal["", "datahub", "disk", "kafka", "featurestore"] = ""
     rate: Percent = 0
     datahub_name: str = ""
     kafka_name: str = field(name="KafKaName", default="")
+    disk_name: str = ""
     user_features: str = ""
     item_features: str = ""
     split_user_item_logs: bool = False

@@ -16,6 +16,7 @@ from pairec_fast.core.index_filter import Filter, Lists
 from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
+from pairec_fast.core.protobuf import map_of_doubles
 from pairec_fast.core.recall import Neighbours, add, add_in_turn, add_merged, nearest
 from pairec_fast.core.repair import repair_segments
 from pairec_fast.core.rerank import DiversityRules, in_order, top_k
@@ -54,6 +55,7 @@ __all__ = [
     "keep",
     "keep_allowed",
     "list_segments",
+    "map_of_doubles",
     "nearest",
     "read_segments",
     "recover",

@@ -64,8 +64,9 @@ class Writer:
     What finds the queue full is not taken: whoever debugs must not slow down who recommends.
     """
 
-    def __init__(self) -> None:
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(JOBS_MAX)
+    def __init__(self, jobs_max: int = JOBS_MAX) -> None:
+        self._max = jobs_max
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(jobs_max)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -95,7 +96,7 @@ class Writer:
     def _start(self) -> None:
         with self._lock:
             if self._pid != os.getpid():
-                self._jobs = queue.Queue(JOBS_MAX)
+                self._jobs = queue.Queue(self._max)
                 self._thread = threading.Thread(target=_run, args=(self._jobs,), name="pairec-records", daemon=True)
                 self._thread.start()
                 self._pid = os.getpid()

@@ -1,0 +1,179 @@
+"""What an engine tells of its recommendations: PAI-Rec's metrics, the feature log, debug records, the lines of `debug`.
+
+A request that nobody watches pays for one question a stage. Of one that is watched, arrays are taken on the way; all
+text is made after the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pairec_fast.callback import source_of
+from pairec_fast.config import Config, DebugConfig
+from pairec_fast.core import Arena
+from pairec_fast.items.live import Live
+from pairec_fast.logs import Logs
+from pairec_fast.measures import SceneMeasures
+from pairec_fast.messages import go_json
+from pairec_fast.metrics import Metrics
+from pairec_fast.properties import MISSING, loaded_each
+from pairec_fast.query import Query
+from pairec_fast.recall.hnsw import Nearest
+from pairec_fast.records import Request, Shown, Watch, feature_log, is_logged, is_watched, ready
+from pairec_fast.reply import Item
+from pairec_fast.scene import Scene
+from pairec_fast.sink.file import Files, Writer, to_console
+
+STAGES = ("recall", "filter", "general", "features", "score", "rerank", "reply")
+ROWS_MAX = 50  # of one record in the ring, which is no larger than its ring allows
+
+
+class Teller:
+    """Made once an engine; `bind` again whenever its scenes change. What a request is told by is its scene's own."""
+
+    def __init__(self, config: Config, metrics: Metrics, logs: Logs) -> None:
+        self._config, self._metrics, self._logs = config, metrics, logs
+        self._enabled = config.prometheus_config.enable
+        self._files: dict[tuple[str, int], Files] = {}
+        self._writer = Writer()
+
+    def bind(self, scenes: Mapping[tuple[str, str], Scene]) -> None:
+        """Make what `PrometheusConfig.Enable` asks for."""
+        for scene in scenes.values():
+            if self._enabled:
+                scene.measures = SceneMeasures(self._metrics, scene.name, scene.sources, STAGES)
+
+    def watch(self, scene: Scene, query: Query) -> None:
+        """Before the walk: let `query` be watched, if anybody wants to know."""
+        measures, conf = scene.measures, scene.debugged
+        watched = conf is not None and conf.output_type and is_watched(conf, query.request_id, query.uid)
+        if measures is not None or watched:
+            watch = Watch(scene.sources, scene.score.outputs, query.ids)
+            query.watch = Watching(measures, watch if watched else None, len(scene.sources))
+
+    def told(
+        self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item], begin: int, laps: Sequence[int]
+    ) -> Callable[[], None] | None:  # fmt: skip
+        """After the walk: what is to be done after the answer, with everything it needs taken out of the arena now."""
+        if (measures := scene.measures) is not None:
+            measures.walked(begin, laps)
+        feature_log = self._feature_log(scene, query, arena, items)
+        records = self._debug_records(scene, query, arena, len(items))
+        if feature_log is None or records is None:
+            return feature_log or records
+
+        def after() -> None:
+            feature_log()
+            records()
+
+        return after
+
+    def close(self, timeout: float) -> None:
+        """Write what waits; the logs must be open still."""
+        self._writer.close(timeout)
+
+    def _feature_log(
+        self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item]
+    ) -> Callable[[], None] | None:  # fmt: skip
+        conf = scene.feature_logged
+        source = None if conf is None else source_of(conf)
+        if conf is None or source is None or not items or not is_logged(conf, query.request_id):
+            return None
+        slots = arena.order[: len(items)].copy()
+        rows, algo_scores = arena.row[slots], scene.writer.algo_scores(arena, slots)
+        given = {name: query.properties(arena).of_each(name, slots) for name in query.given}
+        request = _request(scene, query)
+
+        def after() -> None:
+            loads = loaded_each(scene.item_properties, rows)
+            for name, values in given.items():
+                for load, value in zip(loads, values, strict=True):
+                    if value is not MISSING:
+                        load[name] = value
+            shown = [
+                Shown(item.item_id, item.retrieve_id, item.score, scores, properties)
+                for item, scores, properties in zip(items, algo_scores, loads, strict=True)
+            ]
+            texts = feature_log(conf, request, query.user_features, shown)
+            for place in range(0, len(texts), ROWS_MAX):
+                self._logs.tell(source, "feature_log", scene.name, ready(query.uid, texts[place : place + ROWS_MAX]))
+
+        return after
+
+    def _debug_records(self, scene: Scene, query: Query, arena: Arena, size: int) -> Callable[[], None] | None:
+        watching = query.watch
+        if not isinstance(watching, Watching) or watching.records is None:
+            return None
+        records, conf = watching.records, scene.debugged
+        assert conf is not None, "it asked for them"
+        records.ordered(arena, "recommend", size)
+        request = _request(scene, query)
+
+        def after() -> None:
+            if not self._writer.put(lambda: self._write(conf, scene.name, request, records)):
+                self._metrics.count("records_dropped_total", kind="debug", scene=scene.name)
+
+        return after
+
+    def _files_of(self, conf: DebugConfig) -> Files:
+        place = conf.file_path or ".", conf.max_file_num
+        if place not in self._files:
+            self._files[place] = Files(self._config.path(place[0]), place[1])
+        return self._files[place]
+
+    def _write(self, conf: DebugConfig, scene: str, request: Request, records: Watch) -> None:
+        """On the writer's thread."""
+        source, files = source_of(conf), self._files_of(conf) if conf.output_type == "file" else None
+        for module, record in records.rows(request):
+            if source is not None:
+                self._logs.tell(source, "debug", scene, ready(module, [go_json(record)]))
+                continue
+            if files is not None:
+                files.write(record)
+            else:
+                to_console(record)
+            self._metrics.count("records_total", kind="debug", scene=scene)
+
+
+class Watching:
+    """Called after each stage of a request that is watched."""
+
+    __slots__ = ("_measures", "_sources", "records")
+
+    def __init__(self, measures: SceneMeasures | None, records: Watch | None, sources: int) -> None:
+        self._measures, self.records, self._sources = measures, records, sources
+
+    def __call__(self, stage: str, arena: Arena) -> None:
+        if stage == "recall" and self._measures is not None:
+            self._measures.recalled(np.bincount(arena.source[: arena.count], minlength=self._sources).tolist())
+        if self.records is None:
+            return
+        if stage in ("recall", "filter"):
+            self.records.recalled(arena, stage)
+        elif stage == "score":
+            self.records.ranked(arena, "rank")
+        elif stage == "general":
+            self.records.ranked(arena, "general_rank")
+        elif stage == "rerank":
+            self.records.ordered(arena, "sort", arena.order_count)
+
+
+def _request(scene: Scene, query: Query) -> Request:
+    return Request(query.request_id, scene.name, None, int(time.time()), query.uid)
+
+
+def debug_logs(request_id: str, scene: Scene, live: Live, laps: Sequence[int], query: Query) -> list[str]:
+    """The time of each stage, how many items came and went since the snapshot was built, how vectors were searched, and
+    how each model is fed."""
+    begin = f"[INFO] requestId={request_id}"
+    lines = [
+        f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"
+        f"\titems={live.count}\tadded={live.added}\tremoved={len(live.removed)}"
+    ]
+    for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
+        lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
+    lines += [f"{begin}\t{recall.told(query)}" for recall in scene.recalls if isinstance(recall, Nearest)]
+    return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]
