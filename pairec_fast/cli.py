@@ -225,7 +225,6 @@ def _run_check(options: argparse.Namespace) -> int:
     for problem in problems:
         say(str(problem if problem.severity == "error" else problem._replace(message=f"warning: {problem.message}")))
     if not sound:
-        say(f"pairec-fast check: {sum(problem.severity == 'error' for problem in problems)} errors")
         return 1
     live = prepared.live
     assert live is not None, "what is sound has a snapshot"
