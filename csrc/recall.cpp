@@ -57,8 +57,8 @@ std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_
 
 namespace {
 
-// Adds the `k` best of the `marked` rows in arena.touched, by arena.sum.
-std::int32_t add_best(Arena& arena, std::int32_t marked, std::int32_t k, std::uint8_t source) noexcept {
+// Orders the `k` best of the `marked` rows in arena.touched, by arena.sum, to its front. Returns how many there are.
+std::int32_t best_of(Arena& arena, std::int32_t marked, std::int32_t k) noexcept {
   std::int32_t touched = 0;
   for (std::int32_t i = 0; i < marked; ++i) {  // those that are gone would take places of the k
     arena.touched[touched] = arena.touched[i];
@@ -71,24 +71,25 @@ std::int32_t add_best(Arena& arena, std::int32_t marked, std::int32_t k, std::ui
   };
   k = std::min(k, touched);
   std::partial_sort(arena.touched, arena.touched + k, arena.touched + touched, better);
-  const std::int32_t before = arena.count;
-  for (std::int32_t i = 0; i < k; ++i) {
-    const std::int32_t row = arena.touched[i];
-    const float score = static_cast<float>(sum[row]);
-    add(arena, &row, &score, 1, 1, source);
-  }
-  return arena.count - before;
+  return k;
 }
 
 }  // namespace
 
 std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32_t* history,
                          std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept {
-  return add_best(arena, accumulate(arena, table, history, history_count), k, source);
+  k = best_of(arena, accumulate(arena, table, history, history_count), k);
+  const std::int32_t before = arena.count;
+  for (std::int32_t i = 0; i < k; ++i) {
+    const std::int32_t row = arena.touched[i];
+    const float score = static_cast<float>(arena.sum[row]);
+    add(arena, &row, &score, 1, 1, source);
+  }
+  return arena.count - before;
 }
 
-std::int32_t add_merged(Arena& arena, const std::int32_t* rows, const double* weights, std::int32_t count, bool largest,
-                        std::int32_t k, std::uint8_t source) noexcept {
+std::int32_t merge(Arena& arena, const std::int32_t* rows, const double* weights, std::int32_t count, bool largest,
+                   std::int32_t k) noexcept {
   arena.mark.clear();
   std::int32_t touched = 0;
   for (std::int32_t i = 0; i < count; ++i) {
@@ -101,28 +102,26 @@ std::int32_t add_merged(Arena& arena, const std::int32_t* rows, const double* we
       arena.sum[row] = largest ? std::max(arena.sum[row], weights[i]) : arena.sum[row] + weights[i];
     }
   }
-  return add_best(arena, touched, k, source);
+  return best_of(arena, touched, k);
 }
 
-std::int32_t add_in_turn(Arena& arena, const std::int32_t* rows, const double* scores, const std::int64_t* offset,
-                         std::int64_t* next, std::int32_t lists, std::int32_t k, std::uint8_t source) noexcept {
+std::int32_t in_turn(Arena& arena, const std::int32_t* rows, const std::int64_t* offset, std::int64_t* next,
+                     std::int32_t lists, std::int32_t k, std::int32_t* taken) noexcept {
   arena.mark.clear();
-  const std::int32_t before = arena.count;
-  for (bool took = true; took && k > 0;) {
+  std::int32_t count = 0;
+  for (bool took = true; took && count < k;) {
     took = false;
-    for (std::int32_t list = 0; list < lists && k > 0; ++list) {
+    for (std::int32_t list = 0; list < lists && count < k; ++list) {
       while (next[list] < offset[list + 1]) {
         const std::int64_t at = next[list]++;
         if (rows[at] < 0 || arena.overlay.resolve(rows[at]) < 0 || !arena.mark.insert(rows[at])) continue;
-        const float score = static_cast<float>(scores[at]);
-        add(arena, &rows[at], &score, 1, 1, source);
+        taken[count++] = static_cast<std::int32_t>(at);
         took = true;
-        --k;
         break;
       }
     }
   }
-  return arena.count - before;
+  return count;
 }
 
 }  // namespace pairec

@@ -29,14 +29,15 @@ std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32
                          std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept;
 
 // Merges `rows` [count], of which negative ones are left out, into one weight a row: the sum of `weights`, in the order
-// given, or the largest. Then adds the `k` rows of the largest, as add_similar does. Returns how many.
-std::int32_t add_merged(Arena& arena, const std::int32_t* rows, const double* weights, std::int32_t count, bool largest,
-                        std::int32_t k, std::uint8_t source) noexcept;
+// given, or the largest. Afterwards arena.touched begins with the `k` rows of the largest whose items are not gone, best
+// first, equal ones by lower row, and arena.sum holds their weights. Returns how many.
+std::int32_t merge(Arena& arena, const std::int32_t* rows, const double* weights, std::int32_t count, bool largest,
+                   std::int32_t k) noexcept;
 
 // Takes from `lists` lists, rows[offset[list] .. offset[list + 1]), one row each in turn, up to `k` rows: the next of
-// the list that is not taken yet, negative ones left out. `next` [lists] says where each list begins, and is used up.
-// Returns how many were added.
-std::int32_t add_in_turn(Arena& arena, const std::int32_t* rows, const double* scores, const std::int64_t* offset,
-                         std::int64_t* next, std::int32_t lists, std::int32_t k, std::uint8_t source) noexcept;
+// the list that is not taken yet, negative ones and those of items that are gone left out. `next` [lists] says where each
+// list begins, and is used up. `taken` [k] receives places in `rows`. Returns how many.
+std::int32_t in_turn(Arena& arena, const std::int32_t* rows, const std::int64_t* offset, std::int64_t* next,
+                     std::int32_t lists, std::int32_t k, std::int32_t* taken) noexcept;
 
 }  // namespace pairec

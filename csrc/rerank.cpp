@@ -7,11 +7,10 @@
 namespace pairec {
 
 void top_k(Arena& arena, std::int32_t size) noexcept {
-  double* score = arena.score;
+  const double* score = arena.score;
   const std::int32_t* row = arena.row;
   std::int32_t* order = arena.order;
-  for (std::int32_t slot = 0; slot < arena.count; ++slot)
-    if (std::isnan(score[slot])) score[slot] = -std::numeric_limits<double>::infinity();
+  settle_scores(arena);
   const auto better = [=](std::int32_t a, std::int32_t b) {
     if (score[a] != score[b]) return score[a] > score[b];
     return row[a] < row[b];  // a reply must not depend on which recall came first
@@ -33,65 +32,46 @@ void top_k(Arena& arena, std::int32_t size) noexcept {
   std::sort_heap(order, order + size, better);
 }
 
+void settle_scores(Arena& arena) noexcept {
+  for (std::int32_t slot = 0; slot < arena.count; ++slot)
+    if (std::isnan(arena.score[slot])) arena.score[slot] = -std::numeric_limits<double>::infinity();
+}
+
 namespace {
 
-// May `row` take place `placed`, after the slots order[0 .. placed)?
-bool passes(const Arena& arena, const DiversityRule& rule, std::int32_t row, std::int32_t placed) noexcept {
-  const std::int32_t value = rule.value[row];
-  const auto value_at = [&](std::int32_t place) { return rule.value[arena.row[arena.order[place]]]; };
-  if (rule.interval > 0 && placed >= rule.interval) {
-    std::int32_t same = 0;
-    while (same < rule.interval && value_at(placed - 1 - same) == value) ++same;
-    if (same == rule.interval) return false;
+// Sorts places of `slot`, so that a tie can be decided by who came first.
+template <bool descending>
+void order_places(const double* key, const std::int32_t* slot, std::int32_t* place, std::int32_t count,
+                  std::int32_t size) noexcept {
+  const auto better = [=](std::int32_t a, std::int32_t b) {
+    const double left = key[slot[a]], right = key[slot[b]];
+    if (left != right) return descending ? left > right : left < right;
+    return a < b;
+  };
+  for (std::int32_t i = 0; i < count; ++i) place[i] = i;
+  if (size < count) {
+    std::make_heap(place, place + size, better);
+    for (std::int32_t i = size; i < count; ++i) {
+      if (!better(i, place[0])) continue;
+      std::pop_heap(place, place + size, better);
+      place[size - 1] = i;
+      std::push_heap(place, place + size, better);
+    }
+    std::sort_heap(place, place + size, better);
+  } else {
+    std::sort(place, place + size, better);
   }
-  if (rule.frequency > 0 && rule.window > rule.frequency) {
-    std::int32_t same = 0;
-    for (std::int32_t place = std::max(0, placed - rule.window + 1); place < placed; ++place)
-      same += value_at(place) == value;
-    if (same >= rule.frequency) return false;
-  }
-  return true;
 }
 
 }  // namespace
 
-void diversify(Arena& arena, const DiversityRule* rules, std::int32_t rule_count, std::int32_t size,
-               std::int32_t explore, const std::uint8_t* apart) noexcept {
-  std::int32_t* order = arena.order;
-  std::int32_t count = 0, set_aside = 0;
-  for (std::int32_t place = 0; place < arena.order_count; ++place) {
-    const std::int32_t slot = order[place];
-    if (apart[arena.source[slot]])
-      arena.spare[set_aside++] = slot;
-    else
-      order[count++] = slot;
-  }
-  std::copy(arena.spare, arena.spare + set_aside, order + count);
-
-  // `<= size` and the subtraction, because size + 1 and placed + explore overflow where a client asks for everything.
-  for (std::int32_t placed = 1; placed < count && placed <= size; ++placed) {
-    const std::int32_t end = explore > 0 && explore < count - placed ? placed + explore : count;
-    std::int32_t chosen = placed;
-    double best = -std::numeric_limits<double>::infinity();
-    for (std::int32_t place = placed; place < end; ++place) {
-      double worth = 0.0;
-      std::int32_t passed = 0;
-      for (std::int32_t i = 0; i < rule_count; ++i) {
-        if (!passes(arena, rules[i], arena.row[order[place]], placed)) continue;
-        worth += rules[i].weight;
-        ++passed;
-      }
-      if (passed == rule_count) {
-        chosen = place;
-        break;
-      }
-      if (worth > best) {
-        best = worth;
-        chosen = place;
-      }
-    }
-    std::rotate(order + placed, order + chosen, order + chosen + 1);
-  }
+void order_by(Arena& arena, const double* key, bool descending, std::int32_t size) noexcept {
+  const std::int32_t count = arena.order_count;
+  arena.order_count = size;
+  if (size == 0) return;
+  std::copy(arena.order, arena.order + count, arena.spare);
+  (descending ? order_places<true> : order_places<false>)(key, arena.spare, arena.order, count, size);
+  for (std::int32_t i = 0; i < size; ++i) arena.order[i] = arena.spare[arena.order[i]];
 }
 
 }  // namespace pairec

@@ -8,21 +8,11 @@ namespace pairec {
 // Requires 0 < size <= count. O(count log size).
 void top_k(Arena& arena, std::int32_t size) noexcept;
 
-// One rule of PAI-Rec's DiversityRuleSort. A zero switches a check off.
-struct DiversityRule {
-  const std::int32_t* value;  // [items] equal numbers are equal values
-  std::int32_t interval;      // not more than this many of one value in a row
-  std::int32_t window;        // among `window` places in a row ...
-  std::int32_t frequency;     // ... at most this many of one value
-  double weight;              // what passing it is worth when nobody passes all
-};
+// Reorders arena.order [order_count] by `key` [count] of the slots, `size` of them, and leaves the rest out; equal keys stay
+// in their order. Requires 0 <= size <= order_count, and no NaN. O(order_count log size).
+void order_by(Arena& arena, const double* key, bool descending, std::int32_t size) noexcept;
 
-// Reorders arena.order [order_count]: `size` + 1 places filled greedily by the first candidate that passes all rules,
-// else by the one with the largest sum of weights of passed rules (the earliest on ties); the rest keeps its order.
-//   explore            look only at so many candidates for each place; 0: all
-//   apart [256]        sources with a one are left out and appended at the end, in their order
-// O(size * count * rules). Source: PAI-Rec, sort/diversity_rule_sort.go.
-void diversify(Arena& arena, const DiversityRule* rules, std::int32_t rule_count, std::int32_t size,
-               std::int32_t explore, const std::uint8_t* apart) noexcept;
+// Makes every NaN among the live scores minus infinity.
+void settle_scores(Arena& arena) noexcept;
 
 }  // namespace pairec

@@ -61,6 +61,7 @@ class Binding:
     Attributes:
         snapshot: all that is known before a request.
         sources: names of the recalls of the scene; `source` is the place of the one that is bound.
+        outputs: names of what the algorithms of the scene give, as `arena.algo_score` has them; for sorts.
         last: whether a sort is the last of its chain, which orders only what will be shown.
         scene, category: of the scene that is bound. params: the experiment's parameters.
         stores: live stores by name, None where there are none.
@@ -71,6 +72,7 @@ class Binding:
     snapshot: Snapshot
     sources: Sequence[str] = ()
     source: int = 0
+    outputs: Sequence[str] = ()
     last: bool = True
     scene: str = ""
     category: str = ""

@@ -1,18 +1,21 @@
-"""A configuration on a snapshot, bound: what a request is answered by, from beginning to end."""
+"""A configuration on a snapshot, bound: all that a request is answered by, from beginning to end."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from pairec_fast.config import Config
+from pairec_fast.experiment import NOTHING, Experiments, Match
 from pairec_fast.inquiry import Inquiry
 from pairec_fast.items.live import Live
 from pairec_fast.scene import Scene
 from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.variants import Variants
 
 
 class Bound(NamedTuple):
-    """A configuration on a snapshot: replaced as one, so that whoever reads it once reads parts that fit.
+    """Replaced as one, so that whoever reads it once reads parts that fit.
 
     `time` is when it was made current, unix seconds.
     """
@@ -22,16 +25,11 @@ class Bound(NamedTuple):
     snapshot: Snapshot
     live: Live
     scenes: dict[tuple[str, str], Scene]
+    variants: Variants
+    experiments: Experiments | None
     callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
     inquiry: Inquiry
-    item_types: dict[str, str]  # by recall
 
-    def scene(self, scene_id: str, category: str) -> Scene | None:
-        """None: an unknown scene, or an unknown category of a scene without a `default_category`."""
-        return self.scenes.get((scene_id, category)) or self.scenes.get((scene_id, "default_category"))
-
-
-def item_types_of(config: Config) -> dict[str, str]:
-    """The `ItemType` of each recall, which `/api/recommend` tells."""
-    entries = [{key.lower(): value for key, value in entry.items()} for entry in config.raw.get("RecallConfs") or ()]
-    return {entry["name"]: entry["itemtype"] for entry in entries if entry.get("itemtype")}
+    def match(self, scene_id: str, uid: str, features: Mapping[str, Any]) -> Match:
+        """The experiments that a request falls into. `features` are those it has, for filters of rooms and groups."""
+        return NOTHING if self.experiments is None else self.experiments.match(scene_id, uid, features)

@@ -211,10 +211,11 @@ def _run_check(options: argparse.Namespace) -> int:
         options.refuse("--uid, --users and --features go with --experiments")
     from pairec_fast.callback import refused_sinks
     from pairec_fast.errors import ConfigError
+    from pairec_fast.inquiry import refused_servers
     from pairec_fast.scene import examine
 
     try:
-        prepared = examine(options.config, refused_sinks)
+        prepared = examine(options.config, lambda config: [*refused_sinks(config), *refused_servers(config)])
         problems, sound = prepared.problems, prepared.sound
     except ConfigError as error:  # it is no configuration at all
         problems, sound = error.problems, False

@@ -11,23 +11,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pairec_fast.automatic import Automatic, nothing, recorded
-from pairec_fast.bound import Bound, item_types_of
-from pairec_fast.callback import Record, check_ids, data_sources, encode, without_empty
+from pairec_fast.bound import Bound
+from pairec_fast.callback import data_sources
+from pairec_fast.callbacks import Callbacks, nothing
 from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
-from pairec_fast.core import CallbackBody, in_order
+from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
-from pairec_fast.expression.convert import to_string
+from pairec_fast.experiment import Experiments
 from pairec_fast.inquiry import EmbeddingReply, Inquiry
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.manifest import read_manifest, resolve
 from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
-from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, decode, request_of, with_texts
+from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, request_of
 from pairec_fast.metrics import Histogram, Metrics
-from pairec_fast.properties import loaded
 from pairec_fast.push import push_of
 from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
@@ -37,7 +36,8 @@ from pairec_fast.snapshot import Snapshot
 from pairec_fast.store import Stores
 from pairec_fast.telling import STAGES, Teller, debug_logs
 from pairec_fast.textlog import request_log
-from pairec_fast.walk import Walker
+from pairec_fast.variants import Variants
+from pairec_fast.walk import Walked, Walker
 
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
 
@@ -50,6 +50,12 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
             second()
 
     return both
+
+
+def _item_types(config: Config) -> dict[str, str]:
+    """The `ItemType` of each recall, which `/api/recommend` tells."""
+    entries = [{key.lower(): value for key, value in entry.items()} for entry in config.raw.get("RecallConfs") or ()]
+    return {entry["name"]: entry["itemtype"] for entry in entries if entry.get("itemtype")}
 
 
 def _text(engine: Engine | None) -> str:
@@ -74,6 +80,7 @@ class Engine:
         """
         self._first, self.limits = config, config.limit_conf  # what cannot change while running is held against it
         self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
+        self.item_types = _item_types(config)
         self.custom_metrics = Metrics("")  # an embedder's own, at `/custom_metrics`
         told = config.prometheus_config.raw
         self.requests = RequestMeasures(
@@ -87,15 +94,14 @@ class Engine:
         self.closed = self.reload_failed = False
         self._swapping = threading.Lock()
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
-        self._teller: Teller | None = None
+        self._teller = Teller(config, self.metrics)
         try:
             self._bind(config, self._load(config, verified or snapshot_of(config), verify=verified is None))
             self.logs = Logs(config, self.metrics)
         except ConfigError as error:
             raise config.report.located([error]) from error
-        self._automatic = Automatic(self.logs, self.stores)
-        self._teller = Teller(config, self.metrics, self.logs)
-        self._teller.bind(self._bound.scenes)
+        self._callbacks = Callbacks(self.logs, self.stores)
+        self._teller.open(self.logs)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
         self._pusher = push_of(told, config.run_mode, self.metrics, lambda: _text(itself()))
@@ -116,11 +122,6 @@ class Engine:
     def config(self) -> Config:
         """The current one."""
         return self._bound.config
-
-    @property
-    def item_types(self) -> dict[str, str]:
-        """Of each recall that has one: what `/api/recommend` tells."""
-        return self._bound.item_types
 
     @property
     def snapshot(self) -> Snapshot:
@@ -167,11 +168,10 @@ class Engine:
 
     def close(self, timeout: float = 10.0) -> None:
         """Stop logging: every accepted record is in a closed segment afterwards. `timeout` in seconds. Idempotent."""
-        self.closed = True
+        self.closed = self._callbacks.closed = True
         if self._pusher is not None:
             self._pusher.stop()
-        self.stores.close()
-        assert self._teller is not None
+        self.stores.close(self.servers.values())
         begin = time.monotonic()
         self._teller.close(timeout / 2)
         if self.request_log is not None:
@@ -205,8 +205,11 @@ class Engine:
         """As `recommend`, and what is to be done after the answer has left: the automatic callback."""
         return finish(self.feed_waits(request))
 
-    def feed_waits(self, request: RecommendRequest) -> Waits[tuple[Reply, Callable[[], None]]]:
-        """As `feed`, for who waits in a way of its own."""
+    def feed_waits(
+        self, request: RecommendRequest, *, fallback: bool = True, filtered: bool = True
+    ) -> Waits[tuple[Reply, Callable[[], None]]]:
+        """As `feed`, for who waits in a way of its own. Without `fallback`, `FallbackConfig` does not act. `filtered`:
+        filters of experiments see the request's features, which they do not on `/api/recommend`."""
         request_id = request.request_id or str(uuid.uuid4())
         scene_id, category = request.scene_id or "default_scene", request.category or "default"
         features = merged_features(request.features, request.complex_type_features)
@@ -214,42 +217,69 @@ class Engine:
             raise RequestError("uid not empty", request_id=request_id)
         begin = time.perf_counter_ns()
         bound = self._current()
-        scene = bound.scene(scene_id, category)
+        match = bound.match(scene_id, request.uid, features if filtered else {})
+        scene = bound.variants.of(scene_id, category, match.params)
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
-        items: list[Item] = []
-        degraded: list[str] = []
-        after, logs = nothing, []
+        reply = Reply(200, "", request_id, 0, match.exp_id, [])
+        after = nothing
         if scene is not None:
             query = self._query(scene, request, request_id, size, features)
-            assert self._teller is not None
+            query.experiment_id, query.params = match.exp_id, match.params
             self._teller.watch(scene, query)
-            arena, laps = yield from self._walker.walk(scene, query)
-            items = scene.writer.items(query, arena, size)
-            degraded = query.degraded
-            laps.append(time.perf_counter_ns())
-            self._observe(scene.name, begin, laps)
-            if request.debug:
-                scene.writer.put_positions(items, query, arena)
-                logs = debug_logs(request_id, scene, bound.live, laps, query)
-                for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
-                    for item, why in zip(items, model.explained(matrix), strict=True):
-                        item.explain = (item.explain or {}) | {model.name: why}
-            after = self._automatic.of(bound.inquiry, scene, query, request, request_id, arena, items)
-            after = recorded(scene, query, arena, len(items), after)
-            if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
-                after = _both(after, told)
-            self._walker.give(arena)
-        code, msg = ENOUGH if len(items) >= wanted else SHORT
-        if code != 200:
+            instead = scene.fallback if fallback else None
+            if instead is None:
+                walked: Walked | None = yield from self._walker.walk(scene, query)
+            else:
+                walked = yield from self._walker.walk_within(
+                    scene, query, instead.seconds, lambda late: self._late(bound, scene, query, request, late, begin)
+                )
+            if walked is not None:
+                after = self._answer(reply, bound, scene, query, request, walked, begin)
+            else:
+                reply.degraded = ["recommendation: timeout"]
+            if instead is not None and (walked is None or (instead.completes and len(reply.items) < size)):
+                known = {item.item_id for item in reply.items}
+                reply.items += instead.items(request_id, request.item_list, size - len(known), known)
+                self.metrics.count("fallback_total", scene=scene_id)
+        reply.size = len(reply.items)
+        reply.code, reply.msg = ENOUGH if reply.size >= wanted else SHORT
+        if reply.code != 200:
             self.metrics.count("size_not_enough_total", scene=scene_id if scene else "", exp_id="")
         self.metrics.count("rec_total", scene=scene_id if scene else "", exp_id="")
-        reply = Reply(code, msg, request_id, len(items), "", items)
-        if logs:
-            reply.logs = logs
-        if degraded:
-            reply.degraded = degraded
         return reply, after
+
+    def _answer(
+        self, reply: Reply, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, walked: Walked,
+        begin: int,
+    ) -> Callable[[], None]:  # fmt: skip
+        """Put what a walk has brought into `reply`, and give its arena back. Returns what is to be done afterwards."""
+        arena, laps = walked
+        items = reply.items = scene.writer.items(query, arena, query.size)
+        laps.append(time.perf_counter_ns())
+        self._observe(scene.name, begin, laps)
+        if query.degraded:
+            reply.degraded = query.degraded
+        if request.debug:
+            scene.writer.put_positions(items, query, arena)
+            reply.logs = debug_logs(query.request_id, scene, bound.live, laps, query)
+            for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
+                for item, why in zip(items, model.explained(matrix), strict=True):
+                    item.explain = (item.explain or {}) | {model.name: why}
+        after = self._callbacks.automatic(bound, scene, query, request, query.request_id, arena, items)
+        after = _recorded(scene, query, arena, len(items), after)
+        if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
+            after = _both(after, told)
+        self._walker.give(arena)
+        return after
+
+    def _late(
+        self, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, walked: Walked, begin: int
+    ) -> None:  # fmt: skip
+        """A recommendation whose fallback has been answered: thrown away, but for what it leaves in the logs."""
+        if not self.closed:
+            unseen = Reply(200, "", query.request_id, 0, query.experiment_id, [])
+            self._answer(unseen, bound, scene, query, request, walked, begin)()
 
     def recall(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
         """As `recall_waits`; waits in this thread."""
@@ -265,7 +295,7 @@ class Engine:
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
         bound = self._current()
-        scene = bound.scene(request.scene_id or "default_scene", request.category or "default_category")
+        scene = bound.variants.of(request.scene_id or "default_scene", request.category or "default_category")
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
         after = nothing
@@ -275,8 +305,8 @@ class Engine:
             in_order(arena)
             items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
-                after = self._automatic.of(bound.inquiry, scene, query, request, request_id, arena, items, scored=False)
-                after = recorded(scene, query, arena, len(items), after)
+                after = self._callbacks.automatic(bound, scene, query, request, request_id, arena, items, scored=False)
+                after = _recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
@@ -317,70 +347,7 @@ class Engine:
 
     def callback_waits(self, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """As `callback`, for who waits in a way of its own."""
-        bound = self._bound
-        if isinstance(request, CallbackBody):
-            columns = bound.callback_columns.get(request.scene_id, ())
-            if not any(columns) and not bound.inquiry.logs(request.scene_id):
-                return (yield from self._ordinary(bound, request))
-            request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
-        request = request_of(request, CallbackRequest)
-        for field in ("uid", "request_id", "scene_id"):
-            if not getattr(request, field):
-                raise RequestError(f"{field} not empty")
-        if not request.item_list:
-            raise RequestError("recommend item list not empty")
-        ids = [to_string(entry.get("item_id"), "") for entry in request.item_list]
-        if "" in ids:
-            place = ids.index("")
-            given = request.item_list[place].get("item_id")
-            raise RequestError(f"item_list[{place}].item_id must be a text that is not empty, got {given!r:.100}")
-        if self.closed:
-            raise NotReadyError("the engine is closed")
-        conf = bound.config.call_back_confs.get(request.scene_id)
-        if conf is None:
-            return True
-        offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
-        try:
-            record = self._record(bound, request, ids[:kept])
-            if bound.inquiry.logs(request.scene_id):
-                kinds = kinds_of(request.complex_type_features)
-                seen = self.stores.run(bound.inquiry.see(conf, record, kinds, debug=request.debug))
-                yield seen
-                seen.result()
-            payload = encode(record)
-        except RequestError:
-            self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
-            raise
-        return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
-
-    def _ordinary(self, bound: Bound, body: CallbackBody) -> Waits[bool]:
-        """What `callback_waits` does, of a body that is already known to be sound."""
-        if self.closed:
-            raise NotReadyError("the engine is closed")
-        conf = bound.config.call_back_confs.get(body.scene_id)
-        if conf is None:
-            return True
-        kept = min(body.items, conf.item_size or body.items)
-        try:
-            check_ids(body.request_id, body.scene_id, body.uid, kept)
-        except RequestError:
-            self.logs.count("explicit", body.scene_id, body.items, kept, "dropped", "invalid")
-            raise
-        payload = body.record(int(time.time()), bound.snapshot.fingerprint, kept)
-        return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
-
-    def _record(self, bound: Bound, request: CallbackRequest, ids: list[str]) -> Record:
-        snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
-        items = [
-            loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
-            for id, entry in zip(ids, request.item_list, strict=False)
-        ]
-        features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
-        features = loaded(features, users, snapshot.users.ids.find(request.uid))
-        return Record(
-            request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
-            fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
-        )  # fmt: skip
+        return self._callbacks.explicit(self._bound, request)
 
     def metrics_text(self) -> str:
         """What `/metrics` shows."""
@@ -420,7 +387,7 @@ class Engine:
         return self._bound
 
     def _scene(self, scene_id: str, category: str) -> Scene | None:
-        return self._current().scene(scene_id, category)
+        return self._current().variants.of(scene_id, category)
 
     def _load(self, config: Config, directory: Path, *, verify: bool = True) -> Snapshot:
         return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(config))
@@ -436,9 +403,15 @@ class Engine:
 
     def _bind(self, config: Config, snapshot: Snapshot, *, walk: bool = False) -> None:
         """Make current; with `walk`, every scene has answered before."""
-        scenes = bind(config, snapshot, self.stores, self.servers)
+        scenes, make = bind(config, snapshot, self.stores, self.servers)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
+        variants, path = Variants(config, scenes, make), config.experiments_path
+        experiments = None if path is None else Experiments.load(path)
+        if experiments is not None:
+            for name, category in scenes:
+                for params in experiments.variants(name).params:
+                    variants.of(name, category, params)
         for scene in scenes.values():
             for stage in STAGES:
                 self._laps[scene.name, stage] = self.metrics.histogram(
@@ -447,16 +420,14 @@ class Engine:
             self._laps[scene.name, ""] = self.metrics.histogram(
                 "rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""
             )
-        columns, inquiry = logged(config, snapshot), Inquiry(config, self.servers, self.metrics)
+        columns = logged(config, snapshot)
         live = Live(snapshot)
         live.update()
-        if self._teller is not None:
-            self._teller.bind(scenes)
         if walk:
             for scene in scenes.values():
                 self._rehearse(scene)
-        item_types = item_types_of(config)
-        self._bound = Bound(config, time.time(), snapshot, live, scenes, columns, inquiry, item_types)
+        inquiry = Inquiry(config, self.servers, self.metrics)
+        self._bound = Bound(config, time.time(), snapshot, live, scenes, variants, experiments, columns, inquiry)
 
     def _rehearse(self, scene: Scene) -> None:
         """Answer somebody known and somebody unknown, so that what cannot answer does not come to answer anybody. Live
@@ -475,3 +446,18 @@ class Engine:
             self._laps[scene, stage].observe((lap - last) * 1e-9)
             last = lap
         self._laps[scene, ""].observe((last - begin) * 1e-9)
+
+
+def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:
+    """`after`, and before it what the scene's recorders have to do with the first `count` of the order."""
+    records = [one(query, arena, arena.order[:count]) for one in scene.recorders]
+    work = [one for one in records if one is not None]
+    if not work:
+        return after
+
+    def both() -> None:
+        for one in work:
+            one()
+        after()
+
+    return both

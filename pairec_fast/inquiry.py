@@ -24,6 +24,8 @@ from pairec_fast.score.easyrec import typed, written
 
 SAMPLED_LEVEL, DEBUG_LEVEL, LEVEL = 1, 2, 3  # EasyRec's debug levels: with raw features, of a debug request, otherwise
 
+VECTOR = "torchrecEmbeddingResponseFunc"
+
 log = logging.getLogger("pairec_fast")
 
 
@@ -45,32 +47,50 @@ class Inquiry:
     """
 
     def __init__(self, config: Config, servers: Servers, metrics: Metrics) -> None:
-        self._metrics = metrics
-        confs = {conf.name: conf for conf in config.algo_confs}
-        self._embedding: dict[str, tuple[RankConfig, list[Server]]] = {}
-        for scene, conf in config.embedding_confs.items():
-            where = f"EmbeddingConfs.{scene}.RankConf"
-            asked = [server_of(confs, name, where, servers) for name in conf.rank_conf.rank_algo_list]
-            self._embedding[scene] = conf.rank_conf, asked
+        self._metrics, self._servers = metrics, servers
+        self._confs = {conf.name: conf for conf in config.algo_confs}
+        self._embedding: dict[str, list[Server]] = {}
         self._logged: dict[str, list[tuple[Server, str]]] = {}  # with the function that reads features
+        refused: list[ConfigError] = []
+        for scene, embedding in config.embedding_confs.items():
+            try:
+                self._embedding[scene] = self._vectors(embedding.rank_conf, f"EmbeddingConfs.{scene}.RankConf")
+            except ConfigError as error:
+                refused.append(error)
         for scene, logged in config.call_back_confs.items():
             rank = logged.rank_conf
-            if rank is None or not rank.rank_algo_list:
-                continue
-            where = f"CallBackConfs.{scene}.RankConf"
-            if rank.processor != PROCESSOR:
-                raise ConfigError(f'{where}.Processor: expected "{PROCESSOR}", got "{rank.processor}"')
-            self._logged[scene] = []
-            for name in rank.rank_algo_list:
-                own = f"{name}_callback"
-                server = server_of(confs, own if own in confs else name, where, servers)
-                function = server.function if own in confs else server.debug_function
-                if not function.endswith("Debug"):
-                    raise ConfigError(
-                        f"{where}.RankAlgoList: {server.name} is read by {server.function}, which has no twin that "
-                        "gives features"
-                    )
-                self._logged[scene].append((server, function))
+            try:
+                # Of servers with another processor PAI-Rec logs nothing either.
+                if rank is not None and rank.rank_algo_list and rank.processor == PROCESSOR:
+                    self._logged[scene] = self._features(rank, f"CallBackConfs.{scene}.RankConf")
+            except ConfigError as error:
+                refused.append(error)
+        if refused:
+            raise config.report.located(refused)
+
+    def _server(self, name: str, where: str) -> Server:
+        return server_of(self._confs, name, f"{where}.RankAlgoList", self._servers)
+
+    def _vectors(self, rank: RankConfig, where: str) -> list[Server]:
+        servers = [self._server(name, where) for name in rank.rank_algo_list]
+        for server in servers:
+            if server.function != VECTOR:
+                raise ConfigError(
+                    f'{where}.RankAlgoList: {server.name} gives no vectors; "{VECTOR}" reads such answers'
+                )
+        return servers
+
+    def _features(self, rank: RankConfig, where: str) -> list[tuple[Server, str]]:
+        found = []
+        for name in rank.rank_algo_list:
+            own = f"{name}_callback"
+            server = self._server(own if own in self._confs else name, where)
+            function = server.function if own in self._confs else server.debug_function
+            if not function.endswith("Debug"):
+                told = f"{server.name} is read by {server.function}, which has no twin that gives features"
+                raise ConfigError(f"{where}.RankAlgoList: {told}")
+            found.append((server, function))
+        return found
 
     async def embedding(self, request: EmbeddingRequest, request_id: str) -> EmbeddingReply:
         """The vector of an item, or of a user; with code 500 where no server gave one.
@@ -82,7 +102,7 @@ class Inquiry:
             raise RequestError("uid or item_id not empty", request_id=request_id)
         if not request.scene_id:
             raise RequestError("scene_id not empty", request_id=request_id)
-        _, servers = self._embedding.get(request.scene_id, (None, []))
+        servers = self._embedding.get(request.scene_id, [])
         ids = [request.item_id] if request.item_id else []
         body = _about_item(request) if request.item_id else _about_user(request)
         try:
@@ -132,6 +152,15 @@ class Inquiry:
             log.warning("%s: callback: %s", scene, error)
             self._metrics.count("callback_model_failed_total", scene=scene, algo=server.name)
             return None
+
+
+def refused_servers(config: Config) -> list[ConfigError]:
+    """What `Inquiry` would refuse."""
+    try:
+        Inquiry(config, {}, Metrics())
+    except ConfigError as error:
+        return [error]
+    return []
 
 
 def _about_user(request: EmbeddingRequest) -> bytes:

@@ -32,7 +32,7 @@ class Query:
     kinds: the types that the request gave some of them, by name.
     item_list: the request's own candidates.
     request_id: as the answer gives it; what is drawn at random is drawn from a hash of it.
-    params: the experiment's parameters.
+    experiment_id: what the answer and the log carry. params: what its experiments set.
     sources: names of the scene's recalls.
     given: properties of candidates that the snapshot does not know, or knows otherwise.
     fetched: what stages have got from live stores, by stage.
@@ -43,9 +43,9 @@ class Query:
     """
 
     __slots__ = (
-        "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "fetched", "given", "history",
-        "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown", "size", "sources", "uid",
-        "user", "user_columns", "watch",
+        "_guests", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id", "fetched",
+        "given", "history", "item_id", "item_list", "kinds", "merged", "params", "request_id", "running", "shown",
+        "size", "sources", "uid", "user", "user_columns", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,7 @@ class Query:
         """`places` is how many candidates there may be; `user_columns` what of the snapshot is loaded."""
         self._snapshot = snapshot
         self.request_id, self.sources, self.params = request_id, sources, params or {}
+        self.experiment_id = ""
         self.given = Given(places)
         self.kinds = kinds or {}
         self.user_columns = user_columns or {}
@@ -116,7 +117,7 @@ class Query:
         return row
 
     def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
-        """The rows of those items that the snapshot or this request knows, in the order given."""
+        """The rows of those items that the snapshot knows, in the order given, and then of this request's guests."""
         listed = list(ids)
         rows = self._snapshot.items.ids.find_all(listed)
         if not self._guests:

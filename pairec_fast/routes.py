@@ -56,7 +56,7 @@ def _recommend(engine: Engine, body: bytes) -> Begun:
 
 
 def _recommended(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
-    reply, after = yield from engine.feed_waits(request)
+    reply, after = yield from engine.feed_waits(request, fallback=False, filtered=False)
     types = engine.item_types
     items = [RecommendItem(item.item_id, types.get(item.retrieve_id, ""), item.retrieve_id) for item in reply.items]
     return 200, JSON, _encode(_without(reply, items)), after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,10 @@ from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
 from pairec_fast.binding import Binding, Fetching, Loading, Stage
-from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig, SceneFeatureConfig
+from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
+from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
 from pairec_fast.load import Load, loads
 from pairec_fast.query import Query
@@ -71,23 +72,25 @@ class Scene:
 
     def __init__(
         self, config: Config, snapshot: Snapshot, name: str, category: str, algorithms: Algorithms,
-        refusals: Refusals, stores: Any = None,
+        refusals: Refusals, stores: Any = None, params: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
-        # The callback flags are read from category `default`, whatever the request names.
+        # The callback flags and the fallback are read from category `default`, whatever the request names.
         self.callback_conf = config.scene_confs[name].get("default", CategoryConfig())
         self.logged, self.debugged = config.call_back_confs.get(name), config.debug_confs.get(name)
         self.feature_logged = config.feature_log_confs.get(name)
-        self.measures: Any = None  # what counts its stages, where anybody wants to know
-        self.logged = config.call_back_confs.get(name)
+        self.fallback: Fallback | None = None
+        with refusals:
+            if (fallback := self.callback_conf.fallback_config) is not None:
+                self.fallback = Fallback(fallback, snapshot, f"SceneConfs.{name}.default.FallbackConfig")
         self.sources = config.recalls(name, category) or []
         if len(self.sources) > SOURCES_MAX:
             told = f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"
             refusals.add(told)
         at = Binding(
             snapshot, self.sources, scene=name, category=category, stores=stores, directory=config.directory,
-            filter=self._filter, sort=self._sort,
+            filter=self._filter, sort=self._sort, params=params or {},
         )  # fmt: skip
         self._at, self._binding, self._refusals = at, list[str](), refusals
         confs: dict[str, Any] = {
@@ -127,6 +130,7 @@ class Scene:
         if remotes:
             outputs.leave_room()
         sorts = config.sorts(name, category)
+        self._at = at = replace(at, outputs=tuple(self.score.outputs))
         self.reranks: list[Stage] = [
             lambda query, arena: in_order(arena)
         ]  # what a chain without a score sort begins with
@@ -146,7 +150,8 @@ class Scene:
             self.loads = loads(config.feature_confs, name, "FeatureConfs", at)
         features = config.feature_confs.get(name)
         self.loads_together = features is not None and features.asyn_load_feature
-        self.awaits = self.awaits or any(load.awaits for load in (*self.user_loads, *self.loads))
+        all_loads = [*self.user_loads, *self.loads, *(load for one in self.general for load in one.loads)]
+        self.awaits = self.awaits or any(load.awaits for load in all_loads)
         self.item_properties, self.user_properties = dict[str, Column](), dict[str, Column]()
         with refusals:
             self.item_properties = properties(config.feature_confs, name, "item", snapshot)
@@ -171,8 +176,7 @@ class Scene:
             conf = confs.get(name)
             if conf is None:
                 break
-            properties({name: SceneFeatureConfig(conf.feature_load_confs)}, name, "item", self.snapshot)
-            found.append(general_of(conf, self._at, algorithms, outputs, f"{section}.{name}"))
+            found.append(general_of(conf, self._at, algorithms, outputs, section))
         return found
 
     def _bound(self, kind: str, name: str, at: Binding) -> Stage:
@@ -234,8 +238,10 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
 def bind(
     config: Config, snapshot: Snapshot, stores: Any = None, servers: Servers | None = None,
     refusals: Refusals | None = None,
-) -> dict[tuple[str, str], Scene]:  # fmt: skip
-    """Every scene and category of the configuration. `servers` are the model servers that were asked before.
+) -> tuple[dict[tuple[str, str], Scene], Callable[[Config, str, str, Mapping[str, Any]], Scene]]:  # fmt: skip
+    """Every scene and category of the configuration, and what makes another of one, with parts of it overridden.
+
+    `servers` are the model servers that were asked before.
 
     Raises:
         ConfigError: all that refuses, each at its place in the file, unless it is collected in `refusals`.
@@ -252,7 +258,18 @@ def bind(
         raise config.report.located(collected.errors)
     for model in algorithms.models.values():
         rehearse(model, model.model, snapshot)
-    return scenes
+
+    def make(changed: Config, name: str, category: str, params: Mapping[str, Any]) -> Scene:
+        """Raises ConfigError: all that refuses."""
+        known, refused = set(algorithms.models), Refusals()
+        scene = Scene(changed, snapshot, name, category, algorithms, refused, stores, params)
+        if refused.errors:
+            raise ConfigError(f"experiments of {name}: " + "; ".join(map(str, refused.errors)))
+        for added in set(algorithms.models) - known:
+            rehearse(algorithms.models[added], algorithms.models[added].model, snapshot)
+        return scene
+
+    return scenes, make
 
 
 def logged(config: Config, snapshot: Snapshot) -> dict[str, tuple[dict[str, Column], ...]]:
@@ -363,7 +380,7 @@ def _served(config: Config, refusals: Refusals) -> tuple[Live | None, dict[tuple
     try:
         snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
         with Stores(config) as stores:
-            scenes = bind(config, snapshot, stores, refusals=refusals)
+            scenes, _ = bind(config, snapshot, stores, refusals=refusals)
         if not config.scene_confs and not refusals.partial:
             refusals.add("SceneConfs: no scene")
         with refusals:

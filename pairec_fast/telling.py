@@ -7,7 +7,7 @@ text is made after the answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,23 +32,24 @@ ROWS_MAX = 50  # of one record in the ring, which is no larger than its ring all
 
 
 class Teller:
-    """Made once an engine; `bind` again whenever its scenes change. What a request is told by is its scene's own."""
+    """Made once an engine; `open` before the first request. What is told of a request is what its scene says."""
 
-    def __init__(self, config: Config, metrics: Metrics, logs: Logs) -> None:
-        self._config, self._metrics, self._logs = config, metrics, logs
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        self._config, self._metrics = config, metrics
         self._enabled = config.prometheus_config.enable
+        # By scene and sources: an experiment's variant of a scene may have other recalls.
+        self._measures: dict[tuple[str, tuple[str, ...]], SceneMeasures] = {}
         self._files: dict[tuple[str, int], Files] = {}
         self._writer = Writer()
 
-    def bind(self, scenes: Mapping[tuple[str, str], Scene]) -> None:
-        """Make what `PrometheusConfig.Enable` asks for."""
-        for scene in scenes.values():
-            if self._enabled:
-                scene.measures = SceneMeasures(self._metrics, scene.name, scene.sources, STAGES)
+    def open(self, logs: Logs) -> None:
+        """Tell into these."""
+        self._logs = logs
 
     def watch(self, scene: Scene, query: Query) -> None:
         """Before the walk: let `query` be watched, if anybody wants to know."""
-        measures, conf = scene.measures, scene.debugged
+        measures = self._measures_of(scene)
+        conf = scene.debugged
         watched = conf is not None and conf.output_type and is_watched(conf, query.request_id, query.uid)
         if measures is not None or watched:
             watch = Watch(scene.sources, scene.score.outputs, query.ids)
@@ -58,7 +59,8 @@ class Teller:
         self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item], begin: int, laps: Sequence[int]
     ) -> Callable[[], None] | None:  # fmt: skip
         """After the walk: what is to be done after the answer, with everything it needs taken out of the arena now."""
-        if (measures := scene.measures) is not None:
+        measures = self._measures_of(scene)
+        if measures is not None:
             measures.walked(begin, laps)
         feature_log = self._feature_log(scene, query, arena, items)
         records = self._debug_records(scene, query, arena, len(items))
@@ -70,6 +72,16 @@ class Teller:
             records()
 
         return after
+
+    def _measures_of(self, scene: Scene) -> SceneMeasures | None:
+        """What `PrometheusConfig.Enable` asks for."""
+        if not self._enabled:
+            return None
+        key = scene.name, tuple(scene.sources)
+        measures = self._measures.get(key)
+        if measures is None:
+            measures = self._measures[key] = SceneMeasures(self._metrics, scene.name, scene.sources, STAGES)
+        return measures
 
     def close(self, timeout: float) -> None:
         """Write what waits; the logs must be open still."""
@@ -162,7 +174,7 @@ class Watching:
 
 
 def _request(scene: Scene, query: Query) -> Request:
-    return Request(query.request_id, scene.name, None, int(time.time()), query.uid)
+    return Request(query.request_id, scene.name, query.experiment_id or None, int(time.time()), query.uid)
 
 
 def debug_logs(request_id: str, scene: Scene, live: Live, laps: Sequence[int], query: Query) -> list[str]:

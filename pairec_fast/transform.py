@@ -158,6 +158,7 @@ class _New(_Step):
         super().__init__(conf)
         self.source = conf.feature_value or conf.feature_source
         self.made, self.clock = made, clock
+        self.by_row = conf.normalizer == "expr"  # where an item is `item`; else its properties are names of their own
         # A constant's text is no source, though it is written where one is.
         self.reads = self.sources[0][1] if self.source and conf.normalizer != "const_value" else ""
 
@@ -175,7 +176,9 @@ class _New(_Step):
         if self.reads:
             column = properties.get(self.reads)
             columns = {} if column is None else {self.reads: column}
-        scalars = {"item": ROW, "user": query.user_features, "currentTime": int(self.clock())}
+        scalars: dict[str, Any] = {"user": query.user_features, "currentTime": int(self.clock())}
+        if self.by_row:
+            scalars["item"] = ROW
         _put(query, arena, self.name, _numbers(self.made.column(columns, arena.count, scalars)))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from pairec_fast.binding import Fetching, Loading, Stage
@@ -29,6 +30,13 @@ class Walked(NamedTuple):
 
     arena: Arena
     laps: list[int]
+
+
+async def _ended(walked: Future[Walked], seconds: float) -> None:
+    """Until the walk is over, for `seconds` at most; the walk goes on."""
+    waiting = asyncio.wrap_future(walked)
+    waiting.add_done_callback(lambda walk: walk.cancelled() or walk.exception())  # told elsewhere, and not twice
+    await asyncio.wait([waiting], timeout=seconds)
 
 
 def _saw(query: Query, stage: str, arena: Arena) -> None:
@@ -79,6 +87,27 @@ class Walker:
         laps.append(clock())
         _saw(query, "rerank", arena)
         return Walked(arena, laps)
+
+    def walk_within(
+        self, scene: Scene, query: Query, seconds: float, late: Callable[[Walked], None]
+    ) -> Waits[Walked | None]:  # fmt: skip
+        """As `walk`; None after `seconds` of a walk that awaits. It is called `late` with, on the stores' loop, when it
+        is over."""
+        if not scene.awaits or seconds <= 0:
+            return (yield from self.walk(scene, query))
+        walked = self._stores.run(self._awaiting(scene, query))
+        yield self._stores.run(_ended(walked, seconds))
+        if walked.done():
+            return walked.result()
+
+        def ended(walked: Future[Walked]) -> None:
+            try:
+                late(walked.result())
+            except Exception:  # its request has long been answered
+                log.exception("%s: a late recommendation failed", scene.name)
+
+        walked.add_done_callback(ended)
+        return None
 
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
         """Recall and filters alone; PAI-Rec loads nothing for them."""
@@ -153,7 +182,7 @@ class Walker:
     ) -> None:
         """All at once, then each applied in order; or one after the other, where each may need the one before."""
         awaiting = [load for load in loads if load.awaits]
-        if together:
+        if together and awaiting:
             await asyncio.gather(*(self._within(scene, load, load.load(query, arena), query) for load in awaiting))
         for load in loads:
             if load.awaits and not together:
@@ -175,6 +204,7 @@ class Walker:
         for place, general in enumerate(scene.general):
             if place and split is not None:
                 split.turn()
+            await self._load(scene, general.loads, query, arena, together=True)
             if general.score is not None:
                 general.score.features(query, arena)
                 await self._score(scene, general.score, query, arena)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from pairec_fast.expression import ROW, Failure
+from pairec_fast.expression.value import public
 
 FAILED = object()
 NAN, INF = math.nan, math.inf
@@ -91,7 +92,7 @@ def agree(expression, columns, count, scalars):
         names = {name: item if value is ROW else value for name, value in scalars.items()}
         names = {**item, **names} if flat else names
         expected = means(expression.value, names)
-        same = got[row] is expected or alike(got[row], expected)
+        same = got[row] is expected or alike(public(got[row]), expected)
         assert same, f"{expression.text!r} on {names}: {got[row]!r} over columns, {expected!r} alone"
 
 

@@ -351,43 +351,6 @@ def top_k(score, row, size):
     return np.lexsort((row, -np.nan_to_num(score, nan=-np.inf, posinf=np.inf, neginf=-np.inf)))[:size]
 
 
-def diversity_sort(items, rules, size, explore=0, excluded=()):
-    """PAI-Rec's DiversityRuleSort, sentence by sentence.
-
-    `items` are (name, recall, [the value of the item for each rule]); `rules` are dicts in PAI-Rec's words.
-    """
-    if not rules:
-        return [name for name, _, _ in items]
-    aside = [item for item in items if item[1] in excluded]
-    rest = [item for item in items if item[1] not in excluded]
-    placed = rest[:1]
-    rest = rest[1:]
-    while rest and len(placed) < size + 1:
-        chosen, most = None, None
-        for item in rest[:explore] if explore > 0 else rest:
-            passed = []
-            for number, rule in enumerate(rules):
-                interval, window = rule.get("IntervalSize", 0), rule.get("WindowSize", 0)
-                frequency = rule.get("FrequencySize", 0)
-                before = [other[2][number] for other in placed]
-                value = item[2][number]
-                fits = True
-                if interval > 0 and len(before) >= interval and all(one == value for one in before[-interval:]):
-                    fits = False
-                if window > frequency > 0 and before[-(window - 1) :].count(value) >= frequency:
-                    fits = False
-                passed.append(fits)
-            if all(passed):
-                chosen = item
-                break
-            worth = sum(rule.get("Weight", 0.0) for rule, fits in zip(rules, passed, strict=True) if fits)
-            if most is None or worth > most:
-                chosen, most = item, worth
-        placed.append(chosen)
-        rest.remove(chosen)
-    return [name for name, _, _ in placed + rest + aside]
-
-
 # checksum
 
 

@@ -115,7 +115,6 @@ TOP_LEVEL = [
     "PipelineConfs",
     "CallBackConfs",
     "EmbeddingConfs",
-    "DPPConf",
     "DebugConfs",
     "FeatureLogConfs",
     "LogConf",

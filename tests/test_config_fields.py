@@ -198,6 +198,7 @@ NEEDED = {
     "RecallConfs.0": {"Name": "r", "RecallType": "ContextItemRecall"},
     "FilterConfs.0": {"Name": "f", "FilterType": "UniqueFilter"},
     "SortConfs.0": {"Name": "o", "SortType": "ItemRankScore"},
+    "DPPConf.0": {"Name": "d"},
     "FeatureConfs.s.FeatureLoadConfs.0.Features.0": {"FeatureType": "raw_feature"},
     "CallBackConfs.s": {"DataSource": {"Name": "log", "Type": "disk"}},
     "DiskConfs.log": {"Directory": "log"},

@@ -163,8 +163,9 @@ def test_a_rank_score_that_is_no_expression_is_an_error_at_its_place(tmp_path):
 
 
 def test_a_fallback_that_will_not_act_is_said():
-    config = parse(SceneConfs={"s": {"default": {"FallbackConfig": {"Timeout": 100}}}})
-    assert any("SceneConfs.s.default.FallbackConfig: accepted, does not act here" in line for line in config.unused)
+    config = parse(SceneConfs={"s": {"default": {"FallbackConfig": {}}, "other": {"FallbackConfig": {"Timeout": 100}}}})
+    (line,) = (line for line in config.unused if "FallbackConfig" in line)
+    assert "SceneConfs.s.other.FallbackConfig: accepted, does not act here: it is read from category default" in line
 
 
 def test_a_data_source_that_is_named_must_be_there():

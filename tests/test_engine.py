@@ -256,7 +256,12 @@ def test_a_snapshot_that_cannot_reproduce_its_golden_scores_is_refused(shop, set
             r"RankConf\.home_feed\.RankScore",
         ),
         (lambda conf: conf["FilterConfs"][1]["FilterParams"][0].update(Name="stock"), r'no column "stock"'),
-        (lambda conf: conf["SortConfs"][0]["DiversityRules"][0].update(Dimensions=["kind"]), r'no "kind"'),
+        (
+            lambda conf: conf["SortConfs"][0].update(
+                ExclusionRules=[{"Positions": [1], "Conditions": [{"Operator": "expression", "Value": "1 +"}]}]
+            ),
+            r"DiversityRuleSort|ExclusionRules",
+        ),
         (lambda conf: conf["CallBackConfs"]["home_feed"]["DataSource"].update(Type="kafka"), r"KafkaConfs"),
         (lambda conf: conf.pop("SnapshotConf"), r"SnapshotConf: missing"),
         (

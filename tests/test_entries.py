@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairec_fast.core import Arena, Entries, IdMap, add_in_turn, add_merged, build_slots
+from pairec_fast.core import Arena, Entries, IdMap, Overlay, build_slots, in_turn, merge
 from pairec_fast.expression.convert import to_float
 from tests import reference_recall as reference
 
@@ -101,30 +101,35 @@ def test_more_labels_than_can_be_told_apart_count_as_none():
         found.id(20)
 
 
-def candidates(arena):
-    return list(zip(arena.row[: arena.count].tolist(), arena.recall_score[: arena.count].tolist(), strict=True))
-
-
 def rows(*numbers):
     return np.array(numbers, np.int32)
+
+
+def pairs(found):
+    return list(zip(*(part.tolist() for part in found), strict=True))
 
 
 def test_weights_of_a_row_are_summed_or_the_largest_counts():
     arena = Arena(10, items_max=5)
     weights = np.array([0.5, 1.0, 0.75, 9.0, 0.25])
-    assert add_merged(arena, rows(3, 1, 3, -1, 2), weights, 2, 0) == 2
-    assert candidates(arena) == [(3, 1.25), (1, 1.0)]
-    arena.reset()
-    assert add_merged(arena, rows(3, 1, 3, -1, 2), weights, 9, 0, largest=True) == 3
-    assert candidates(arena) == [(1, 1.0), (3, 0.75), (2, 0.25)]
+    assert pairs(merge(arena, rows(3, 1, 3, -1, 2), weights, 2)) == [(3, 1.25), (1, 1.0)]
+    best = merge(arena, rows(3, 1, 3, -1, 2), weights, 9, largest=True)
+    assert pairs(best) == [(1, 1.0), (3, 0.75), (2, 0.25)]
+    assert arena.count == 0
 
 
 def test_lists_give_one_each_in_turn_and_no_row_twice():
     arena = Arena(10, items_max=9)
-    taken = rows(1, 2, 3, 1, 4, -1, 5)
-    offset = np.array([0, 3, 3, 5, 7])
-    assert add_in_turn(arena, taken, np.arange(7.0), offset, 4, 0) == 4
-    assert candidates(arena) == [(1, 0.0), (4, 4.0), (5, 6.0), (2, 1.0)]
+    taken = in_turn(arena, rows(1, 2, 3, 1, 4, -1, 5), np.array([0, 3, 3, 5, 7]), 4)
+    assert taken.tolist() == [0, 4, 6, 1], "rows 1, 4, 5 and 2: the second list of four is empty"
+
+
+def test_items_that_are_gone_take_no_places():
+    arena, overlay = Arena(10, items_max=4), Overlay(4, 0)
+    overlay.move(1, -1)
+    arena.follow(overlay)
+    assert pairs(merge(arena, rows(0, 1, 2), np.array([1.0, 9.0, 2.0]), 2)) == [(2, 2.0), (0, 1.0)]
+    assert in_turn(arena, rows(1, 0, 2), np.array([0, 3]), 2).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 300])
@@ -135,14 +140,12 @@ def test_merging_agrees_with_reference(count, k, largest):
     rng = np.random.default_rng(count * 7 + k)
     row, weight = rng.integers(-1, 40, count).astype(np.int32), rng.integers(-2, 3, count).astype(np.float64)
     arena = Arena(2000, items_max=40)
-    add_merged(arena, row, weight, k, 3, largest=largest)
-    assert candidates(arena) == reference.merged(row.tolist(), weight.tolist(), largest, k)
-    lists = np.array_split(np.arange(count), 4)
+    found = merge(arena, row, weight, k, largest=largest)
+    assert pairs(found) == reference.merged(row.tolist(), weight.tolist(), largest, k)
+    lists = [part.tolist() for part in np.array_split(np.arange(count), 4)]
     offset = np.cumsum([0, *map(len, lists)]).astype(np.int64)
-    arena.reset()
-    add_in_turn(arena, row, weight, offset, k, 3)
-    pairs = list(zip(row.tolist(), weight.tolist(), strict=True))
-    assert candidates(arena) == reference.in_turn([[pairs[at] for at in one] for one in lists], k)
+    expected = reference.in_turn([[(row[at].item(), at) for at in one] for one in lists], k)
+    assert in_turn(arena, row, offset, k).tolist() == [at for _, at in expected]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +155,10 @@ def test_merging_agrees_with_reference(count, k, largest):
 )  # fmt: skip
 def test_what_cannot_be_merged_is_refused(row, weight, k, says):
     with pytest.raises(ValueError, match=says):
-        add_merged(Arena(3, items_max=5), row, np.array(weight), k, 0)
+        merge(Arena(3, items_max=5), row, np.array(weight), k)
 
 
 @pytest.mark.parametrize("offset", [[], [0], [0, 1], [1, 2], [0, 2, 1, 2], [0, 3]])
 def test_offsets_that_are_none_are_refused(offset):
     with pytest.raises(ValueError, match="offset must run from 0"):
-        add_in_turn(Arena(3, items_max=5), rows(1, 2), np.ones(2), np.array(offset, np.int64), 1, 0)
+        in_turn(Arena(3, items_max=5), rows(1, 2), np.array(offset, np.int64), 1)

@@ -344,3 +344,30 @@ def test_operators_agree_on_every_pair_of_columns(symbol):
     for left in "fghijbtuvlo":
         for right in "fghijbtuvlo":
             expressions.agree(expr(f"item.{left} {symbol} item.{right}"), columns, 60, SCALARS)
+
+
+class Counted(list):
+    """A vocabulary that counts how often it is asked."""
+
+    asked = 0
+
+    def __getitem__(self, code):
+        Counted.asked += 1
+        return super().__getitem__(code)
+
+    def __iter__(self):
+        raise AssertionError("a large vocabulary is not walked for a few rows")
+
+
+@pytest.mark.parametrize(
+    "text", ["item.t ?? 'none'", "item.t == 't7'", "item.t in ['t7', 't8']", "item.t + '!'", "item.b ? item.t : 'x'"]
+)
+def test_few_rows_of_a_large_vocabulary_ask_only_what_they_have(text):
+    vocabulary = Counted(f"t{k}" for k in range(10_000))
+    columns = {"t": (np.array([7, -1, 9_999, 7], np.int32), vocabulary), "b": np.array([True, True, False, True])}
+    Counted.asked = 0
+    got = expr(text).vector(columns, 4, {"item": ROW})
+    assert Counted.asked <= 8
+    rows = [{"t": "t7", "b": True}, {"b": True}, {"t": "t9999", "b": False}, {"t": "t7", "b": True}]
+    expected = [expressions.means(expr(text).value, {"item": row}) for row in rows]
+    assert expressions.values_of(got) == expected

@@ -228,6 +228,9 @@ def test_hash_is_unsigned_and_of_the_text():
     assert call("hash", "movie") == 6454754232697774446
     assert call("hash", 12) == call("hash", "12") == call("hash", 12.0)
     assert call("hash", None) == xxh64(b"")
+    assert type(govaluate("hash('movie')").value({})) is int, "who encodes it knows no kinds of whole numbers"
+    codes, vocabulary = govaluate("hash(t)").column({"t": (np.zeros(1, np.int32), ["movie"])}, 1)
+    assert type(vocabulary[codes[0]]) is int and vocabulary[codes[0]] == 6454754232697774446
     big = next(value for k in range(100) if (value := call("hash", f"{k}")) >= 2**63)
     assert big < 2**64
 

@@ -181,6 +181,8 @@ def test_scalars_hide_columns_and_a_column_of_another_length_is_refused():
     np.testing.assert_array_equal(govaluate("a + b").column(columns, 3, {"b": 10}), [10.0, 11.0, 12.0])
     with pytest.raises(ValueError, match=r"'a' has shape \(3,\); the table has 2 rows"):
         govaluate("a").column(columns, 2)
+    with pytest.raises(ValueError, match="'a' is <U1; use bool, a number, or codes and a vocabulary"):
+        govaluate("a").column({"a": np.array(["x"])}, 1)
 
 
 LEAVES = [*"fghijbtuvlo", "n", "none", "1", "2", "0", "2.5", "'x'", "'abc'", "true", "false", "(1, 2.5, 'x')", "s"]

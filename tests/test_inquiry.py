@@ -190,12 +190,30 @@ def test_an_automatic_callback_is_seen_by_the_model_too(world, server):
         ({"function": "torchrecEmbeddingResponseFunc"}, {}, r"has no twin that gives features"),
         (
             {},
-            {"RankConf": {"RankAlgoList": ["fg"]}},
-            r'CallBackConfs\.home_feed\.RankConf\.Processor: expected "EasyRec"',
+            {"RankConf": {"RankAlgoList": ["ranker"], "Processor": "EasyRec"}},
+            r"AlgoConfs\.ranker\.Type: CallBackConfs\.home_feed\.RankConf\.RankAlgoList asks a model server",
         ),
-        ({}, {"RankConf": {"RankAlgoList": ["ranker"], "Processor": "EasyRec"}}, r"AlgoConfs\.ranker\.Type"),
     ],
 )
 def test_a_model_that_gives_no_features_is_refused(world, server, settings, conf, says):
     with pytest.raises(ConfigError, match=says):
         logging(world, server, **settings, **conf)
+
+
+def test_check_says_which_servers_cannot_be_asked(world, server, run):
+    world.conf["AlgoConfs"].append(eas(server, "fg", "single", "easyrecUserEmbResponseFunc"))
+    rank = {"RankAlgoList": ["fg"], "Processor": "EasyRec"}
+    world.callback["RankConf"] = rank
+    world.conf["EmbeddingConfs"] = {"home_feed": {"RankConf": rank}}
+    code, _, said = run("check", world.write())
+    assert code == 1
+    assert "CallBackConfs.home_feed.RankConf.RankAlgoList: fg is read by easyrecUserEmbResponseFunc, which has" in said
+    assert "EmbeddingConfs.home_feed.RankConf.RankAlgoList: fg gives no vectors" in said
+
+
+def test_a_model_with_another_processor_is_not_asked_and_that_is_said(world, server):
+    with logging(world, server, RankConf={"RankAlgoList": ["fg"]}) as engine:
+        assert engine.callback(TWO)
+        (said,) = [line for line in engine.config.unused if "CallBackConfs" in line]
+    assert 'home_feed.RankConf: accepted, does not act here: only of models with the processor "EasyRec"' in said
+    assert not server.requests and len(items_of(world)) == 2

@@ -53,8 +53,11 @@ CONFIG = {
     "AlgoConfs": [{"Name": "m", "Type": "LIGHTGBM", "LightGBMConf": {"Model": "ranker"}}],
     "RankConf": {"home": {"RankAlgoList": ["m"], "RankScore": "${m} + 0.001 * ${price}"}},
     "SortConfs": [{"Name": "spread", "SortType": "DiversityRuleSort",
-                   "DiversityRules": [{"Dimensions": ["category", "in_stock"], "IntervalSize": 1}]}],
-    "SortNames": {"default": ["ItemRankScore", "spread"]},
+                   "DiversityRules": [{"Dimensions": ["category", "in_stock"], "IntervalSize": 1}]},
+                  {"Name": "several", "SortType": "DiversityRuleSort",
+                   "DiversityRules": [{"Dimensions": ["category", "in_stock"], "WindowSize": 4, "FrequencySize": 2}],
+                   "MultiValueDimensionConf": [{"DimensionName": "category", "Delimiter": "e"}]}],
+    "SortNames": {"default": ["ItemRankScore", "spread", "several"]},
 }  # fmt: skip
 
 

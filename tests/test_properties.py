@@ -177,7 +177,7 @@ def test_recalls_that_await_do_so_together_and_a_late_one_is_named(awaiting):
     begin = time.perf_counter()
     reply = engine.recommend({"uid": "u1", "scene_id": "home_feed", "size": 2})
     assert time.perf_counter() - begin < 2.0, "not one after the other, and not as long as the last"
-    assert [item.item_id for item in reply.items] == ["i000005", "x"]
+    assert [item.item_id for item in reply.items] == ["x", "i000005"], "of one score, in the order of recall"
     assert sorted(reply.degraded) == ["r2: timeout", "r3: error"]
     assert 'degraded_total{scene="home_feed",stage="r2",reason="timeout"} 1' in engine.metrics.text({})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
+from pairec_fast.query import Query
 from tests.services.easyrec import CLASSES, OUTPUTS, TOKEN, EasyrecServer, score
 
 IDS = [f"i{row:06d}" for row in range(1, 9)]
@@ -413,3 +415,56 @@ def test_a_general_rank_that_cannot_be_is_refused(world, conf, says):
 def test_a_service_of_the_cloud_is_refused_with_what_would_be_right(world, kind):
     with pytest.raises(ConfigError, match=rf'AlgoConfs\.x\.Type: "{kind}" is not served here; use "LIGHTGBM"'):
         ranked(world, {"RankAlgoList": ["x"]}, {"Name": "x", "Type": kind})
+
+
+def test_what_does_not_act_is_said(world):
+    world.conf["ColdStartRankConfs"] = {"home_feed": {"RecallName": "hot", "AlgoName": "ranker"}}
+    world.conf["EmbeddingConfs"] = {"home_feed": {"DataSource": {"Name": "log", "Type": "datahub"}}}
+    with world.engine() as engine:
+        said = "\n".join(engine.config.unused)
+    assert "ColdStartRankConfs: accepted, does not act here" in said
+    assert "EmbeddingConfs.home_feed.DataSource: accepted, does not act here: vectors are not recorded" in said
+
+
+def test_a_general_rank_loads_features_of_its_own_first(world):
+    coarse = general({"RankAlgoList": ["own"], "RankScore": "${own} + ${mood}"})
+    feature = {
+        "FeatureType": "raw_feature",
+        "FeatureStore": "item",
+        "FeatureName": "mood",
+        "FeatureSource": "user:mood",
+    }
+    coarse["FeatureLoadConfs"] = [{"FeatureDaoConf": {"FeatureStore": "item"}, "Features": [feature]}]
+    with ranked(world, {}, LOOKUP, GeneralRankConfs={"home_feed": coarse}) as engine:
+        items = [{"item_id": "a", "boost": 3}, {"item_id": "b", "boost": 5}]
+        assert scores(asked(engine, items, features={"mood": 30})) == {"a": 33.0, "b": 35.0}
+
+
+# ---- parameters of experiments
+
+
+@pytest.mark.parametrize(
+    ("ast_type", "params", "expected"),
+    [
+        ("", {"price": 0.5}, [0.5 + 3, 0.5 + 3]),  # a parameter that is a number goes before the item
+        ("", {"price": "0.5", "w": "x"}, [0.5 + 3, 0.5 + 3]),
+        ("", {"price": 0, "price2": 9}, [2.0 + 3, 4.0 + 3]),  # 0 and what is no number do not
+        ("", {"price": "much"}, [2.0 + 3, 4.0 + 3]),
+        ("antlr", {"price": 0.5}, [2.0 + 3, 4.0 + 3]),  # here the item goes first
+    ],
+)
+def test_parameters_stand_in_for_names(world, ast_type, params, expected):
+    rank = {"RankAlgoList": [], "RankScore": "${boost} + ${current_score}", "ASTType": ast_type}
+    with ranked(world, rank) as engine:
+        scene = engine._scene("home_feed", "list")
+        named = {name.replace("price", "boost"): value for name, value in params.items()}
+        items = [{"item_id": "a", "boost": 2, "score": 3}, {"item_id": "b", "boost": 4, "score": 3}]
+        query = Query(
+            scene.snapshot, "u1", 2, {}, history_max=1, item_list=items, sources=scene.sources, places=10, params=named
+        )
+        arena = Arena(10, items_max=scene.snapshot.overlay.capacity, algos=scene.score.outputs.capacity)
+        arena.follow(scene.snapshot.overlay)
+        for stage in scene.recalls:
+            stage(query, arena)
+        scene.score.score(query, arena)
+        assert arena.score[:2].tolist() == expected

@@ -221,11 +221,7 @@ def test_one_connection_serves_requests_that_follow_each_other(server, loop):
     for _ in range(5):
         loop(asked.ask(request_about(IDS), IDS))
     assert server.connections == 1
-    loop(_closed(asked))
-
-
-async def _closed(asked):
-    asked.close()
+    loop(asked.close())
 
 
 def test_requests_at_once_do_not_mix_their_answers(server, loop):

@@ -103,11 +103,15 @@ def test_close_cancels_what_is_still_awaited():
 def test_an_unknown_name_is_refused_with_the_nearest_one():
     confs = Confs({"main_redis": RedisConf()}, {"holo": HologresConf("dbname=x")})
     with Stores(confs) as stores:
-        with pytest.raises(ConfigError, match=r'RedisConfs: no "main_redsi" \(did you mean "main_redis"\?\)'):
+        with pytest.raises(
+            ConfigError, match=r'RedisConfs: RedisConfs has no "main_redsi" \(did you mean "main_redis"\?\)'
+        ):
             stores.redis("main_redsi")
-        with pytest.raises(ConfigError, match='HologresConfs: no "pg"; it has "holo"'):
-            stores.postgres("pg")
-    with Stores(Confs()) as stores, pytest.raises(ConfigError, match='RedisConfs: no "r"; it has none'):
+        with pytest.raises(
+            ConfigError, match=r'RecallConfs\.a\.DaoConf\.HologresName: HologresConfs has no "pg"; it has "holo"'
+        ):
+            stores.postgres("pg", "RecallConfs.a.DaoConf.HologresName")
+    with Stores(Confs()) as stores, pytest.raises(ConfigError, match='has no "r"; it has none'):
         stores.redis("r")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from pairec_fast.config.sections import (
     Sections,
     SnapshotConf,
 )
+from pairec_fast.config.shapes import DPP
 from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaConf, LogRingConf
 from pairec_fast.config.telling import DebugConfig, FeatureLogConfig, LogConfig, PrometheusConfig
 from pairec_fast.errors import ConfigError, Problem
@@ -217,6 +219,7 @@ def _checked(document: Document, kinds: Kinds, directory: Path, data: bytes | No
             STAGES[stage].take(entry, registry, at, converter, report)
             for at, entry in enumerate(entries if entries is not BAD else ())
         )
+    fields["sort_confs"] += _dpp_sorts(sections.dpp_conf, kinds.sort, converter, report)
     check(sections, sections.raw, report, directory)
     for name in sections.raw:
         if name in Sections.untyped:
@@ -226,6 +229,23 @@ def _checked(document: Document, kinds: Kinds, directory: Path, data: bytes | No
         wrong = {path[:2] for path in report.error_paths if path[:1] not in _NAMES}
         fields = {name: sound for name, part in fields.items() if (sound := _sound(part, keys[name], wrong)) is not BAD}
     return Config(**fields, directory=directory, report=report, fingerprint=_fingerprint(sections.raw, data))
+
+
+def _dpp_sorts(
+    entries: Any, sorts: Mapping[str, type[msgspec.Struct]], to: Converter, report: Report
+) -> tuple[Any, ...]:
+    """The sorts that the section DPPConf defines: each entry is what an entry of SortConfs has as its DPPConf."""
+    kind = sorts.get("DPPSort")
+    own = {} if kind is None else {one.encode_name: one for one in msgspec.structs.fields(kind)}
+    made = []
+    for at, entry in enumerate(entries if entries is not BAD else ()):
+        conf = to.take(entry, own["DPPConf"].type if own else DPP, ("DPPConf", at), DPP)
+        if kind is None or conf is BAD:
+            continue
+        if not conf.name:
+            report.error(("DPPConf", at), "Name is missing")
+        made.append(kind(**{"name": conf.name, own["DPPConf"].name: conf}))
+    return tuple(made)
 
 
 def _fingerprint(raw: dict[str, Any], data: bytes | None) -> str:

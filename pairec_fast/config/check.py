@@ -51,6 +51,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     error in it still defines its name.
     """
     defined = {section: _defined(document, section) for section in _USES}
+    defined["SortConfs"] += _defined(document, "DPPConf")
     for section in ("RecallConfs", "FilterConfs", "SortConfs", "AlgoConfs"):
         _names_are_distinct(defined[section], report)
     names = {section: _distinct(places) for section, places in defined.items()}
@@ -65,8 +66,17 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     _expressions_parse(sections, report)
     for scene, categories in _items(sections.scene_confs):
         for category, conf in _items(categories):
-            if getattr(conf, "fallback_config", None) is not None:
-                report.warn(("SceneConfs", scene, category, "FallbackConfig"), f"{INERT}: no answer comes late")
+            if category != "default" and getattr(conf, "fallback_config", None) is not None:
+                inert = ("SceneConfs", scene, category, "FallbackConfig")
+                report.warn(inert, f"{INERT}: it is read from category default alone")
+    for scene, embedding in _items(sections.embedding_confs):
+        if getattr(getattr(embedding, "data_source", None), "name", ""):
+            report.warn(("EmbeddingConfs", scene, "DataSource"), f"{INERT}: vectors are not recorded")
+    for scene, logged in _items(sections.call_back_confs):
+        rank = getattr(logged, "rank_conf", None)
+        if getattr(rank, "rank_algo_list", ()) and getattr(rank, "processor", "EasyRec") != "EasyRec":
+            told = f'{INERT}: only of models with the processor "EasyRec" features are logged'
+            report.warn(("CallBackConfs", scene, "RankConf"), told)
     ring_bytes = getattr(sections.log_ring_conf, "ring_bytes", None)
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")

@@ -16,7 +16,6 @@ from pairec_fast.config.shapes import (
     CLOUD_SOURCES,
     COLD_START_RANK,
     DAO_KEYS,
-    DPP,
     FILTER,
     shape,
 )
@@ -205,7 +204,6 @@ _PIPELINE = shape(
 _UNUSED: dict[str, Any] = {
     "Region": str,
     "ABTestConf": AB_TEST,
-    "DPPConf": list[DPP],  # type: ignore[valid-type]
     "BeFilterConfs": list[FILTER],  # type: ignore[valid-type]
     "PipelineConfs": dict[str, list[_PIPELINE]],  # type: ignore[valid-type]
     "ColdStartRankConfs": dict[str, COLD_START_RANK],  # type: ignore[valid-type]
@@ -226,6 +224,7 @@ class Sections(Struct, frozen=True, rename="pascal"):
     filter_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sort_confs: tuple[Any, ...] = ()
     sort_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    dpp_conf: tuple[Any, ...] = field(name="DPPConf", default=())
     rank_conf: dict[str, RankConfig] = field(default_factory=dict)
     algo_confs: tuple[AlgoConfig, ...] = ()
     general_rank_confs: dict[str, GeneralRankConfig] = field(default_factory=dict)

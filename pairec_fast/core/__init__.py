@@ -4,6 +4,7 @@ from pairec_fast.core.aggregate import aggregate
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.callback import CallbackBody
 from pairec_fast.core.checksum import crc32c
+from pairec_fast.core.dpp import Dpp
 from pairec_fast.core.entries import Entries
 from pairec_fast.core.expand import expand
 from pairec_fast.core.features import Cross, Crosses
@@ -17,11 +18,21 @@ from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
 from pairec_fast.core.protobuf import map_of_doubles
-from pairec_fast.core.recall import Neighbours, add, add_in_turn, add_merged, nearest
+from pairec_fast.core.recall import Neighbours, add, in_turn, merge, nearest
 from pairec_fast.core.repair import repair_segments
-from pairec_fast.core.rerank import DiversityRules, in_order, top_k
+from pairec_fast.core.rerank import (
+    DiversityRules,
+    ValueLists,
+    in_order,
+    mix,
+    order_by,
+    order_by_score,
+    set_order,
+    top_k,
+)
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
 from pairec_fast.core.segment import Segment, list_segments
+from pairec_fast.core.ssd import Ssd
 
 __all__ = [
     "Arena",
@@ -29,6 +40,7 @@ __all__ = [
     "Cross",
     "Crosses",
     "DiversityRules",
+    "Dpp",
     "Entries",
     "Filter",
     "Forest",
@@ -42,25 +54,31 @@ __all__ = [
     "RequestForest",
     "Ring",
     "Segment",
+    "Ssd",
+    "ValueLists",
     "VectorIndex",
     "add",
-    "add_in_turn",
-    "add_merged",
     "aggregate",
     "build_slots",
     "crc32c",
     "drop_exposed",
     "expand",
     "in_order",
+    "in_turn",
     "keep",
     "keep_allowed",
     "list_segments",
     "map_of_doubles",
+    "merge",
+    "mix",
     "nearest",
+    "order_by",
+    "order_by_score",
     "read_segments",
     "recover",
     "repair_segments",
     "select",
+    "set_order",
     "top_k",
     "verify_segments",
 ]

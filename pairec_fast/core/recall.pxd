@@ -13,10 +13,9 @@ cdef extern from "recall.hpp" namespace "pairec" nogil:
     int32_t c_accumulate "pairec::accumulate"(c_Arena&, const c_Neighbours&, const int32_t*, int32_t) noexcept
     int32_t c_add_similar "pairec::add_similar"(c_Arena&, const c_Neighbours&, const int32_t*, int32_t, int32_t,
                                                 uint8_t) noexcept
-    int32_t c_add_merged "pairec::add_merged"(c_Arena&, const int32_t*, const double*, int32_t, bint, int32_t,
-                                              uint8_t) noexcept
-    int32_t c_add_in_turn "pairec::add_in_turn"(c_Arena&, const int32_t*, const double*, const int64_t*, int64_t*,
-                                                int32_t, int32_t, uint8_t) noexcept
+    int32_t c_merge "pairec::merge"(c_Arena&, const int32_t*, const double*, int32_t, bint, int32_t) noexcept
+    int32_t c_in_turn "pairec::in_turn"(c_Arena&, const int32_t*, const int64_t*, int64_t*, int32_t, int32_t,
+                                        int32_t*) noexcept
 
 
 cdef class Neighbours:

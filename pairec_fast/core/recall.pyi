@@ -12,17 +12,10 @@ def add(
     source: int,
     k: int = 0x7FFFFFFF,
 ) -> int: ...
-def add_merged(
-    arena: Arena, rows: NDArray[np.int32], weights: NDArray[np.float64], k: int, source: int, *, largest: bool = False
-) -> int: ...
-def add_in_turn(
-    arena: Arena,
-    rows: NDArray[np.int32],
-    scores: NDArray[np.float64],
-    offset: NDArray[np.int64],
-    k: int,
-    source: int,
-) -> int: ...
+def merge(
+    arena: Arena, rows: NDArray[np.int32], weights: NDArray[np.float64], k: int, *, largest: bool = False
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]: ...
+def in_turn(arena: Arena, rows: NDArray[np.int32], offset: NDArray[np.int64], k: int) -> NDArray[np.int32]: ...
 
 class Neighbours:
     offset: NDArray[np.int64]

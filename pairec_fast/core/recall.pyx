@@ -46,11 +46,11 @@ def add(Arena arena not None, const int32_t[::1] rows not None, cnp.ndarray scor
     return added
 
 
-cdef int32_t check_known(const int32_t[::1] rows, Py_ssize_t weights, int32_t k, int32_t below) except -1:
-    """Raises ValueError: another number of weights, a negative `k`, or a row that is not below `below`."""
+cdef int32_t check_known(const int32_t[::1] rows, int32_t k, int32_t below) except -1:
+    """Raises ValueError: a negative `k`, or a row that is not below `below`."""
     cdef Py_ssize_t i
-    if rows.shape[0] != weights or rows.shape[0] > 0x7FFFFFFF:
-        raise ValueError(f"{rows.shape[0]} rows, {weights} weights")
+    if rows.shape[0] > 0x7FFFFFFF:
+        raise ValueError(f"{rows.shape[0]} rows")
     if k < 0:
         raise ValueError(f"k must not be negative, got {k}")
     for i in range(rows.shape[0]):
@@ -59,51 +59,60 @@ cdef int32_t check_known(const int32_t[::1] rows, Py_ssize_t weights, int32_t k,
     return 0
 
 
-def add_merged(Arena arena not None, const int32_t[::1] rows not None, const double[::1] weights not None,
-               int32_t k, int32_t source, *, bint largest=False) -> int:
-    """Add the `k` rows with the largest sum of `weights` [n] float64, or the largest of them. Returns how many were new.
+def merge(Arena arena not None, const int32_t[::1] rows not None, const double[::1] weights not None, int32_t k, *,
+          bint largest=False):
+    """The `k` rows with the largest sum of `weights` [n] float64, or with the largest of them, best first: int32 and
+    float64 [<= k].
 
-    `rows` [n] int32 may hold one several times; negative ones are unknown and left out. Equal weights by lower row.
+    `rows` [n] int32 may hold one several times; negative ones are unknown and left out, as are those of items that are
+    gone. Equal weights by lower row. Uses scratch of the arena; adds nothing.
 
     Raises:
-        ValueError: lengths differ, a row is not below those of `arena.follow`, a weight is NaN, `k` is negative or
-            `source` is not 0 to 255.
+        ValueError: lengths differ, a row is not below those of `arena.follow`, a weight is NaN, or `k` is negative.
     """
-    check_known(rows, weights.shape[0], k, arena.c.overlay.rows)
-    cdef uint8_t checked = check_source(source)
+    if rows.shape[0] != weights.shape[0]:
+        raise ValueError(f"{rows.shape[0]} rows, {weights.shape[0]} weights")
+    check_known(rows, k, arena.c.overlay.rows)
     cdef Py_ssize_t i
     for i in range(weights.shape[0]):
         if weights[i] != weights[i]:  # sums must have an order
             raise ValueError(f"weights[{i}] is not a number")
-    cdef int32_t added = 0
+    cdef int32_t count = 0
     if rows.shape[0]:
         with nogil:
-            added = c_add_merged(arena.c, &rows[0], &weights[0], <int32_t> rows.shape[0], largest, k, checked)
-    return added
+            count = c_merge(arena.c, &rows[0], &weights[0], <int32_t> rows.shape[0], largest, k)
+    best, sums = np.empty(count, np.int32), np.empty(count)
+    cdef int32_t[::1] row = best
+    cdef double[::1] total = sums
+    for i in range(count):
+        row[i] = arena.c.touched[i]
+        total[i] = arena.c.sum[arena.c.touched[i]]
+    return best, sums
 
 
-def add_in_turn(Arena arena not None, const int32_t[::1] rows not None, const double[::1] scores not None,
-                const int64_t[::1] offset not None, int32_t k, int32_t source) -> int:
-    """Add `k` rows, one of each list `rows[offset[i]:offset[i + 1]]` in turn, each row once. Returns how many were new.
+def in_turn(Arena arena not None, const int32_t[::1] rows not None, const int64_t[::1] offset not None, int32_t k):
+    """Places in `rows` [n] int32 of `k` rows, one of each list `rows[offset[i]:offset[i + 1]]` in turn and none twice:
+    int32 [<= k].
 
-    `rows` [n] int32, negative ones unknown and left out; `scores` [n] float64; `offset` [lists + 1] int64.
+    Negative rows are unknown and left out, as are those of items that are gone. Uses scratch of the arena.
 
     Raises:
-        ValueError: lengths differ, a row is not below those of `arena.follow`, `k` is negative or `source` is not 0 to 255.
+        ValueError: a row is not below those of `arena.follow`, `k` is negative, or `offset` does not fit.
     """
-    check_known(rows, scores.shape[0], k, arena.c.overlay.rows)
-    cdef uint8_t checked = check_source(source)
+    check_known(rows, k, arena.c.overlay.rows)
     offsets = np.asarray(offset)
     cdef Py_ssize_t lists = offset.shape[0] - 1
     if lists < 0 or offset[0] != 0 or offset[lists] != rows.shape[0] or (np.diff(offsets) < 0).any():
         raise ValueError("offset must run from 0 to the number of rows and not decrease")
     cdef int64_t[::1] next = offsets[:lists].copy()
-    cdef int32_t added = 0
-    if rows.shape[0]:
+    places = np.empty(min(k, rows.shape[0]), np.int32)
+    cdef int32_t[::1] taken = places
+    cdef int32_t count = 0
+    if places.size:
         with nogil:
-            added = c_add_in_turn(arena.c, &rows[0], &scores[0], &offset[0], &next[0], <int32_t> next.shape[0], k,
-                                  checked)
-    return added
+            count = c_in_turn(arena.c, &rows[0], &offset[0], &next[0], <int32_t> lists, <int32_t> taken.shape[0],
+                              &taken[0])
+    return places[:count]
 
 
 cdef class Neighbours:

@@ -46,7 +46,7 @@ def antlr(text: str) -> Expression:
 def score(expression: Expression, names: Mapping[str, Any]) -> float:
     """The number for one set of names: 0 where the expression fails, is no number, or is not a number."""
     try:
-        return _finish(expression.value(names))
+        return _finish(expression.root.value(names))
     except Failure:
         return 0.0
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pairec_fast.expression.convert import INT_MAX
 from pairec_fast.expression.expr_tree import PREDICATE_OPTIONAL, WITH_PREDICATE, Each, Local
 from pairec_fast.expression.expr_values import BINARY, BUILTINS, FETCH, IS_NIL, NEGATIVE, NOT, POSITIVE, SLICE, one_of
-from pairec_fast.expression.functions import arity, functions
+from pairec_fast.expression.functions import Function, arity, functions
 from pairec_fast.expression.regex import compiled
 from pairec_fast.expression.syntax import (
     ROW,
@@ -47,13 +47,13 @@ UNAVAILABLE = {"now", "date", "duration", "timezone", "toJSON", "fromJSON", "toB
                "fromPairs", "groupBy", "splitAfter"}  # fmt: skip
 
 
-def expr(text: str, clock: Callable[[], float] = time.time) -> Expression:
-    """Parse `text`.
+def expr(text: str, clock: Callable[[], float] = time.time, extra: Mapping[str, Function] | None = None) -> Expression:
+    """Parse `text`; `extra` are functions that it has beside the usual ones, as `printf.SPRINTF`.
 
     Raises:
         ConfigError: it is no expression of the language; the message shows the place.
     """
-    return Expression(text, "expr", _Parser(text, clock).parse())
+    return Expression(text, "expr", _Parser(text, clock, extra or {}).parse())
 
 
 class _IsNil(Apply):
@@ -92,9 +92,9 @@ ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v"
 class _Parser:
     """Precedence climbing over tokens."""
 
-    def __init__(self, text: str, clock: Callable[[], float]) -> None:
+    def __init__(self, text: str, clock: Callable[[], float], extra: Mapping[str, Function]) -> None:
         self.text = text
-        self.functions = {**BUILTINS, **functions(clock)}
+        self.functions = {**BUILTINS, **functions(clock), **extra}
         self.tokens = self._tokens()
         self.at = 0
         self.nesting = 0

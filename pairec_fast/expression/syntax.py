@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pairec_fast.errors import ConfigError
-from pairec_fast.expression.value import Failure
+from pairec_fast.expression.value import Failure, public
 from pairec_fast.expression.vector import (
     Column,
     Mask,
@@ -69,6 +69,9 @@ class Table:
         column = self.columns.get(name)
         if column is None:
             return None
+        values = column[0] if isinstance(column, tuple) else column
+        if values.dtype.kind not in "biuf" or values.dtype in (np.uint64, np.longdouble):
+            raise ValueError(f"column {name!r} is {values.dtype}; use bool, a number, or codes and a vocabulary")
         vector = of_column(column)
         if vector.data.shape != (self.count,):
             raise ValueError(f"column {name!r} has shape {vector.data.shape}; the table has {self.count} rows")
@@ -138,6 +141,12 @@ class Constant(Node):
         return One(self.constant)
 
 
+class PerRow(NamedTuple):
+    """A scalar that is none: a name that has a value of its own in every row, beside a name that is `ROW`."""
+
+    column: Column
+
+
 class Name(Node):
     """A name; `absent` is its value, or the failure, where nothing has that name.
 
@@ -161,6 +170,9 @@ class Name(Node):
     def over(self, table: Table) -> Operand:
         if self.name in table.scalars:
             value = table.scalars[self.name]
+            if isinstance(value, PerRow):
+                own = of_column(value.column)
+                return _doubles(own, table.count) if self.number else own
             return table.rows() if value is ROW else One(as_doubles(value) if self.number else value)
         vector = table.column(self.name) if table.flat else None
         if vector is None:
@@ -427,7 +439,7 @@ class Expression:
         Raises:
             Failure: it has none: an operand of the wrong kind, a missing name that the language does not forgive.
         """
-        return self.root.value(names)
+        return public(self.root.value(names))
 
     def vector(self, columns: Mapping[str, Column], count: int, scalars: Mapping[str, Any] | None = None) -> Vector:
         """The value for each of `count` rows, with the rows marked that have none.

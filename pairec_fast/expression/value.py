@@ -21,6 +21,11 @@ class Moment(int):
     """A text that looks like a date, in nanoseconds; the antlr language compares it with its like alone."""
 
 
+def public(value: Any) -> Any:
+    """A value as those outside know it: whole numbers of Go's kinds are whole numbers."""
+    return int(value) if type(value) in (Unsigned, Moment) else value
+
+
 def is_float(value: Any) -> bool:
     return type(value) is float
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.expression.convert import INT_MAX, INT_MIN
-from pairec_fast.expression.value import Failure
+from pairec_fast.expression.value import Failure, Unsigned, public
 
 Mask = NDArray[np.bool_]
 # Numbers or bools [count], a NaN being a missing key; or codes [count] int32 into a vocabulary, -1 being a missing key.
@@ -80,7 +80,11 @@ def to_column(vector: Vector) -> Column:
     missing = either(vector.nil, vector.failed)
     if vector.vocabulary is not None:
         codes = vector.data.astype(np.int32)
-        return (codes if missing is None else np.where(missing, np.int32(-1), codes)), vector.vocabulary
+        vocabulary = vector.vocabulary
+        # A larger vocabulary is a column's own, as it was given.
+        if len(vocabulary) <= 2 * codes.size and Unsigned in set(map(type, vocabulary)):
+            vocabulary = [public(value) for value in vocabulary]
+        return (codes if missing is None else np.where(missing, np.int32(-1), codes)), vocabulary
     if missing is None or not missing.any():
         return vector.data
     if vector.kind == "f":
@@ -133,8 +137,19 @@ def choose(mask: Mask, left: Operand, right: Operand) -> Vector:
     assert a.vocabulary is not None and b.vocabulary is not None
     if a.vocabulary is b.vocabulary:
         return Vector(np.where(mask, a.data, b.data), a.vocabulary, None, failed)
+    a, b = _compact(a), _compact(b)
+    assert a.vocabulary is not None and b.vocabulary is not None
     shifted = np.where(b.data < 0, -1, b.data + len(a.vocabulary))
     return Vector(np.where(mask, a.data, shifted), [*a.vocabulary, *b.vocabulary], None, failed)
+
+
+def _compact(vector: Vector) -> Vector:
+    """Codes into a vocabulary of what the rows have, if they are a few rows of a large one."""
+    if vector.vocabulary is None or len(vector.vocabulary) <= vector.data.size:
+        return vector
+    present, codes = np.unique(vector.data, return_inverse=True)
+    values = [None if code < 0 else vector.vocabulary[code] for code in present.tolist()]
+    return Vector(codes.reshape(-1), values, None, vector.failed)
 
 
 def _mask(mask: Mask | None, count: int) -> Mask:
@@ -144,6 +159,8 @@ def _mask(mask: Mask | None, count: int) -> Mask:
 def is_nil(vector: Vector) -> Mask:
     if vector.vocabulary is None:
         return _mask(vector.nil, vector.data.size)
+    vector = _compact(vector)
+    assert vector.vocabulary is not None
     nil: Mask = vector.data < 0
     nones = [code for code, value in enumerate(vector.vocabulary) if value is None] if nil.size else []
     return nil | np.isin(vector.data, nones) if nones else nil

@@ -9,6 +9,7 @@ from pairec_fast.filter.condition import ConditionFilter
 from pairec_fast.filter.count import AdjustCountFilter, CompletelyFairFilter
 from pairec_fast.filter.custom import ItemCustomFilter, User2ItemCustomFilter
 from pairec_fast.filter.dimension import DimensionFieldUniqueFilter
+from pairec_fast.filter.diversity import DiversityAdjustCountFilter
 from pairec_fast.filter.exposure import User2ItemExposureFilter, User2ItemExposureWithConditionFilter
 from pairec_fast.filter.group_weight import GroupWeightCountFilter
 from pairec_fast.filter.item_state import ItemStateFilter
@@ -23,6 +24,7 @@ KINDS = {
         CompletelyFairFilter,
         ConditionFilter,
         DimensionFieldUniqueFilter,
+        DiversityAdjustCountFilter,
         GroupWeightCountFilter,
         ItemCustomFilter,
         ItemStateFilter,
@@ -56,11 +58,11 @@ def sees_repeats(names: Sequence[str], known: Mapping[str, Any]) -> bool:
 
 
 def _reached(names: Sequence[str], known: Mapping[str, Any]) -> Iterator[Any]:
-    """The filters of these names and those they may lead to."""
+    """The filters of these names and those they may lead to; names of none, which binding refuses, are passed over."""
     waiting, seen = list(names), set[str]()
     while waiting:
         name = waiting.pop()
-        if name not in seen:
+        if name not in seen and name in known:
             seen.add(name)
             yield known[name]
             waiting += getattr(known[name], "leads_to", ())

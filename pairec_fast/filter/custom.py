@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -14,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
+from pairec_fast.cache import Cache
 from pairec_fast.core import Arena, drop_exposed, keep_allowed
 from pairec_fast.errors import ConfigError, NotReadyError, StoreError
-from pairec_fast.filter.kind import Count, Dao, sql_name, sql_text
-from pairec_fast.filter.remembered import NOTHING, Remembered
+from pairec_fast.filter.kind import Count, Dao
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Ranked, pick
+from pairec_fast.sql import sql_name, sql_text
 
 log = logging.getLogger("pairec_fast")
 
@@ -103,6 +103,8 @@ class Blocked:
         allowed = np.ones(self._snapshot.overlay.capacity, np.uint8)
         allowed[self._snapshot.items.ids.find_all(list(ids))] = 0
         self._ids, self._allowed = ids, allowed
+        # Once more: an item that was added meanwhile was told the list of before.
+        allowed[self._snapshot.items.ids.find_all(list(ids))] = 0
         self._due = self._clock() + self._seconds
 
     async def _read_again(self) -> None:
@@ -168,10 +170,10 @@ class Own:
     def __init__(self, conf: User2ItemCustomFilter, at: Binding, where: str) -> None:
         if at.stores is None:
             raise ConfigError(f"{where}.DaoConf: there are no live stores here")
-        dao, self.name, self._stores = conf.dao_conf, conf.name, at.stores
-        self._cache: Remembered[list[str]] = Remembered(
-            conf.item_state_cache_size, conf.item_state_cache_time or CACHE_SECONDS
-        )
+        dao, self.name = conf.dao_conf, conf.name
+        self._cache: Cache[list[str]] | None = None
+        if conf.item_state_cache_size:
+            self._cache = Cache(conf.item_state_cache_time or CACHE_SECONDS, conf.item_state_cache_size)
         self._redis: Any = None
         self._prefix = dao.redis_prefix
         if dao.adapter_type == "redis":
@@ -185,7 +187,7 @@ class Own:
 
     async def fetch(self, query: Query) -> None:
         """Raises StoreError: the list cannot be had."""
-        query.fetched[self] = await asyncio.wrap_future(self._stores.run(self._read(query.uid)))
+        query.fetched[self] = await self._read(query.uid)
 
     def __call__(self, query: Query, arena: Arena) -> None:
         ids = query.fetched.get(self)
@@ -193,16 +195,17 @@ class Own:
             _drop(arena, query.find(ids))
 
     async def _read(self, uid: str) -> list[str]:
-        known = self._cache.get(uid)
-        if known is not NOTHING:
-            return known  # type: ignore[return-value]
+        known = self._cache.get(uid) if self._cache is not None else None
+        if known is not None:
+            return known
         texts: Iterable[Any]
         if self._redis is not None:
             texts = [await self._redis.get(self._prefix + uid)]
         else:
             texts = [text for (text,) in await self._postgres.rows(self._select, (uid,), ASK_SECONDS)]
         ids = [id for text in texts if text is not None for id in str(text).split(",") if id]
-        self._cache.put(uid, ids)
+        if self._cache is not None:
+            self._cache.put(uid, ids)
         return ids
 
 

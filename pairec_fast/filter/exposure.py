@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Recorder, Stage
-from pairec_fast.core import Arena, drop_exposed
+from pairec_fast.core import Arena, drop_exposed, keep
 from pairec_fast.core.pick import exposed_slots
 from pairec_fast.errors import ConfigError, NotReadyError
 from pairec_fast.expression import Condition, check, matches
 from pairec_fast.filter.history import SQL_SECONDS, History, history_of
 from pairec_fast.filter.kind import Count, Dao
+from pairec_fast.filter.written import text_of_query, texts_of_items, written
 from pairec_fast.query import Query
 
 MARK = "_is_exposure_"
@@ -95,7 +95,11 @@ def drop(query: Query, arena: Arena, rows: NDArray[np.int32]) -> None:
 
 
 def mark(query: Query, arena: Arena, rows: NDArray[np.int32]) -> None:
-    places = arena.place[exposed_slots(arena, rows)]
+    _mark(query, arena, exposed_slots(arena, rows))
+
+
+def _mark(query: Query, arena: Arena, slots: NDArray[Any]) -> None:
+    places = arena.place[slots]
     query.given.put(MARK, places, (np.zeros(len(places), np.int32), [1]))
 
 
@@ -104,23 +108,35 @@ class Shown:
 
     def __init__(self, conf: User2ItemExposureFilter, at: Binding, unless: Sequence[Condition]) -> None:
         self.name, self._conf, self._unless = conf.name, conf, unless
-        self._history = _history(conf, at)
-        self._stores, self._snapshot, self._scene = at.stores, at.snapshot, at.scene
+        self._history, self._keys = _history(conf, at), Keys(conf, f"FilterConfs.{conf.name}")
+        self._stores, self._scene = at.stores, at.scene
         self.timeout = SQL_SECONDS + 0.1  # stores have limits of their own; this one only ends what would never end
         self._use = mark if conf.only_log_user_expose_flag else drop
 
     async def fetch(self, query: Query) -> None:
         """Raises StoreError: the history cannot be had."""
-        query.fetched[self] = await asyncio.wrap_future(self._stores.run(self._history.read(query.uid)))
+        key = self._keys.user(query)
+        if key is not None:
+            query.fetched[self] = await self._history.read(key)
 
     def __call__(self, query: Query, arena: Arena) -> None:
         if self._unless and matches(self._unless, query.user_features, {}):
             if self._conf.clear_log_if_not_enough_scene in ("", self._scene):
-                _later(self._stores, self._history.clear(query.uid))
+                key = self._keys.user(query)
+                if key is not None:
+                    _later(self._stores, self._history.clear(key))
             return
         shown = query.fetched.get(self)
-        if shown:
+        if not shown:
+            return
+        if not self._keys.computes_items:
             self._use(query, arena, query.find(shown))
+            return
+        seen = np.array([text in shown for text in self._keys.items(query, arena)], np.bool_)
+        if self._conf.only_log_user_expose_flag:
+            _mark(query, arena, np.flatnonzero(seen))
+        else:
+            keep(arena, (~seen).view(np.uint8))
 
 
 def recorder(conf: User2ItemExposureFilter, at: Binding) -> Recorder | None:
@@ -129,21 +145,23 @@ def recorder(conf: User2ItemExposureFilter, at: Binding) -> Recorder | None:
     if conf.dao_conf.adapter_type == "local" or not (writes or clears):
         return None
     _check(conf)
-    history, stores = _history(conf, at), at.stores
+    history, stores, keys = _history(conf, at), at.stores, Keys(conf, f"FilterConfs.{conf.name}")
 
     def record(query: Query, arena: Arena, slots: NDArray[np.int32]) -> Callable[[], None] | None:
         is_short = clears and len(slots) < query.size
         if not is_short and not (writes and len(slots)):
             return None
-        ids = query.ids(arena.row[slots])
-
-        async def work() -> None:
-            if is_short:
-                await history.clear(query.uid)
-            else:
-                await history.write(query.uid, ids)
-
-        return lambda: _later(stores, work())
+        key = keys.user(query)
+        if key is None:
+            return None
+        if is_short:
+            return lambda: _later(stores, history.clear(key))
+        if keys.computes_items:
+            of_all = keys.items(query, arena)
+            shown = [of_all[slot] for slot in slots.tolist()]
+        else:
+            shown = query.ids(arena.row[slots])
+        return lambda: _later(stores, history.write(key, shown))
 
     return record
 
@@ -155,10 +173,29 @@ def _check(conf: User2ItemExposureFilter) -> None:
             f'{where}.GenerateItemDataFuncName: "{conf.generate_item_data_func_name}" is a function compiled into a '
             "program of one's own; write it as GenerateItemDataExpr"
         )
-    for field in ("generate_item_data_expr", "generate_user_data_expr"):
-        if getattr(conf, field):
-            key = "".join(word.capitalize() for word in field.split("_"))
-            raise ConfigError(f"{where}.{key} is not available in this version")
+
+
+class Keys:
+    """Under which text a user's history lies, and which texts stand for items in it: the uid and the ids, unless there
+    are expressions of `uid`, `item_id`, `item` and `context` {`item_id`, `features`}."""
+
+    def __init__(self, conf: User2ItemExposureFilter, where: str) -> None:
+        self._user = written(conf.generate_user_data_expr, f"{where}.GenerateUserDataExpr")
+        self._item = written(conf.generate_item_data_expr, f"{where}.GenerateItemDataExpr")
+        self.computes_items = self._item is not None
+
+    def user(self, query: Query) -> str | None:
+        """None where the expression gives no text: then nothing is read or written, as in PAI-Rec."""
+        return query.uid if self._user is None else text_of_query(self._user, _said(query))
+
+    def items(self, query: Query, arena: Arena) -> list[str]:
+        """Of each candidate; its id where the expression gives no text."""
+        assert self._item is not None
+        return texts_of_items(self._item, query, arena, _said(query))
+
+
+def _said(query: Query) -> dict[str, Any]:
+    return {"uid": query.uid, "context": {"item_id": query.item_id, "features": query.context}}
 
 
 def _history(conf: User2ItemExposureFilter, at: Binding) -> History:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import msgspec
 
 from pairec_fast.errors import ConfigError
-from pairec_fast.filter.kind import Dao, sql_name
+from pairec_fast.filter.kind import Dao
+from pairec_fast.sql import sql_name
 
 ENTRIES = 100  # of a list in Redis, where MaxItems is not given
 SQL_SECONDS = 0.1

@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
+from pairec_fast.cache import Cache
 from pairec_fast.core import Arena, keep, keep_allowed
 from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.expression import Column, Condition, check, depends_on_user, mask, matches
 from pairec_fast.filter.kind import Count
-from pairec_fast.filter.remembered import Remembered
 from pairec_fast.filter.rows import SECONDS, Row, Rows
+from pairec_fast.filter.written import texts_of_items, written
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
+from pairec_fast.transform import FeatureConfig, Transforms
 
 CACHE_SECONDS = 3600  # PAI-Rec's, where none is given
 
@@ -44,6 +46,7 @@ class ItemStateDao(msgspec.Struct, frozen=True, rename="pascal"):
 class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
     """Keeps the items whose row meets all `filter_params`; the row's values become properties of the candidate.
 
+    With `features`, transforms are applied first, and the conditions see all properties of the candidate.
     *Source*: PAI-Rec, `ItemStateFilter` (PAIREC 5.5). Of a local table, conditions on the item alone are evaluated
     once, at bind; a request then reads one byte a candidate.
     """
@@ -51,7 +54,7 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
     name: str
     item_state_dao_conf: ItemStateDao
     filter_params: list[Condition] = []
-    features: list[Any] = []
+    features: list[FeatureConfig] = []
     generate_user_data_expr: str = ""
     item_state_cache_size: Count = 0
     item_state_cache_time: Count = 0
@@ -59,26 +62,27 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
     def bind(self, at: Binding) -> Stage:
         """Raises ConfigError: another adapter or table, or a condition that cannot be evaluated."""
         where, dao = f"FilterConfs.{self.name}", self.item_state_dao_conf
-        for field in ("features", "generate_user_data_expr"):
-            if getattr(self, field):
-                key = "".join(word.capitalize() for word in field.split("_"))
-                raise ConfigError(f"{where}.{key} is not available in this version")
+        transforms = Transforms(self.features, f"{where}.Features")
         check(self.filter_params, f"{where}.FilterParams")
         if dao.adapter_type == "local":
-            return self._local(at.snapshot, where)
+            if self.generate_user_data_expr:
+                raise ConfigError(f"{where}.GenerateUserDataExpr: a local table is read by the row of the item itself")
+            return self._local(at.snapshot, where, transforms)
         if dao.adapter_type == "hologres":
-            return Live(self, at, where)
+            return Live(self, at, where, transforms)
         raise ConfigError(
             f'{where}.ItemStateDaoConf.AdapterType: "{dao.adapter_type}" is not available in this version; '
             'use "hologres", or "local" for the item table of the snapshot'
         )
 
-    def _local(self, snapshot: Snapshot, where: str) -> Stage:
+    def _local(self, snapshot: Snapshot, where: str, transforms: Transforms) -> Stage:
         dao, table = self.item_state_dao_conf, snapshot.items
         if dao.table_name not in ("", "items"):
             raise ConfigError(f'{where}.ItemStateDaoConf.TableName: "{dao.table_name}"; for a local one it is "items"')
         if dao.where_clause:
             raise ConfigError(f"{where}.ItemStateDaoConf.WhereClause: a local table has no SQL; use FilterParams")
+        if transforms:
+            return self._transformed(transforms)
         usable = {name for name, one in table.columns.items() if one.kind in ("number", "text")}
         for name in [*_item_names(self.filter_params), *_fields(dao.select_fields)]:
             if name not in usable:
@@ -112,6 +116,16 @@ class ItemStateFilter(msgspec.Struct, frozen=True, rename="pascal"):
 
         return keep_asking if asking else keep_alone
 
+    def _transformed(self, transforms: Transforms) -> Stage:
+        def transform_and_keep(query: Query, arena: Arena) -> None:
+            user = dict(query.user_features)  # as they are before: transforms may write into them
+            transforms.user(query)
+            transforms.items(query, arena)
+            if self.filter_params:
+                keep(arena, mask(self.filter_params, query.properties(arena), arena.count, user))
+
+        return transform_and_keep
+
 
 class Table(Mapping[str, Column]):
     """Columns of the item table at `rows`, each gathered when it is asked for."""
@@ -142,18 +156,23 @@ class Live:
 
     timeout = SECONDS + 0.1  # each statement has its own limit: this one only ends what would never end
 
-    def __init__(self, conf: ItemStateFilter, at: Binding, where: str) -> None:
+    def __init__(self, conf: ItemStateFilter, at: Binding, where: str, transforms: Transforms) -> None:
         dao, self.name = conf.item_state_dao_conf, conf.name
-        self._params, self._defaults = conf.filter_params, dao.default_field_values
+        self._params, self._defaults, self._transforms = conf.filter_params, dao.default_field_values, transforms
+        seconds, size = conf.item_state_cache_time or CACHE_SECONDS, conf.item_state_cache_size
+        self._key = written(conf.generate_user_data_expr, f"{where}.GenerateUserDataExpr")
         self._rows = Rows(
             at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_field_name, dao.select_fields,
             dao.where_clause, where=f"{where}.ItemStateDaoConf",
-            cache=Remembered(conf.item_state_cache_size, conf.item_state_cache_time or CACHE_SECONDS),
+            cache=Cache(seconds, size) if size else None,
         )  # fmt: skip
 
     async def load(self, query: Query, arena: Arena) -> None:
         """Raises StoreError: for some candidates there was no answer; those that there are count all the same."""
-        keys = query.ids(arena.row[: arena.count])
+        if self._key is None:
+            keys = query.ids(arena.row[: arena.count])
+        else:
+            keys = texts_of_items(self._key, query, arena, {"user": query.user_features})
         rows = await self._rows.of(keys)
         query.fetched[self] = keys, rows
         missing = sum(key not in rows for key in keys)
@@ -167,14 +186,20 @@ class Live:
         nothing: Row = self._defaults
         states: list[Row | None] = [(rows[key] or nothing) if key in rows else None for key in keys]
         names = dict.fromkeys(name for state in states if state for name in state)
-        columns = {
+        columns: Mapping[str, Column] = {
             name: column_of([MISSING if not one else one.get(name, MISSING) for one in states]) for name in names
         }
         places = arena.place[: arena.count]
         for name, column in columns.items():
             query.given.put(name, places, column)
+        user, of_item = query.user_features, columns
+        if self._transforms:
+            user = dict(user)  # as they are before: transforms may write into them
+            self._transforms.user(query)
+            self._transforms.items(query, arena)
+            of_item = query.properties(arena)
         if self._params:
-            kept = mask(self._params, columns, arena.count, query.user_features)
+            kept = mask(self._params, of_item, arena.count, user)
             kept |= np.array([state is None for state in states], np.uint8)
             keep(arena, kept)
 

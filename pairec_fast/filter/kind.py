@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -119,23 +118,3 @@ def value_codes(column: Column | None, count: int) -> NDArray[np.int32]:
     keys = [value if isinstance(value, str) else (type(value), repr(value)) for value in values]
     numbers = np.array([number.setdefault(key, len(number)) for key in keys], np.int32)
     return numbers[where] if count else np.empty(0, np.int32)
-
-
-def sql_name(text: str, where: str) -> str:
-    """`text`, which is a name as SQL has it, parts between dots, bare or in double quotes: it may stand in a statement.
-
-    Raises:
-        ConfigError: no name; so nothing but a name ever gets into a statement.
-    """
-    if not _SQL_NAME.fullmatch(text):
-        raise ConfigError(f"{where}: expected a name as in SQL, for example items or public.items, got {text!r:.100}")
-    return text.replace("%", "%%")
-
-
-def sql_text(text: str) -> str:
-    """A piece of SQL from the configuration, as it stands in a statement with `%s` for its parameters."""
-    return text.replace("%", "%%")
-
-
-_PART = r'(?:"(?:[^"\0]|"")+"|[^\W\d][\w$]*)'
-_SQL_NAME = re.compile(rf"{_PART}(?:\.{_PART})*")

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
+from pairec_fast.cache import Cache
 from pairec_fast.core import Arena, select
 from pairec_fast.core.pick import priority, priority_of_many
-from pairec_fast.errors import ConfigError
+from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.expression.convert import to_int
-from pairec_fast.filter.kind import AdjustCountConf, Whole, scores, seed, select_as, shares, typed, value_codes
+from pairec_fast.filter.kind import (
+    AdjustCountConf,
+    Count,
+    Whole,
+    scores,
+    seed,
+    select_as,
+    shares,
+    typed,
+    value_codes,
+)
+from pairec_fast.filter.rows import SECONDS, Row, Rows
+from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
+from pairec_fast.snapshot import pick
+from pairec_fast.sql import sql_name
 
 LEAST = 10  # PAI-Rec's DiversityMinCount where none is given
+CACHE_MINUTES, CACHE_SIZE = 70, 1_000_000  # PAI-Rec's minutes; it remembers ten million items
 
 
 class DiversityDao(msgspec.Struct, frozen=True, rename="pascal"):
-    """Which properties EnsureDiversity spreads. `adapter_type` "local": columns of the snapshot's item table."""
+    """Which properties EnsureDiversity spreads. `adapter_type` "local": columns of the snapshot's item table;
+    "hologres": columns of a table of PostgreSQL by its column `item_key_field`, remembered for a while."""
 
     adapter_type: str = ""
     table_name: str = ""
+    hologres_name: str = ""
+    hologres_table_name: str = ""
     item_key_field: str = ""
     distinct_fields: list[str] = []
-    cache_time_in_minutes: int = 0
+    cache_time_in_minutes: Count = 0
 
 
 class PriorityAdjustCountFilter(msgspec.Struct, frozen=True, rename="pascal"):
@@ -50,48 +67,69 @@ class PriorityAdjustCountFilter(msgspec.Struct, frozen=True, rename="pascal"):
         """Raises ConfigError: an entry without Type, or EnsureDiversity without a table that is there."""
         where = f"FilterConfs.{self.name}"
         typed(self.adjust_count_confs, f"{where}.AdjustCountConfs")
-        asked = shares(self.adjust_count_confs, at.sources)
-        fields = self._fields(at, f"{where}.DiversityDaoConf")
-        least = self.diversity_min_count if self.diversity_min_count > 0 else LEAST
-
-        def adjust(query: Query, arena: Arena) -> None:
-            spread, at_least = self.ensure_diversity, least
-            param = query.params.get("ensure_diversity_min_count")
-            if param is not None:
-                at_least = min(to_int(param, 0), 2**31 - 1)
-                spread = at_least != 0
-            codes = _codes(query, arena, fields) if spread and fields else None
-            slots = priority(
-                arena.source[: arena.count], scores(arena), asked, seed=seed(query, self.name), codes=codes,
-                least=max(at_least, 0),
-            )  # fmt: skip
-            select(arena, slots)
-
-        return adjust
-
-    def _fields(self, at: Binding, where: str) -> list[str]:
         dao = self.diversity_dao_conf
-        if not dao.adapter_type:
-            if self.ensure_diversity:
-                raise ConfigError(f"{where}: missing, and EnsureDiversity is true: it names the fields to spread")
-            return []
-        if dao.adapter_type != "local":
+        if self.ensure_diversity and not dao.adapter_type:
+            raise ConfigError(f"{where}.DiversityDaoConf: missing, and EnsureDiversity is true: it names the fields")
+        return Adjust(self, at, f"{where}.DiversityDaoConf")
+
+
+class Adjust:
+    """The first version, bound. Where fields lie in a live table, it loads them before the stage."""
+
+    def __init__(self, conf: PriorityAdjustCountFilter, at: Binding, where: str) -> None:
+        dao, self.name, self.timeout = conf.diversity_dao_conf, conf.name, SECONDS + 0.1
+        self._asked = shares(conf.adjust_count_confs, at.sources)
+        self._spreads, self._fields = conf.ensure_diversity, dao.distinct_fields if dao.adapter_type else []
+        self._least = conf.diversity_min_count if conf.diversity_min_count > 0 else LEAST
+        if dao.adapter_type not in ("", "local", "hologres"):
             raise ConfigError(
-                f'{where}.AdapterType: "{dao.adapter_type}" is not available in this version; use "local", '
-                "columns of the snapshot's items"
+                f'{where}.AdapterType: "{dao.adapter_type}" is not available in this version; use "hologres", or '
+                '"local" for columns of the snapshot\'s items'
             )
-        for place, name in enumerate(dao.distinct_fields):
-            if name not in at.snapshot.items.columns:
-                known = ", ".join(sorted(at.snapshot.items.columns)) or "none"
-                raise ConfigError(
-                    f'{where}.DistinctFields[{place}]: the item table has no column "{name}"; it has {known}'
-                )
-        return dao.distinct_fields
+        if dao.adapter_type == "local":
+            for place, name in enumerate(self._fields):
+                pick(at.snapshot.items.columns, name, f"{where}.DistinctFields[{place}]")
+        elif dao.adapter_type == "hologres" and self._fields:
+            names = [sql_name(name, f"{where}.DistinctFields[{at}]") for at, name in enumerate(self._fields)]
+            cache: Cache[tuple[Row | None]] = Cache(60.0 * (dao.cache_time_in_minutes or CACHE_MINUTES), CACHE_SIZE)
+            self._rows = Rows(
+                at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_key_field, ", ".join(names), "",
+                where=where, cache=cache,
+            )  # fmt: skip
+            self.load = self._load
 
+    def __call__(self, query: Query, arena: Arena) -> None:
+        spreads, least = self._asked_of(query)
+        codes = None
+        if spreads and self._fields:
+            properties = query.properties(arena)
+            codes = np.stack([value_codes(properties.get(name), arena.count) for name in self._fields])
+        slots = priority(
+            arena.source[: arena.count], scores(arena), self._asked, seed=seed(query, self.name), codes=codes,
+            least=max(least, 0),
+        )  # fmt: skip
+        select(arena, slots)
 
-def _codes(query: Query, arena: Arena, fields: Sequence[str]) -> NDArray[np.int32]:
-    properties = query.properties(arena)
-    return np.stack([value_codes(properties.get(name), arena.count) for name in fields])
+    async def _load(self, query: Query, arena: Arena) -> None:
+        """Raises StoreError: some candidates are without their fields, which then count as missing."""
+        if not self._asked_of(query)[0]:
+            return
+        ids, places = query.ids(arena.row[: arena.count]), arena.place[: arena.count].copy()
+        rows = await self._rows.of(ids)
+        for name in self._fields:
+            values = [(rows.get(id) or {}).get(name, MISSING) for id in ids]
+            query.given.put(name, places, column_of(values))
+        missing = sum(id not in rows for id in ids)
+        if missing:
+            raise StoreError(f"{missing} of {len(ids)} candidates without their fields")
+
+    def _asked_of(self, query: Query) -> tuple[bool, int]:
+        """Whether values are to be spread, and the least quota of one: the experiment's word, then ours."""
+        param = query.params.get("ensure_diversity_min_count")
+        if param is None:
+            return self._spreads, self._least
+        least = min(to_int(param, 0), 2**31 - 1)
+        return least != 0, least
 
 
 class PriorityAdjustCountFilterV2(msgspec.Struct, frozen=True, rename="pascal"):

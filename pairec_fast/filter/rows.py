@@ -8,9 +8,9 @@ import decimal
 from collections.abc import Sequence
 from typing import Any
 
+from pairec_fast.cache import Cache
 from pairec_fast.errors import ConfigError, StoreError
-from pairec_fast.filter.kind import sql_name, sql_text
-from pairec_fast.filter.remembered import NOTHING, Remembered
+from pairec_fast.sql import sql_name, sql_text
 
 BATCH = 500  # ids in one statement, as PAI-Rec has it
 SECONDS = 0.2  # for each statement
@@ -27,12 +27,12 @@ class Rows:
 
     def __init__(
         self, stores: Any, store: str, table: str, key: str, fields: str, clause: str, *, where: str,
-        cache: Remembered[Row | None] | None = None,
+        cache: Cache[tuple[Row | None]] | None = None,
     ) -> None:  # fmt: skip
         if stores is None:
             raise ConfigError(f"{where}: there are no live stores here")
-        self._stores, self._store = stores, stores.postgres(store)
-        self._cache = cache if cache is not None else Remembered(0, 0.0)
+        self._store = stores.postgres(store)
+        self._cache = cache  # of rows, and of the knowledge that there is none
         name = sql_name(key, f"{where}: the key's name")
         columns = f"{name}, {sql_text(fields)}" if fields.strip() else name
         self._select = f"SELECT {columns} FROM {sql_name(table, f'{where}.HologresTableName')} WHERE "
@@ -43,17 +43,14 @@ class Rows:
 
     async def of(self, ids: Sequence[str]) -> dict[str, Row | None]:
         """A row for each id, None where the table has none; an id whose statement failed or was late is left out."""
-        return await asyncio.wrap_future(self._stores.run(self._of(ids)))
-
-    async def _of(self, ids: Sequence[str]) -> dict[str, Row | None]:
         found: dict[str, Row | None] = {}
         asked = []
         for id in dict.fromkeys(ids):
-            row = self._cache.get(id)
-            if row is NOTHING:
+            known = self._cache.get(id) if self._cache is not None else None
+            if known is None:
                 asked.append(id)
             else:
-                found[id] = row  # type: ignore[assignment]
+                found[id] = known[0]
         batches = [asked[at : at + BATCH] for at in range(0, len(asked), BATCH)]
         answers = await asyncio.gather(*map(self._ask, batches), return_exceptions=True)
         for batch, answer in zip(batches, answers, strict=True):
@@ -63,7 +60,8 @@ class Rows:
                 raise answer
             for id in batch:
                 found[id] = answer.get(id)
-                self._cache.put(id, found[id])
+                if self._cache is not None:
+                    self._cache.put(id, (found[id],))
         return found
 
     async def _ask(self, batch: list[str]) -> dict[str, Row]:

@@ -12,6 +12,7 @@ from pairec_fast.config import FeatureDaoConf
 from pairec_fast.errors import ConfigError
 from pairec_fast.expression.convert import to_float, to_int, to_string
 from pairec_fast.load.source import SQL_SECONDS, Found
+from pairec_fast.store import composer, identifier
 
 ONLINE_SECONDS = 5 * 86_400
 
@@ -36,10 +37,7 @@ class Sequences:
                 raise ConfigError(f"{dao}.{key} is missing")
         if conf.sequence_length <= 0:
             raise ConfigError(f"{dao}.SequenceLength must be positive, got {conf.sequence_length}")
-        from psycopg import sql
-
-        from pairec_fast.store import identifier
-
+        sql = composer()
         self.timeout = SQL_SECONDS
         self._client, self._conf, self._clock = at.stores.postgres(conf.hologres_name), conf, clock
         self._item, self._event = conf.item_feature_key_name, conf.event_feature_key_name

@@ -9,6 +9,7 @@ from pairec_fast.binding import Binding
 from pairec_fast.config import FeatureDaoConf
 from pairec_fast.errors import ConfigError
 from pairec_fast.load.values import Values, from_json, item_csv, user_csv
+from pairec_fast.store import composer, identifier
 
 SQL_SECONDS = 0.1
 BATCH = 600  # ids in one statement
@@ -85,10 +86,7 @@ class _Postgres:
     """A row a key. NULL is a value of its own: None."""
 
     def __init__(self, client: Any, conf: FeatureDaoConf, on_item: bool, where: str) -> None:
-        from psycopg import sql
-
-        from pairec_fast.store import identifier
-
+        sql = composer()
         self.timeout = SQL_SECONDS
         key = conf.item_feature_key_name if on_item else conf.user_feature_key_name
         fields = conf.item_select_fields if on_item else conf.user_select_fields

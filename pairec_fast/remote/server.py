@@ -68,6 +68,6 @@ class Server:
         except AnswerError as error:
             raise RemoteError(f"{self.name}: {error}") from error
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close connections that wait; on the event loop that `ask` ran on."""
         self._client.close()

@@ -21,10 +21,6 @@ PROCESSOR = "EasyRec"
 _CLOUD = ("FAISS", "SELDON", "TFSERVING")
 
 
-class Refused(ConfigError):
-    """An algorithm that cannot run here."""
-
-
 class Algorithms:
     """By name. `models` has the forests that were asked for; `servers` outlives a snapshot, with its connections."""
 
@@ -46,15 +42,15 @@ class Algorithms:
             return self.models[name]
         if conf.type == "LOOKUP":
             if conf.lookup_conf is None or not conf.lookup_conf.field_name:
-                raise Refused(f'AlgoConfs.{name}.LookupConf: missing; it names a feature, as {{"FieldName": ...}}')
+                raise ConfigError(f'AlgoConfs.{name}.LookupConf: missing; it names a feature, as {{"FieldName": ...}}')
             return Lookup(name, conf.lookup_conf.field_name)
         if conf.type == "EAS":
             if rank.processor != PROCESSOR:
-                raise Refused(
+                raise ConfigError(
                     f'{where}.Processor: expected "{PROCESSOR}", the processor of {name}, got "{rank.processor}"'
                 )
             return EasyRec(server_of(self._confs, name, where, self._servers), rank)
-        raise Refused(f"AlgoConfs.{name}.{_why_not(conf)}")
+        raise ConfigError(f"AlgoConfs.{name}.{_why_not(conf)}")
 
 
 def server_of(confs: Mapping[str, AlgoConfig], name: str, where: str, servers: Servers) -> Server:
@@ -65,9 +61,9 @@ def server_of(confs: Mapping[str, AlgoConfig], name: str, where: str, servers: S
     """
     conf = _conf(confs, name, where)
     if conf.type in ("LIGHTGBM", "LOOKUP"):
-        raise Refused(f'AlgoConfs.{name}.Type: {where} asks a model server, "EAS"; got "{conf.type}"')
+        raise ConfigError(f'AlgoConfs.{name}.Type: {where} asks a model server, "EAS"; got "{conf.type}"')
     if conf.type != "EAS" or conf.eas_conf is None:
-        raise Refused(f"AlgoConfs.{name}.{_why_not(conf)}")
+        raise ConfigError(f"AlgoConfs.{name}.{_why_not(conf)}")
     if conf not in servers:
         servers[conf] = _server(conf)
     return servers[conf]
@@ -99,15 +95,15 @@ def _server(conf: AlgoConfig) -> Server:
     eas, where = conf.eas_conf, f"AlgoConfs.{conf.name}.EasConf"
     assert eas is not None
     if eas.processor != PROCESSOR:
-        raise Refused(f'{where}.Processor: only "{PROCESSOR}" is served here, got "{eas.processor}"')
+        raise ConfigError(f'{where}.Processor: only "{PROCESSOR}" is served here, got "{eas.processor}"')
     if eas.endpoint_type not in ENDPOINTS:
         known = ", ".join(f'"{one}"' for one in ENDPOINTS)
-        raise Refused(f'{where}.EndpointType: "{eas.endpoint_type}" is not served here; use one of {known}')
+        raise ConfigError(f'{where}.EndpointType: "{eas.endpoint_type}" is not served here; use one of {known}')
     if eas.response_func_name not in FUNCTIONS:
-        raise Refused(f"{where}.ResponseFuncName: {unknown(eas.response_func_name, FUNCTIONS)}")
+        raise ConfigError(f"{where}.ResponseFuncName: {unknown(eas.response_func_name, FUNCTIONS)}")
     try:
         return Server(
             conf.name, eas.url, eas.auth, eas.response_func_name, milliseconds=eas.timeout, tries=eas.retry_times
         )
     except ValueError as error:
-        raise Refused(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding, Stage
-from pairec_fast.config import ColdStartGeneralRankConfig, GeneralRankConfig
+from pairec_fast.config import ColdStartGeneralRankConfig, GeneralRankConfig, SceneFeatureConfig
 from pairec_fast.core import Arena, select
 from pairec_fast.errors import ConfigError
+from pairec_fast.load import Load, loads
 from pairec_fast.query import Query
 from pairec_fast.score.algorithms import Algorithms
 from pairec_fast.score.outputs import Outputs
@@ -24,23 +25,26 @@ from pairec_fast.score.stage import Score
 class General(NamedTuple):
     """Attributes:
 
+    loads: features that are loaded for it.
     score: None without algorithms.
     actions: sorts and filters, in order. A sort is followed by what makes its order that of the candidates.
     takes: bool [sources], of a cold-start one the recalls whose candidates are its own; otherwise None.
     """
 
+    loads: list[Load]
     score: Score | None
     actions: Sequence[Stage]
     takes: NDArray[np.bool_] | None
 
 
-def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, outputs: Outputs, where: str) -> General:
+def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, outputs: Outputs, section: str) -> General:
     """The general rank of a scene, bound.
 
     Raises:
         ConfigError: an action, a recall or an algorithm that there is not, or one that cannot run here.
     """
-    rank = conf.rank_conf
+    rank, where = conf.rank_conf, f"{section}.{at.scene}"
+    own_loads = loads({at.scene: SceneFeatureConfig(conf.feature_load_confs)}, at.scene, section, at)
     score = None
     if rank.rank_algo_list:
         if rank.score_rewrite:
@@ -59,7 +63,7 @@ def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, out
     takes = None
     if isinstance(conf, ColdStartGeneralRankConfig):
         takes = np.array([source in conf.recall_names for source in at.sources] or [False])
-    return General(score, actions, takes)
+    return General(own_loads, score, actions, takes)
 
 
 def arrange(query: Query, arena: Arena) -> None:

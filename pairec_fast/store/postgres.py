@@ -14,6 +14,7 @@ from pairec_fast.store.conf import HologresConf
 from pairec_fast.store.gate import Gate
 
 STARTING_SECONDS = 3.0
+CONNECTIONS = 4  # kept open: a connection that takes a late question back is away for a while
 _NAME = re.compile(r'\s*(?:"((?:[^"\0]|"")+)"|([^\W\d][\w$]*))\s*')
 
 
@@ -21,25 +22,25 @@ class Postgres:
     """One server and its pool of connections. Statements commit by themselves."""
 
     def __init__(self, name: str, conf: HologresConf, metrics: Metrics) -> None:
-        """Raises ConfigError: DSN is no connection text."""
+        """`name` begins its errors. Raises ConfigError: DSN is no connection text."""
         import psycopg
         import psycopg_pool
 
         self.name = name
-        self._conninfo = _conninfo(conf.dsn, f"HologresConfs.{name}.DSN")
+        self._conninfo = _conninfo(conf.dsn, f"{name}.DSN")
         self._pool: Any = psycopg_pool.AsyncConnectionPool(
             self._conninfo,
-            min_size=1,
+            min_size=min(CONNECTIONS, conf.pool_size),
             max_size=conf.pool_size,
             open=False,
-            name=f"pairec-{name}",
+            name=f"pairec {name}",
             timeout=60.0,  # for a free connection: our own limits are over all of a call
             reconnect_timeout=60.0,
             kwargs={"autocommit": True},
         )
         self._failed = (psycopg.OperationalError, psycopg.InterfaceError)
         self._gate = Gate(
-            f"HologresConfs.{name}",
+            name,
             metrics,
             down=(*self._failed, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed, OSError),
             refused=(psycopg.Error, UnicodeError),
@@ -103,6 +104,18 @@ class Postgres:
         except StoreError as error:
             raise ConfigError(f"{where}: {error}") from error
 
+    @staticmethod
+    def identifier(text: str, where: str) -> Any:
+        """As the function of that name."""
+        return identifier(text, where)
+
+    @staticmethod
+    def compose(text: str, *parts: Any) -> Any:
+        """A statement: `text` with `{0}`, `{1}`, ... replaced by `parts`, which `identifier` or this made."""
+        from psycopg import sql
+
+        return sql.SQL(text).format(*parts)
+
     async def _again(self, sql: Any, args: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
             return await self._once(sql, args)
@@ -124,6 +137,13 @@ class Postgres:
         if state is None:
             return isinstance(error, self._failed)
         return state[:2] in ("08", "53", "58") or state[:3] == "57P"
+
+
+def composer() -> Any:
+    """`psycopg.sql`, which puts statements together. For those who have a client, and so the package."""
+    from psycopg import sql
+
+    return sql
 
 
 def identifier(text: str, where: str) -> Any:

@@ -18,6 +18,7 @@ class Redis:
     """One server. Every method raises `StoreError` when it is late, down, or answers with an error."""
 
     def __init__(self, name: str, conf: RedisConf, metrics: Metrics) -> None:
+        """`name` begins its errors: the place of the configuration that has it."""
         from redis import asyncio as client
         from redis import exceptions
         from redis.asyncio.retry import Retry
@@ -42,7 +43,7 @@ class Redis:
         )
         self._client: Any = client.Redis(connection_pool=pool)
         self._gate = Gate(
-            f"RedisConfs.{name}",
+            name,
             metrics,
             down=(exceptions.ConnectionError, exceptions.TimeoutError, exceptions.RedisError, OSError),
             refused=(exceptions.ResponseError, exceptions.DataError),

@@ -9,9 +9,11 @@ import difflib
 import importlib.util
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from pairec_fast.errors import ConfigError, NotReadyError, StoreError
 from pairec_fast.metrics import Metrics
@@ -23,6 +25,16 @@ from pairec_fast.store.redis import Redis
 T = TypeVar("T")
 
 CLOSING_SECONDS = 5.0
+
+
+class _RedisAt(msgspec.Struct):
+    """PAI-Rec's keys of a `CacheConfig`, without regard to case."""
+
+    host: str = ""
+    port: int = 0
+    password: str = ""
+    max_idle: int = msgspec.field(name="maxidle", default=0)
+    db_num: int = msgspec.field(name="dbnum", default=0)
 
 
 class Confs(Protocol):
@@ -37,6 +49,10 @@ class Confs(Protocol):
     def path(self, text: str) -> Path: ...
 
 
+class Closing(Protocol):
+    async def close(self) -> None: ...
+
+
 class Stores:
     """Clients by configured name, made and tried out when they are first asked for.
 
@@ -46,29 +62,29 @@ class Stores:
     def __init__(self, confs: Confs, metrics: Metrics | None = None) -> None:
         self._confs, self._metrics = confs, metrics or Metrics()
         self._lock = threading.RLock()
-        self._clients: dict[tuple[str, str], Redis | Postgres] = {}
+        self._clients: dict[str, Redis | Postgres] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._end: weakref.finalize[Any, Any] | None = None
         self._closed = False
 
-    def redis(self, name: str) -> Redis:
-        """The Redis that `RedisConfs` knows by that name.
+    def redis(self, name: str, where: str = "") -> Redis:
+        """The Redis that `RedisConfs` knows by that name; `where` says which key of the configuration names it.
 
         Raises:
             ConfigError: no such name, the package is not installed, or it does not answer.
         """
-        client = self._client("RedisConfs", name)
+        client = self._client("RedisConfs", name, where)
         assert isinstance(client, Redis)
         return client
 
-    def postgres(self, name: str) -> Postgres:
-        """The PostgreSQL that `HologresConfs` knows by that name.
+    def postgres(self, name: str, where: str = "") -> Postgres:
+        """The PostgreSQL that `HologresConfs` knows by that name; `where` as in `redis`.
 
         Raises:
             ConfigError: as `redis`.
         """
-        client = self._client("HologresConfs", name)
+        client = self._client("HologresConfs", name, where)
         assert isinstance(client, Postgres)
         return client
 
@@ -80,6 +96,22 @@ class Stores:
         """
         _installed("lmdb", "lmdb", f'AdapterType "lmdb" ({path})')
         return Lmdb(self._confs.path(path), database)
+
+    def redis_at(self, conf: Mapping[str, Any], where: str) -> Redis:
+        """A Redis that `conf` describes by the fields of RedisConfs; `where` says which key of the configuration it is.
+
+        Raises:
+            ConfigError: no such fields, or as `redis`.
+        """
+        try:
+            made = msgspec.convert({key.casefold(): value for key, value in conf.items()}, _RedisAt)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        taken = {name: getattr(made, name) for name in made.__struct_fields__}
+        given = RedisConf(**{name: value for name, value in taken.items() if value})
+        client = self._tried(where, lambda: self._redis(where, given))
+        assert isinstance(client, Redis)
+        return client
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start a coroutine on the stores' loop, from any thread. Cancelling the future cancels it.
@@ -99,12 +131,13 @@ class Stores:
                 self._end = weakref.finalize(self, _stop, self._loop)
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def close(self) -> None:
-        """Close all clients and end the loop; what is still awaited is cancelled. Idempotent."""
+    def close(self, others: Iterable[Closing] = ()) -> None:
+        """Close all clients, and `others` that live on the loop, and end it; what is still awaited is cancelled.
+        Idempotent."""
         with self._lock:
             if self._closed:
                 return
-            clients = list(self._clients.values())
+            clients = [*self._clients.values(), *others]
             ending = [self.run(client.close()) for client in clients]
             self._closed = True
         with contextlib.suppress(concurrent.futures.CancelledError):
@@ -119,44 +152,45 @@ class Stores:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _client(self, section: str, name: str) -> Redis | Postgres:
+    def _client(self, section: str, name: str, where: str) -> Redis | Postgres:
+        own = f"{section}.{name}"
+        if section == "RedisConfs":
+            redis_conf = _named(self._confs.redis_confs, name, section, where)
+            return self._tried(own, lambda: self._redis(own, redis_conf))
+        conf = _named(self._confs.hologres_confs, name, section, where)
+        return self._tried(own, lambda: self._postgres(own, conf))
+
+    def _redis(self, where: str, conf: RedisConf) -> Redis:
+        _installed("redis", "redis", where)
+        return Redis(where, conf, self._metrics)
+
+    def _postgres(self, where: str, conf: HologresConf) -> Postgres:
+        _installed("psycopg", "postgres", where)
+        _installed("psycopg_pool", "postgres", where)
+        return Postgres(where, conf, self._metrics)
+
+    def _tried(self, where: str, make: Callable[[], Redis | Postgres]) -> Redis | Postgres:
         with self._lock:  # held while it is tried out: two scenes may ask for one store at once
-            known = self._clients.get((section, name))
+            known = self._clients.get(where)
             if known is not None:
                 return known
-            client = self._made(section, name)
+            client = make()
             try:
                 self.run(client.start()).result()
             except StoreError as error:
                 self.run(client.close())
-                raise ConfigError(
-                    f"{section}.{name}: it must answer when the engine starts, and does not: {error}"
-                ) from (error)
-            except ConfigError:
-                self.run(client.close())
-                raise
-            self._clients[section, name] = client
+                raise ConfigError(f"{where}: it must answer when the engine starts, and does not: {error}") from error
+            self._clients[where] = client
             return client
 
-    def _made(self, section: str, name: str) -> Redis | Postgres:
-        where = f"{section}.{name}"
-        if section == "RedisConfs":
-            redis_conf = _named(self._confs.redis_confs, name, section)
-            _installed("redis", "redis", where)
-            return Redis(name, redis_conf, self._metrics)
-        conf = _named(self._confs.hologres_confs, name, section)
-        _installed("psycopg", "postgres", where)
-        _installed("psycopg_pool", "postgres", where)
-        return Postgres(name, conf, self._metrics)
 
-
-def _named(confs: Mapping[str, T], name: str, section: str) -> T:
+def _named(confs: Mapping[str, T], name: str, section: str, where: str) -> T:
     if name in confs:
         return confs[name]
     close = difflib.get_close_matches(name, confs, 1)
     hint = f' (did you mean "{close[0]}"?)' if close else ""
     have = ", ".join(f'"{known}"' for known in sorted(confs)) or "none"
-    raise ConfigError(f'{section}: no "{name}"{hint}; it has {have}')
+    raise ConfigError(f'{where or section}: {section} has no "{name}"{hint}; it has {have}')
 
 
 def _installed(module: str, extra: str, where: str) -> None:

@@ -45,9 +45,15 @@ def run_callback(given: dict[str, Any]) -> dict[str, Any]:
     try:
         with fresh_world() as world:
             world.conf["CallBackConfs"] = {scene: world.callback | given.get("CallBackConfs", {}).get(scene, {})}
-            url = f"http://127.0.0.1:{server.server_port}"
+            served = {
+                "Url": f"http://127.0.0.1:{server.server_port}", "Processor": "EasyRec",
+                "ResponseFuncName": "easyrecMutClassificationResponseFunc",
+            }  # fmt: skip
+            for conf in world.conf["CallBackConfs"].values():
+                if "RankConf" in conf:  # what the case leaves out and a start wants
+                    conf["RankConf"] = {"Processor": "EasyRec"} | conf["RankConf"]
             names = [name for conf in world.conf["CallBackConfs"].values() for name in _algorithms(conf)]
-            world.conf["AlgoConfs"] += [{"Name": name, "Type": "EAS", "EasConf": {"Url": url}} for name in names]
+            world.conf["AlgoConfs"] += [{"Name": name, "Type": "EAS", "EasConf": served} for name in names]
             # Refused is not a crash: whoever sent it is told.
             with world.engine() as engine, contextlib.suppress(RequestError):
                 engine.callback(request)  # type: ignore[arg-type]  # None is what a case sends

@@ -19,8 +19,13 @@ def _demo() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
+def demo() -> Path:
+    """The folder of the demo world: engine.json, snapshots/. Read-only."""
+    return Path(_demo().name) / "demo"
+
+
 @contextmanager
 def fresh_world() -> Iterator[World]:
     """A configuration to change, with a log that is empty."""
     with tempfile.TemporaryDirectory(prefix="contract-") as folder:
-        yield World(Path(_demo().name) / "demo" / "engine.json", Path(folder))
+        yield World(demo() / "engine.json", Path(folder))

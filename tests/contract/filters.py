@@ -17,7 +17,7 @@ from pairec_fast.filter import KINDS
 from pairec_fast.filter.kind import scores
 from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import Query
-from pairec_fast.snapshot import History, Table
+from pairec_fast.snapshot import Column, History, Table
 
 
 def run_filter(given: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
@@ -109,3 +109,8 @@ def without_items(guests: int) -> Any:
         items=Table("items", ids, {}), users=Table("users", ids, {}), history=nothing, overlay=overlay,
         guests=range(first, first + guests), lists={}, follow=lambda update: None,
     )  # fmt: skip
+
+
+def nothing_known(rows: int) -> Column:
+    """A column of an item table in which every value is missing."""
+    return Column("number", np.full(rows, np.nan), None)

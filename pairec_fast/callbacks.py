@@ -1,0 +1,151 @@
+"""What callbacks leave in the log: those that are sent, and those that follow an answer by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pairec_fast.bound import Bound
+from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
+from pairec_fast.config import CallBackConfig
+from pairec_fast.core import Arena, CallbackBody
+from pairec_fast.errors import NotReadyError, RequestError
+from pairec_fast.expression.convert import to_string
+from pairec_fast.logs import Logs, Waits, finish
+from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
+from pairec_fast.properties import loaded, loaded_each
+from pairec_fast.query import Query, kinds_of, merged_features
+from pairec_fast.reply import Item
+from pairec_fast.scene import Scene
+from pairec_fast.store import Stores
+
+
+class Callbacks:
+    """Makes records, and puts them into the logs. `closed` refuses those that are sent."""
+
+    def __init__(self, logs: Logs, stores: Stores) -> None:
+        self.logs, self.stores = logs, stores
+        self.closed = False
+
+    def explicit(self, bound: Bound, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
+        """Log a callback that was sent. A scene without `CallBackConfs` logs nothing.
+
+        Raises:
+            RequestError, NotReadyError: as `Engine.callback`.
+        """
+        if isinstance(request, CallbackBody):
+            columns = bound.callback_columns.get(request.scene_id, ())
+            if not any(columns) and not bound.inquiry.logs(request.scene_id) and bound.experiments is None:
+                return (yield from self._ordinary(bound, request))
+            request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
+        request = request_of(request, CallbackRequest)
+        for field in ("uid", "request_id", "scene_id"):
+            if not getattr(request, field):
+                raise RequestError(f"{field} not empty")
+        if not request.item_list:
+            raise RequestError("recommend item list not empty")
+        ids = [to_string(entry.get("item_id"), "") for entry in request.item_list]
+        if "" in ids:
+            place = ids.index("")
+            given = request.item_list[place].get("item_id")
+            raise RequestError(f"item_list[{place}].item_id must be a text that is not empty, got {given!r:.100}")
+        if self.closed:
+            raise NotReadyError("the engine is closed")
+        conf = bound.config.call_back_confs.get(request.scene_id)
+        if conf is None:
+            return True
+        offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
+        try:
+            record = self._record(bound, request, ids[:kept])
+            if bound.inquiry.logs(request.scene_id):
+                kinds = kinds_of(request.complex_type_features)
+                seen = self.stores.run(bound.inquiry.see(conf, record, kinds, debug=request.debug))
+                yield seen
+                seen.result()
+            payload = encode(record)
+        except RequestError:
+            self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
+            raise
+        return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
+
+    def _ordinary(self, bound: Bound, body: CallbackBody) -> Waits[bool]:
+        """What `explicit` does, of a body that is already known to be sound."""
+        if self.closed:
+            raise NotReadyError("the engine is closed")
+        conf = bound.config.call_back_confs.get(body.scene_id)
+        if conf is None:
+            return True
+        kept = min(body.items, conf.item_size or body.items)
+        try:
+            check_ids(body.request_id, body.scene_id, body.uid, kept)
+        except RequestError:
+            self.logs.count("explicit", body.scene_id, body.items, kept, "dropped", "invalid")
+            raise
+        payload = body.record(int(time.time()), bound.snapshot.fingerprint, kept)
+        return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
+
+    def _record(self, bound: Bound, request: CallbackRequest, ids: list[str]) -> Record:
+        snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
+        items = [
+            loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
+            for id, entry in zip(ids, request.item_list, strict=False)
+        ]
+        features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
+        features = loaded(features, users, snapshot.users.ids.find(request.uid))
+        return Record(
+            request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
+            experiment_id=bound.match(request.scene_id, request.uid, request.features).exp_id,
+            fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
+        )  # fmt: skip
+
+    def automatic(
+        self, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena,
+        items: list[Item], *, scored: bool = True,
+    ) -> Callable[[], None]:  # fmt: skip
+        """What is to be done after the answer: everything it needs is taken out of the arena now."""
+        conf = scene.logged
+        automatic, rate = scene.callback_conf.auto_invoke_call_back, scene.callback_conf.auto_invoke_call_back_rate
+        if conf is None or not items or not (automatic or request.debug):
+            return nothing
+        if automatic and not invoked(request_id, rate):
+            self.logs.count("automatic", scene.name, len(items), 0, "sampled_out")
+            return nothing
+        kept = kept_of(len(items), conf.item_size, conf.item_size_rate, request_id)
+        slots = arena.order[kept]
+        rows = arena.row[slots]
+        algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
+
+        def after() -> None:
+            entries = loaded_each(scene.item_properties, rows)
+            for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
+                entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
+            features = query.user_features if conf.use_user_features else query.context
+            record = Record(
+                scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
+                experiment_id=query.experiment_id, fingerprint=scene.snapshot.fingerprint, positions=kept,
+            )  # fmt: skip
+            if not bound.inquiry.logs(scene.name):
+                self._keep(conf, record, len(items))
+                return
+            seen = bound.inquiry.see(conf, record, query.kinds, debug=request.debug)
+            with contextlib.suppress(NotReadyError):  # closed meanwhile
+                self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
+
+        return after
+
+    def _keep(self, conf: CallBackConfig, record: Record, offered: int) -> None:
+        """Log what an automatic callback left. The recommendation is sound: what cannot be logged is only counted."""
+        kept = len(record.items)
+        try:
+            payload = encode(record)
+        except RequestError:
+            self.logs.count("automatic", record.scene, offered, kept, "dropped", "invalid")
+            return
+        with contextlib.suppress(RequestError):  # too large, and counted
+            finish(self.logs.put(conf, "automatic", record.scene, payload, offered, kept))
+
+
+def nothing() -> None:
+    """After an answer that no callback follows."""
