@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
+from pairec_fast.config import Config
 from pairec_fast.engine import Engine
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.logs import awaited, finish
 from pairec_fast.messages import answer, error_answer
 from pairec_fast.reload import Reloader
 from pairec_fast.routes import JSON, NOT_FOUND, ROUTES, TEXT, After, Answer, Begun
+from pairec_fast.scene import KINDS
 
 Scope = dict[str, Any]
 OVERLOADED: Answer = (503, JSON, answer(503, "overloaded", ""), None)
@@ -145,7 +147,10 @@ def create() -> App:
 
 def _engine() -> Engine:
     path, verified = Path(os.environ["PAIREC_CONFIG"]), os.environ.get("PAIREC_SNAPSHOT")
-    engine = Engine.from_config(path, Path(verified) if verified else None)
+    config = Config.load(path, KINDS)
+    # Who follows the file may start late, or anew, when it leads to another snapshot than the one verified at first.
+    follows = config.snapshot_conf is not None and config.snapshot_conf.reload_seconds > 0
+    engine = Engine(config, Path(verified) if verified and not follows else None)
     Reloader(engine, path).follow()
     return engine
 

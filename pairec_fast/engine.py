@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairec_fast.bound import Bound
+from pairec_fast.callback import data_sources
 from pairec_fast.callbacks import Callbacks, nothing
 from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
@@ -150,7 +151,7 @@ class Engine:
         """
         with self._swapping:
             try:
-                if refused := frozen(self._first, config):
+                if refused := frozen(self._first, config, data_sources(self._first), data_sources(config)):
                     raise config.report.located(refused)
                 directory = resolve(snapshot_of(config))
                 known = (self.snapshot.directory, self.snapshot.fingerprint) == (

@@ -78,7 +78,8 @@ class Scene:
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
         # The callback flags and the fallback are read from category `default`, whatever the request names.
         self.callback_conf = config.scene_confs[name].get("default", CategoryConfig())
-        self.logged = config.call_back_confs.get(name)
+        self.logged, self.debugged = config.call_back_confs.get(name), config.debug_confs.get(name)
+        self.feature_logged = config.feature_log_confs.get(name)
         self.fallback: Fallback | None = None
         with refusals:
             if (fallback := self.callback_conf.fallback_config) is not None:

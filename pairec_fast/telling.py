@@ -37,13 +37,14 @@ ROWS_MAX = 50  # of one record in the ring, which is no larger than its ring all
 
 
 class Teller:
-    """Made once an engine; `open` before the first request."""
+    """Made once an engine; `open` before the first request. What is told of a request is what its scene says."""
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._config, self._metrics = config, metrics
         self._enabled = config.prometheus_config.enable
         # By scene and sources: an experiment's variant of a scene may have other recalls.
         self._measures: dict[tuple[str, tuple[str, ...]], SceneMeasures] = {}
+        self._files: dict[tuple[str, int], Files] = {}
         self._writer = Writer()
 
     def open(self, logs: Logs) -> None:
@@ -81,7 +82,7 @@ class Teller:
         """The scene's, or what an experiment gives as the text of its parameter `debugConfig`."""
         text = query.params.get("debugConfig") if query.params else None
         given = debug_config(text) if isinstance(text, str) and text else None
-        return given or self._config.debug_confs.get(scene.name)
+        return given or scene.debugged
 
     def _measures_of(self, scene: Scene) -> SceneMeasures | None:
         """What `PrometheusConfig.Enable` asks for."""
@@ -100,7 +101,7 @@ class Teller:
     def _feature_log(
         self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item]
     ) -> Callable[[], None] | None:  # fmt: skip
-        conf = self._config.feature_log_confs.get(scene.name)
+        conf = scene.feature_logged
         source = None if conf is None else source_of(conf)
         if conf is None or source is None or not items or not is_logged(conf, query.request_id):
             return None
@@ -139,12 +140,15 @@ class Teller:
 
         return after
 
+    def _files_of(self, conf: DebugConfig) -> Files:
+        place = conf.file_path or ".", conf.max_file_num
+        if place not in self._files:
+            self._files[place] = Files(self._config.path(place[0]), place[1])
+        return self._files[place]
+
     def _write(self, conf: DebugConfig, scene: str, request: Request, records: Watch) -> None:
         """On the writer's thread."""
-        source = source_of(conf)
-        files = (
-            Files(self._config.path(conf.file_path or "."), conf.max_file_num) if conf.output_type == "file" else None
-        )
+        source, files = source_of(conf), self._files_of(conf) if conf.output_type == "file" else None
         for module, record in records.rows(request):
             if source is not None:
                 self._logs.tell(source, "debug", scene, ready(module, [go_json(record)]))

@@ -91,11 +91,11 @@ def test_check_says_ok_on_stdout_and_what_is_unused_on_stderr(run, world):
     *models, last = out.splitlines()
     assert (code, err) == (0, "") and last.startswith("ok: 2 scenes and categories on snapshot ")
     assert len(models) == 1 and models[0].startswith("ranker: ranker, ") and "; cross " in models[0]
-    world.conf |= {"RunMode": "product", "Nonsense": 1}
+    world.conf |= {"Region": "cn-beijing", "Nonsense": 1}
     code, out, err = run("check", world.write())
     assert code == 0 and out.splitlines()[-1].startswith("ok: ")
     unused, unknown = err.splitlines()
-    assert "RunMode: warning: accepted, does not act here" in unused
+    assert "Region: warning: accepted, does not act here" in unused
     assert "Nonsense: warning: unknown key, ignored" in unknown
 
 
@@ -132,13 +132,12 @@ def test_check_finds_what_the_snapshot_lacks_beside_what_the_file_gets_wrong(run
     recalls["hot"]["DaoConf"]["TableName"] = "hott"
     recalls["vectors"]["HnswConf"]["Index"] = "asl"
     recalls["group_hot"]["RecallCount"] = "many"
-    world.conf["SortConfs"][0]["DiversityRules"][0]["Dimensions"] = ["kind"]
     world.conf["AlgoConfs"][0]["LightGBMConf"]["Model"] = "rankr"
     path = world.write()
     path.write_text(json.dumps(json.loads(path.read_text()), indent=1))
     code, out, err = run("check", path)
     problems = err.splitlines()
-    assert (code, out, len(problems)) == (1, "", 5)
+    assert (code, out, len(problems)) == (1, "", 4)
     lines = path.read_text().splitlines()
     found = [re.fullmatch(r".*engine\.json:(\d+):(\d+): (\S+): (.*)", problem) for problem in problems]
     assert [(one[3], lines[int(one[1]) - 1].strip().rstrip(",")) for one in found] == [
@@ -146,7 +145,6 @@ def test_check_finds_what_the_snapshot_lacks_beside_what_the_file_gets_wrong(run
         ("RecallConfs.hot.DaoConf.TableName", '"TableName": "hott"'),
         ("RecallConfs[3].RecallCount", '"RecallCount": "many"'),
         ("AlgoConfs.ranker.LightGBMConf.Model", '"Model": "rankr"'),
-        ("SortConfs.spread.DiversityRules[0].Dimensions", '"Dimensions": ['),
     ]
     assert all(lines[int(one[1]) - 1][int(one[2]) - 1] in '"[' for one in found)
     code, out, err = run("check", path, "--json")

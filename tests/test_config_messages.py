@@ -96,7 +96,6 @@ BROKEN = {
             '(did you mean "i2i"?); it has "i2i"',
             'engine.json:22:82: AlgoConfs.ranker.LightGBMConf.Model: the snapshot has no "rankr" '
             '(did you mean "ranker"?); it has "ranker"',
-            'engine.json:26:40: SortConfs.spread.DiversityRules[0].Dimensions: the snapshot has no "kind"; it has ',
         ],
     ),
 }
@@ -125,12 +124,11 @@ def test_a_broken_configuration_is_told_word_for_word(checked, name):
     text = SOUND
     changes = [change] if change else [
         ('"HttpPort": 8000', '"HttpPort": "8000"'), ('"TableName": "hot"', '"TableName": "hots"'), ('"i2i"', '"i2j"'),
-        ('"Model": "ranker"', '"Model": "rankr"'), ('["category"]', '["kind"]'),
+        ('"Model": "ranker"', '"Model": "rankr"'),
     ]  # fmt: skip
     for old, new in changes:
         assert text.count(old) == 1
         text = text.replace(old, new)
     code, told = checked(text)
     assert code == int(name != "a misspelt key")
-    assert [line[: len(wanted)] for line, wanted in zip(told, expected, strict=True)] == expected
-    assert name == "all at once" or told == expected
+    assert told == expected

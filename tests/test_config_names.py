@@ -236,6 +236,7 @@ def test_a_recall_of_the_cloud_is_accepted_and_brings_nothing():
 def test_names_inside_of_entries_must_be_defined_too():
     fields = {"FilterConfs": [{"FilterName": "smal"}, {"FilterName": "small"}], "DefaultFilterName": "UniqueFilter"}
     general = {"ActionConfs": [{"ActionType": "filter", "ActionName": "o"}, {"ActionType": "sort", "ActionName": "o"}]}
+    pipeline = {"RecallNames": ["hot"], "FilterNames": ["f"], "SortNames": []}
     adjust = [{"RecallName": "hott"}, {"RecallName": "hot"}]
     sorts = {"MixSortRules": [{"RecallNames": ["hot", "cold"]}], "ConditionSortConfs": {"DefaultSortName": "p"}}
     sections = {
@@ -245,14 +246,13 @@ def test_names_inside_of_entries_must_be_defined_too():
             {"Name": "if", "FilterType": "AdjustCountFilter", "ConditionFilterConfs": fields},
         ],
         "SortConfs": [{"Name": "o", "SortType": "CustomFieldSort"} | sorts],
-        "GeneralRankConfs": {"s": general | {"RankConf": {"RankAlgoList": ["ctr"]}}},
-        "PipelineConfs": {"s": [{"RecallNames": ["hot"], "FilterNames": ["f"], "SortNames": []}]},
+        "PipelineConfs": {"s": [pipeline | {"GeneralRankConf": general, "RankConf": {"RankAlgoList": ["ctr"]}}]},
     }
     assert sorted(errors_of(**sections)) == [
         'FilterConfs[1].ConditionFilterConfs.FilterConfs[0].FilterName: unknown filter "smal" (did you mean "small"?)',
-        'GeneralRankConfs.s.ActionConfs[0].ActionName: unknown filter "o"',
-        'GeneralRankConfs.s.RankConf.RankAlgoList[0]: unknown algorithm "ctr"',
         'PipelineConfs.s[0].FilterNames[0]: unknown filter "f" (did you mean "if"?)',
+        'PipelineConfs.s[0].GeneralRankConf.ActionConfs[0].ActionName: unknown filter "o"',
+        'PipelineConfs.s[0].RankConf.RankAlgoList[0]: unknown algorithm "ctr"',
         'SortConfs[0].ConditionSortConfs.DefaultSortName: unknown sort "p"',
     ]
     sound = {name: sections[name] for name in ("RecallConfs",)} | {"FilterConfs": sections["FilterConfs"][:1]}

@@ -81,8 +81,9 @@ def test_a_changed_file_is_taken_over_and_an_unchanged_one_is_not_read_again(fol
         (lambda conf: conf.update(LimitConf={"SizeMax": 5}), "LimitConf.SizeMax: cannot change from 1000 to 5 while"),
         (lambda conf: conf["LogRingConf"].update(RingBytes=1 << 20), "LogRingConf.RingBytes: cannot change"),
         (lambda conf: conf["DiskConfs"]["log"].update(Directory="log2"), "DiskConfs.log: a log that is open cannot"),
-        (lambda conf: conf["PrometheusConfig"].update(Subsystem="shop"), "PrometheusConfig.Subsystem: cannot change"),
+        (lambda conf: conf["PrometheusConfig"].update(Subsystem="shop"), "PrometheusConfig: cannot change while"),
         (lambda conf: conf.update(RedisConfs={"r": {"Host": "h"}}), "RedisConfs: cannot change while running"),
+        (lambda conf: conf.update(LogConf={"LogLevel": "DEBUG"}), "LogConf: cannot change while running"),
         (lambda conf: conf.update(SceneConfs={}), "SceneConfs: no scene"),
     ],
 )  # fmt: skip

@@ -43,7 +43,7 @@ def check_sources(document: dict[str, Any], report: Report) -> None:
 
 
 _FILTERS, _SORTS = {"FilterConfs"}, {"SortConfs"}
-_GENERAL = {"GeneralRankConfs", "ColdStartGeneralRankConfs", "PipelineConfs"}
+_GENERAL = {"PipelineConfs"}
 # Where an entry names others, beside the scenes: in which sections, under which key, what.
 _NESTED: tuple[tuple[set[str], str, str], ...] = (
     (_FILTERS, "FilterName", "filter"),
