@@ -9,11 +9,13 @@ import time
 import numpy as np
 import pytest
 
+from pairec_fast.binding import Binding
 from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.filter.history import RedisHistory, SqlHistory, go_json
 from pairec_fast.filter.rows import BATCH
 from pairec_fast.store import HologresConf, RedisConf, Stores
 from tests.contract.filters import Case, parsed
+from tests.contract.sorts import snapshot
 from tests.test_store import Confs
 
 pytest.importorskip("redis")
@@ -451,6 +453,15 @@ def test_blocked_items_are_dropped_and_the_list_is_read_again(with_postgres, tab
     while live.left(items("a", "b", "c")) != ["c"] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert live.left(items("a", "b", "c")) == ["c"]
+
+
+def test_a_list_is_bound_to_a_snapshot_with_room_for_guests(with_postgres, tables):
+    """Whose rows have no id before a request gives them one."""
+    tables.execute("insert into blocked values ('i000003', 'bad')")
+    tables.commit()
+    conf = {"FilterType": "ItemCustomFilter", "DaoConf": holo("blocked"), "FilterVal": {"SelectCol": "item_id"}}
+    stage = parsed({"Name": "f"} | conf).bind(Binding(snapshot(), stores=with_postgres))
+    assert np.flatnonzero(stage._allowed == 0).tolist() == [snapshot().items.ids.find("i000003")]
 
 
 def test_the_list_of_before_stays_while_the_store_is_down(with_postgres, tables, postgres):

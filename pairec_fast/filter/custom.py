@@ -114,6 +114,8 @@ class Blocked:
             log.warning("%s: the list of before stays: %s", self.name, error)
 
     def _added(self, rows: NDArray[np.int32]) -> None:
+        guests = self._snapshot.guests
+        rows = rows[rows < guests.start] if len(guests) else rows  # who they are only a request knows
         id = self._snapshot.items.ids.id
         self._allowed[rows] = [id(row) not in self._ids for row in rows.tolist()]
 
