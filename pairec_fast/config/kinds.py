@@ -87,10 +87,10 @@ STAGES: dict[str, Stage] = {
         "ContextItemRecall",
         RECALL,
         known="UserCollaborativeFilterRecall RealTimeU2IRecall UserGroupHotRecall UserGlobalHotRecall "
-        "UserCustomRecall ItemCollaborativeFilterRecall ContextItemRecall MockRecall UserTopicRecall VectorRecall "
-        "HologresVectorRecall HologresVectorRecallV2 I2IVectorRecall OnlineHologresVectorRecall OnlineVectorRecall "
-        "ColdStartRecall",
-        cloud="GraphRecall OpenSearchRecall BeRecall RecallEngineRecall MilvusVectorRecall",
+        "UserCustomRecall ItemCollaborativeFilterRecall ContextItemRecall MockRecall UserTopicRecall "
+        "HologresVectorRecall HologresVectorRecallV2 I2IVectorRecall ColdStartRecall",
+        cloud="VectorRecall OnlineHologresVectorRecall OnlineVectorRecall GraphRecall OpenSearchRecall BeRecall "
+        "RecallEngineRecall MilvusVectorRecall",
     ),
     "filter": Stage(
         "FilterConfs",

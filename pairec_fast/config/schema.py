@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from pairec_fast.config.kinds import STAGES, Kinds
 from pairec_fast.config.sections import Sections
+from pairec_fast.config.shapes import DPP
 
 _TEMPLATE = "#/$defs/{name}"
 
@@ -24,7 +25,7 @@ def schema(kinds: Kinds) -> dict[str, Any]:
     extra = {
         (cls, key): kind for cls in structs for key, kind in getattr(cls, "untyped", {}).items()
     }  # fmt: skip
-    shapes = [stage.shape for stage in STAGES.values()]
+    shapes = [*(stage.shape for stage in STAGES.values()), DPP]
     given = [*structs, *shapes, *extra.values()]
     schemas, components = msgspec.json.schema_components(given, ref_template=_TEMPLATE)
     of = dict(zip([*structs, *shapes], schemas, strict=False))
@@ -50,6 +51,9 @@ def schema(kinds: Kinds) -> dict[str, Any]:
         if cloud := sorted(stage.cloud - set(registry)):
             forms.append({"title": "needs a service of the cloud", **_tagged(stage.tag, cloud, common)})
         top[stage.section] = {"type": "array", "items": {"oneOf": forms}}
+    if (dpp := entries["sort"].get("DPPSort")) is not None:  # this section has such sorts, each by its own fields
+        (own_conf,) = (field.type for field in msgspec.structs.fields(dpp) if field.encode_name == "DPPConf")
+        top["DPPConf"] = {"type": "array", "items": {"allOf": [of[own_conf], of[DPP]]}}
     for component in components.values():
         _accept_null(component)
     whole: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "engine.json"}

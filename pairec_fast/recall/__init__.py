@@ -1,6 +1,5 @@
 """Where candidates come from. One file a kind; `RecallType` in the configuration is the key here."""
 
-from pairec_fast.recall.cloud import CLOUD
 from pairec_fast.recall.cold import ColdStartRecall
 from pairec_fast.recall.context import ContextItemRecall
 from pairec_fast.recall.hnsw import HnswRecall
@@ -28,7 +27,6 @@ KINDS = {
         UserGlobalHotRecall,
         UserGroupHotRecall,
         UserTopicRecall,
-        *CLOUD,
     )
 }
 
