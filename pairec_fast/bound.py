@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pairec_fast.callback_items import CallbackFeatures
 from pairec_fast.config import Config
 from pairec_fast.experiment import NOTHING, Experiments, Match
 from pairec_fast.inquiry import Inquiry
 from pairec_fast.items.live import Live
 from pairec_fast.scene import Scene
-from pairec_fast.snapshot import Column, Snapshot
+from pairec_fast.snapshot import Snapshot
 from pairec_fast.variants import Variants
 
 
@@ -27,7 +28,7 @@ class Bound(NamedTuple):
     scenes: dict[tuple[str, str], Scene]
     variants: Variants
     experiments: Experiments | None
-    callback_columns: dict[str, tuple[dict[str, Column], ...]]  # of users and of items, by scene
+    callback_features: dict[str, CallbackFeatures]  # by scene
     inquiry: Inquiry
 
     def match(self, scene_id: str, uid: str, features: Mapping[str, Any]) -> Match:

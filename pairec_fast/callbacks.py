@@ -9,24 +9,26 @@ from typing import Any
 
 from pairec_fast.bound import Bound
 from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
+from pairec_fast.callback_items import properties_of
 from pairec_fast.config import CallBackConfig
 from pairec_fast.core import Arena, CallbackBody
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.expression.convert import to_string
+from pairec_fast.limits import LimitConf
 from pairec_fast.logs import Logs, Waits, finish
-from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of, with_texts
-from pairec_fast.properties import loaded, loaded_each
-from pairec_fast.query import Query, kinds_of, merged_features
+from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of
+from pairec_fast.query import Query, kinds_of
 from pairec_fast.reply import Item
 from pairec_fast.scene import Scene
 from pairec_fast.store import Stores
+from pairec_fast.walk import Walker
 
 
 class Callbacks:
     """Makes records, and puts them into the logs. `closed` refuses those that are sent."""
 
-    def __init__(self, logs: Logs, stores: Stores) -> None:
-        self.logs, self.stores = logs, stores
+    def __init__(self, logs: Logs, stores: Stores, walker: Walker, limits: LimitConf) -> None:
+        self.logs, self.stores, self._walker, self._limits = logs, stores, walker, limits
         self.closed = False
 
     def explicit(self, bound: Bound, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
@@ -36,8 +38,9 @@ class Callbacks:
             RequestError, NotReadyError: as `Engine.callback`.
         """
         if isinstance(request, CallbackBody):
-            columns = bound.callback_columns.get(request.scene_id, ())
-            if not any(columns) and not bound.inquiry.logs(request.scene_id) and bound.experiments is None:
+            features = bound.callback_features.get(request.scene_id)
+            adds = (features is not None and features.acts) or bound.inquiry.logs(request.scene_id)
+            if not adds and bound.experiments is None:
                 return (yield from self._ordinary(bound, request))
             request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
         request = request_of(request, CallbackRequest)
@@ -58,7 +61,9 @@ class Callbacks:
             return True
         offered, kept = len(request.item_list), min(len(request.item_list), conf.item_size or len(request.item_list))
         try:
-            record = self._record(bound, request, ids[:kept])
+            features = bound.callback_features[request.scene_id]
+            record = yield from features.record(self._walker, self._limits, request, ids[:kept])
+            record.experiment_id = bound.match(request.scene_id, request.uid, request.features).exp_id
             if bound.inquiry.logs(request.scene_id):
                 kinds = kinds_of(request.complex_type_features)
                 seen = self.stores.run(bound.inquiry.see(conf, record, kinds, debug=request.debug))
@@ -86,20 +91,6 @@ class Callbacks:
         payload = body.record(int(time.time()), bound.snapshot.fingerprint, kept)
         return (yield from self.logs.put(conf, "explicit", body.scene_id, payload, body.items, kept))
 
-    def _record(self, bound: Bound, request: CallbackRequest, ids: list[str]) -> Record:
-        snapshot, (users, columns) = bound.snapshot, bound.callback_columns[request.scene_id]
-        items = [
-            loaded(entry, columns, snapshot.items.ids.find(id)) | {"item_id": id}
-            for id, entry in zip(ids, request.item_list, strict=False)
-        ]
-        features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
-        features = loaded(features, users, snapshot.users.ids.find(request.uid))
-        return Record(
-            request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
-            experiment_id=bound.match(request.scene_id, request.uid, request.features).exp_id,
-            fingerprint=snapshot.fingerprint, positions=list(range(len(items))),
-        )  # fmt: skip
-
     def automatic(
         self, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, request_id: str, arena: Arena,
         items: list[Item], *, scored: bool = True,
@@ -114,11 +105,11 @@ class Callbacks:
             return nothing
         kept = kept_of(len(items), conf.item_size, conf.item_size_rate, request_id)
         slots = arena.order[kept]
-        rows = arena.row[slots]
+        rows, places = arena.row[slots], arena.place[slots]
         algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
 
         def after() -> None:
-            entries = loaded_each(scene.item_properties, rows)
+            entries = properties_of(query, scene.item_properties, rows, places)
             for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
                 entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
             features = query.user_features if conf.use_user_features else query.context

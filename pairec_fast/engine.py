@@ -13,6 +13,7 @@ from typing import Any
 
 from pairec_fast.bound import Bound
 from pairec_fast.callback import data_sources
+from pairec_fast.callback_items import CallbackFeatures
 from pairec_fast.callbacks import Callbacks, nothing
 from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
@@ -30,7 +31,7 @@ from pairec_fast.metrics import Histogram, Metrics
 from pairec_fast.push import push_of
 from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
-from pairec_fast.scene import KINDS, Scene, bind, guests_of, logged, snapshot_of
+from pairec_fast.scene import KINDS, Scene, bind, guests_of, snapshot_of
 from pairec_fast.score.algorithms import Servers
 from pairec_fast.snapshot import Snapshot
 from pairec_fast.store import Stores
@@ -104,7 +105,7 @@ class Engine:
         except BaseException:
             self.stores.close()
             raise
-        self._callbacks = Callbacks(self.logs, self.stores)
+        self._callbacks = Callbacks(self.logs, self.stores, self._walker, self.limits)
         self._teller.open(self.logs)
         itself = weakref.ref(self)  # so that an engine nobody holds any more can go
         threading.Thread(target=keep_up, args=(lambda: _live(itself()),), name="pairec-items", daemon=True).start()
@@ -424,14 +425,18 @@ class Engine:
             self._laps[scene.name, ""] = self.metrics.histogram(
                 "rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""
             )
-        columns = logged(config, snapshot)
+        callback_features = {
+            name: CallbackFeatures(config, snapshot, self.stores, name) for name in config.call_back_confs
+        }
         live = Live(snapshot)
         live.update()
         if walk:
             for scene in scenes.values():
                 self._rehearse(scene)
         inquiry = Inquiry(config, self.servers, self.metrics)
-        self._bound = Bound(config, time.time(), snapshot, live, scenes, variants, experiments, columns, inquiry)
+        self._bound = Bound(
+            config, time.time(), snapshot, live, scenes, variants, experiments, callback_features, inquiry
+        )
 
     def _rehearse(self, scene: Scene) -> None:
         """Answer somebody known and somebody unknown, so that what cannot answer does not come to answer anybody. Live

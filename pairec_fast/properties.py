@@ -23,7 +23,7 @@ class Given:
     """
 
     def __init__(self, places: int) -> None:
-        self._places = places
+        self.places = places
         self._columns: dict[str, Column] = {}
         self._dropped: set[str] = set()
 
@@ -31,7 +31,7 @@ class Given:
         """Set property `name` of the candidates at `places` [n] to `values` [n]; what is missing there goes missing."""
         column = self._columns.get(name)
         if column is None and isinstance(values, tuple):
-            codes = np.full(self._places, -1, np.int32)
+            codes = np.full(self.places, -1, np.int32)
             codes[places] = values[0]
             self._columns[name] = codes, values[1]  # as it is: it may be made of what is read of it
         elif isinstance(values, tuple):
@@ -44,7 +44,7 @@ class Given:
             self.put(name, places, _coded(values))
         else:
             if column is None:
-                column = self._columns[name] = np.full(self._places, np.nan)
+                column = self._columns[name] = np.full(self.places, np.nan)
             column[places] = values
 
     def drop(self, name: str) -> None:

@@ -104,10 +104,11 @@ class Query:
             self._user_features = loaded(given, self.user_columns, self.user)
         return self._user_features
 
-    def row(self, id: str) -> int:
+    def row(self, id: str, *, removed: bool = False) -> int:
         """The row of an item by its id: the snapshot's, or a guest's.
 
-        -1 for an item that was removed, for what is no id, and when there is no room for more guests.
+        -1 for an item that was removed, for what is no id, and when there is no room for more guests. With `removed`
+        such an item is a guest.
         """
         ids, guests = self._snapshot.items.ids, self._snapshot.guests
         row = ids.find(id)
@@ -116,7 +117,7 @@ class Query:
         known = self._guests.get(id)
         if known is not None:
             return known
-        if not id or ids.gone(id) or len(self._guests) == len(guests) or _has_surrogates(id):
+        if not id or (ids.gone(id) and not removed) or len(self._guests) == len(guests) or _has_surrogates(id):
             return -1
         row = self._guests[id] = guests.start + len(self._guests)
         return row
@@ -133,6 +134,16 @@ class Query:
             return [self.sources[source] for source in arena.source[slots].tolist()]
         codes, names = self.labels.over(arena, slots, self.sources)
         return [names[code] for code in codes.tolist()]
+
+    def known(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which of `rows` are the snapshot's, and no guest's."""
+        guests = self._snapshot.guests
+        return (rows >= 0) & ((rows < guests.start) | (rows >= guests.stop))
+
+    def forget_items(self) -> None:
+        """Begin anew with other candidates, of whom nothing is known yet."""
+        self._guests.clear()
+        self.given = Given(self.given.places)
 
     def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """The rows of those items that the snapshot knows, in the order given, and then of this request's guests."""

@@ -322,7 +322,16 @@ def guests_of(config: Config) -> int:
         "ContextItemRecall"
     }
     used = {name for scene in config.scene_confs.values() for conf in scene.values() for name in conf.recall_names}
-    return config.limit_conf.candidates_max if open_ones & used else 0
+    # A callback may name any item, and where loads or transforms act they give it properties.
+    loading = (
+        confs.get(f"{scene}_callback") for scene in config.call_back_confs
+        for confs in (config.user_feature_confs, config.feature_confs)
+    )  # fmt: skip
+    called = any(
+        load.features or load.feature_dao_conf.adapter_type != "local"
+        for conf in loading if conf is not None for load in conf.feature_load_confs
+    )  # fmt: skip
+    return config.limit_conf.candidates_max if open_ones & used or called else 0
 
 
 class Prepared(NamedTuple):

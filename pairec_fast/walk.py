@@ -126,6 +126,12 @@ class Walker:
         _saw(query, "filter", arena)
         return Walked(arena, laps)
 
+    def loaded(
+        self, scene: str, loads: list[Load], query: Query, arena: Arena | None, *, together: bool
+    ) -> Future[None]:
+        """What `load` awaits, on the stores' loop."""
+        return self._stores.run(self.load(scene, loads, query, arena, together=together))
+
     def give(self, arena: Arena) -> None:
         """Take back the arena of a walk that is over."""
         self._arenas.append(arena)

@@ -28,8 +28,10 @@ NAMES_MAX = 1000  # properties that one load may give the candidates: each is a 
 LIVE = ("redis", "lmdb", "hologres")
 
 
-def loads(confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at: Binding) -> list[Load]:
-    """Those of a scene, in order, without what would do nothing.
+def loads(
+    confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at: Binding, *, aside: bool = True
+) -> list[Load]:
+    """Those of a scene, in order, without what would do nothing. Not `aside`: all are waited for.
 
     Raises:
         ConfigError: a store, a field or an expression that cannot be.
@@ -42,6 +44,7 @@ def loads(confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at:
     for place, one in enumerate(conf.feature_load_confs):
         # A query begins with the columns that local loads of its user select: they act only over what others gave.
         load = Load(one, at, f"{where}[{place}]", first=section == "UserFeatureConfs" and not made)
+        load.aside = load.aside and aside
         if load.acts:
             made.append(load)
     return made
