@@ -226,7 +226,7 @@ def test_scores_of_many_slots_are_those_of_each(outputs):
     arena.algo_score[:] = np.random.default_rng(0).random(arena.algo_score.shape)
     slots = np.array([5, 0, 7], np.int32)
     expected = [{name: arena.algo_score[at, slot] for at, name in enumerate(outputs)} for slot in slots]
-    assert Writer([], outputs, []).algo_scores(arena, slots) == expected
+    assert Writer(outputs, []).algo_scores(arena, slots) == expected
 
 
 # The explicit callback
