@@ -1,14 +1,16 @@
 """What callbacks tell of items and users: what the recommendation knew of them, or what is loaded for the callback.
 
-An explicit callback of scene S loads and transforms by `UserFeatureConfs["S_callback"]` and
+A callback of scene S, explicit or automatic, loads and transforms by `UserFeatureConfs["S_callback"]` and
 `FeatureConfs["S_callback"]`. *Source*: PAI-Rec (PAIREC 9.3, 9.6).
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ from pairec_fast.scene import properties
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
 from pairec_fast.walk import Walker
+
+log = logging.getLogger("pairec_fast")
 
 
 def properties_of(
@@ -54,8 +58,40 @@ def properties_of(
     return entries
 
 
+class Called(NamedTuple):
+    """What a callback says of the user and of each item."""
+
+    request_id: str
+    uid: str
+    features: dict[str, Any]
+    ids: list[str]
+    entries: list[dict[str, Any]]
+
+
+Filled = tuple[dict[str, Any], list[dict[str, Any]]]
+T = TypeVar("T")
+
+
+def later(waits: Waits[T], then: Callable[[T | None], None]) -> None:
+    """Let `then` have the outcome, now or in the thread in which what is awaited ends; None where there is none."""
+
+    def step(_: object = None) -> None:
+        try:
+            awaited = next(waits)
+        except StopIteration as end:
+            then(end.value)
+        except (Exception, CancelledError) as error:
+            log.warning("a callback goes without what was to be loaded: %s", error)
+            then(None)
+        else:
+            assert isinstance(awaited, Future)
+            awaited.add_done_callback(step)
+
+    step()
+
+
 class CallbackFeatures:
-    """What is loaded for the explicit callbacks of a scene; without live loads and transforms, columns alone."""
+    """What is loaded for the callbacks of a scene; without live loads and transforms, columns alone."""
 
     def __init__(self, config: Config, snapshot: Snapshot, stores: Stores | None, scene: str) -> None:
         """Raises ConfigError: as a scene's loads."""
@@ -82,34 +118,36 @@ class CallbackFeatures:
             RequestError: features that cannot be used.
         """
         features = without_empty(merged_features(with_texts(request.features), request.complex_type_features))
-        if self._user_loads or self._loads:
-            features, items = yield from self._live(walker, limits, request, features, ids)
-        else:
-            snapshot = self._snapshot
-            items = [
-                loaded(entry, self._items, snapshot.items.ids.find(id)) | {"item_id": id}
-                for id, entry in zip(ids, request.item_list, strict=False)
-            ]
-            features = loaded(features, self._users, snapshot.users.ids.find(request.uid))
+        called = Called(request.request_id, request.uid, features, ids, request.item_list[: len(ids)])
+        features, items = yield from self.filled(walker, limits, called)
         return Record(
             request.scene_id, request.request_id, int(time.time()), request.uid, features, request.request_info, items,
             fingerprint=self._snapshot.fingerprint, positions=list(range(len(items))),
         )  # fmt: skip
 
-    def _live(
-        self, walker: Walker, limits: LimitConf, request: CallbackRequest, features: dict[str, Any], ids: list[str]
-    ) -> Waits[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        most = limits.candidates_max
+    def filled(self, walker: Walker, limits: LimitConf, called: Called) -> Waits[Filled]:
+        """What a callback says, with what is loaded over it: the user's features, and an entry for each item."""
+        if self._user_loads or self._loads:
+            return (yield from self._live(walker, limits, called))
+        users, items = self._snapshot.users.ids, self._snapshot.items.ids
+        entries = [
+            loaded(entry, self._items, items.find(id)) | {"item_id": id}
+            for id, entry in zip(called.ids, called.entries, strict=True)
+        ]
+        return loaded(called.features, self._users, users.find(called.uid)), entries
+
+    def _live(self, walker: Walker, limits: LimitConf, called: Called) -> Waits[Filled]:
+        most, ids = limits.candidates_max, called.ids
         query = Query(
-            self._snapshot, request.uid, len(ids), features, history_max=1, request_id=request.request_id, sources=[""],
-            places=min(most, len(ids)), user_columns=self._users,
+            self._snapshot, called.uid, len(ids), called.features, history_max=1, request_id=called.request_id,
+            sources=[""], places=min(most, len(ids)), user_columns=self._users,
         )  # fmt: skip
         yield from self._through(walker, self._user_loads, query, None, together=True)
         items: list[dict[str, Any]] = []
         for begin in range(0, len(ids), most):  # guests, of whom there is room for so many
             some = ids[begin : begin + most]
             query.forget_items()
-            arena = self._arena(query, some, request.item_list[begin : begin + len(some)])
+            arena = self._arena(query, some, called.entries[begin : begin + most])
             yield from self._through(walker, self._loads, query, arena, together=self._together)
             rows, places = arena.row[: arena.count], arena.place[: arena.count]
             items += [

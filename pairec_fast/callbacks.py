@@ -9,7 +9,7 @@ from typing import Any
 
 from pairec_fast.bound import Bound
 from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
-from pairec_fast.callback_items import properties_of
+from pairec_fast.callback_items import Called, Filled, later, properties_of
 from pairec_fast.config import CallBackConfig
 from pairec_fast.core import Arena, CallbackBody
 from pairec_fast.errors import NotReadyError, RequestError
@@ -112,17 +112,23 @@ class Callbacks:
             entries = properties_of(query, scene.item_properties, rows, places)
             for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
                 entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
-            features = query.user_features if conf.use_user_features else query.context
-            record = Record(
-                scene.name, request_id, int(time.time()), query.uid, without_empty(features), {}, entries,
-                experiment_id=query.experiment_id, fingerprint=scene.snapshot.fingerprint, positions=kept,
-            )  # fmt: skip
-            if not bound.inquiry.logs(scene.name):
-                self._keep(conf, record, len(items))
-                return
-            seen = bound.inquiry.see(conf, record, query.kinds, debug=request.debug)
-            with contextlib.suppress(NotReadyError):  # closed meanwhile
-                self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
+            features = without_empty(query.user_features if conf.use_user_features else query.context)
+
+            def keep(filled: Filled | None) -> None:
+                user, shown = filled or (features, entries)
+                record = Record(
+                    scene.name, request_id, int(time.time()), query.uid, user, {}, shown,
+                    experiment_id=query.experiment_id, fingerprint=scene.snapshot.fingerprint, positions=kept,
+                )  # fmt: skip
+                if not bound.inquiry.logs(scene.name):
+                    self._keep(conf, record, len(items))
+                    return
+                seen = bound.inquiry.see(conf, record, query.kinds, debug=request.debug)
+                with contextlib.suppress(NotReadyError):  # closed meanwhile
+                    self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
+
+            called = Called(request_id, query.uid, features, [items[place].item_id for place in kept], entries)
+            later(bound.callback_features[scene.name].filled(self._walker, self._limits, called), keep)
 
         return after
 

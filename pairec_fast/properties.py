@@ -14,6 +14,7 @@ from pairec_fast.snapshot import Column as Stored
 from pairec_fast.snapshot import Snapshot
 
 MISSING: Any = object()
+_NUMBERS = {float, object}  # the types of a column of numbers: nothing else here is a bare object than MISSING
 
 
 class Given:
@@ -182,8 +183,14 @@ class Properties(Mapping[str, Column]):
 
 def column_of(values: Sequence[Any]) -> Column:
     """A column of Python values, `MISSING` among them: of numbers if all are finite doubles or there is none."""
-    if all(value is MISSING or (type(value) is float and value == value) for value in values):
-        return np.array([np.nan if value is MISSING else value for value in values], np.float64)
+    kinds = set(map(type, values))
+    if kinds <= _NUMBERS:
+        missing = kinds != {float}
+        numbers = np.array(
+            [np.nan if value is MISSING else value for value in values] if missing else values, np.float64
+        )
+        if np.count_nonzero(numbers != numbers) == (sum(value is MISSING for value in values) if missing else 0):
+            return numbers
     codes, texts, known = np.full(len(values), -1, np.int32), list[Any](), dict[Any, int]()
     for place, value in enumerate(values):
         if value is MISSING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,14 +135,15 @@ class Load:
 
     def _put_items(self, query: Query, arena: Arena, found: list[Values | None], codes: NDArray[np.int32]) -> None:
         """Make properties of the candidates out of what was found for each key."""
-        null = MISSING if self._null_deletes else None
-        names = list(dict.fromkeys(name for values in found if values is not None for name in values))
+        names = list(dict.fromkeys(chain.from_iterable(values for values in found if values)))
         if len(names) > NAMES_MAX:
             query.degraded.append(f"{self.name}: {len(names)} properties; the first {NAMES_MAX} are taken")
         places = arena.place[: arena.count]
         for name in names[:NAMES_MAX]:
             given = [MISSING if values is None else values.get(name, MISSING) for values in found]
-            column = column_of([null if value is None else value for value in given])
+            if self._null_deletes and None in given:
+                given = [MISSING if value is None else value for value in given]
+            column = column_of(given)
             if isinstance(column, tuple):
                 query.given.put(name, places, (column[0][codes], column[1]))
             else:

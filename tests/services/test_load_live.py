@@ -249,3 +249,23 @@ def test_automatic_callbacks_record_what_was_loaded_for_the_answer(with_redis, r
     assert [item["item_id"] for item in items] == shown_ids
     assert [json.loads(item["item_features"])["heat"] for item in items] == [int(id[1:]) for id in shown_ids]
     assert all("price" in json.loads(item["item_features"]) for item in items), "and of the snapshot what it loads"
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_automatic_callbacks_go_through_the_loads_of_their_scene_too(with_redis, redis_server, alive):
+    """Nobody waits for that: the answer has left, and what cannot be loaded in time is missing in the record."""
+    world, client = with_redis, redis_server.client
+    client.mset({f"i{row:06d}": f"heat:{row}" for row in range(600)})
+    put(world, "FeatureConfs", load("item", "redis", RedisName="r"), scene="home_feed_callback")
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    with world.engine() as engine:
+        if not alive:
+            redis_server.kill()
+        shown_ids = [item.item_id for item in engine.recommend(FIRST).items]
+        deadline = time.monotonic() + 10
+        while not engine.logs.gauges().get("ring_pushed_total") and time.monotonic() < deadline:
+            time.sleep(0.01)
+    ((_, *items),) = world.records()
+    known = [json.loads(item["item_features"]) for item in items]
+    assert [item["item_id"] for item in items] == shown_ids and all("price" in one for one in known)
+    assert [one.get("heat") for one in known] == [int(id[1:]) if alive else None for id in shown_ids]
