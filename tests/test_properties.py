@@ -59,6 +59,18 @@ def test_a_given_value_lies_over_the_snapshots_and_leaves_the_rest(snapshot):
     assert query.properties(arena).of_each("price", np.arange(3)) == [price[0], -5.0, "dear"]
 
 
+def test_what_pairec_implies_stands_where_a_candidate_has_no_property_of_that_name(snapshot):
+    query, arena = walked(snapshot, [["i000001", "i000002"], ["i000003"]])
+    slots = np.arange(3)
+    query.given.put("recall_name", np.array([1], np.int32), column_of(["mine"]))
+    query.given.put("one", np.array([2], np.int32), np.array([7.0]))
+    properties = query.properties(arena)
+    assert properties.of_each("recall_name", slots) == ["one", "mine", "two"]
+    assert properties.of_each("one", slots) == [0.0, 1 / 3, 7.0] and properties.of_each("two", slots)[2] == 0.0
+    query.given.drop("recall_name")
+    assert query.properties(arena).of_each("recall_name", slots) == ["one", "one", "two"]
+
+
 def test_of_a_guest_everything_is_missing_and_conditions_say_so(snapshot):
     query, arena = walked(snapshot, [["i000001", "x"]])
     conditions = [Condition(name="in_stock", operator="is_null")]

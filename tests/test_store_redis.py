@@ -55,6 +55,17 @@ def test_an_exposure_is_written_trimmed_and_given_its_life_in_one_round(stores, 
     assert ask(stores, one.write([("DEL", "seen:u1")])) == [1]
 
 
+def test_of_several_reads_each_may_be_refused_by_itself(stores, redis_server):
+    redis_server.client.set("text", "a")
+    redis_server.client.hset("hash", mapping={"a": "1"})
+    one = stores.redis("r")
+    first, second, third = ask(stores, one.read_each([("HGETALL", "text"), ("HGETALL", "hash"), ("HGETALL", "none")]))
+    assert isinstance(first, StoreError) and "WRONGTYPE" in str(first) and (second, third) == ({"a": "1"}, {})
+    assert ask(stores, one.read_each([])) == []
+    with pytest.raises(StoreError, match="WRONGTYPE"):  # of all of them: then nothing came, and it is an error
+        ask(stores, one.read_each([("HGETALL", "text"), ("LRANGE", "text", 0, 1)]))
+
+
 def test_a_key_of_the_wrong_type_is_an_error_of_that_read_alone(stores, redis_server):
     redis_server.client.rpush("list", "a")
     one = stores.redis("r")

@@ -269,3 +269,18 @@ def test_automatic_callbacks_go_through_the_loads_of_their_scene_too(with_redis,
     known = [json.loads(item["item_features"]) for item in items]
     assert [item["item_id"] for item in items] == shown_ids and all("price" in one for one in known)
     assert [one.get("heat") for one in known] == [int(id[1:]) if alive else None for id in shown_ids]
+
+
+def test_a_callback_that_is_still_loading_when_the_engine_closes_is_in_the_log(with_redis, redis_server):
+    world = with_redis
+    world.conf["RedisConfs"]["r"] |= {"ReadTimeout": 5000}
+    put(world, "FeatureConfs", load("item", "redis", RedisName="r"), scene="home_feed_callback")
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    with world.engine() as engine:
+        redis_server.freeze()
+        shown_ids = [item.item_id for item in engine.recommend(FIRST).items]
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 3
+    redis_server.thaw()
+    ((_, *items),) = world.records()
+    assert [item["item_id"] for item in items] == shown_ids
