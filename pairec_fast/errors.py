@@ -63,3 +63,7 @@ class NotReadyError(PairecError):
 
 class StoreError(PairecError):
     """A live store was late, is down, or answered with an error. A request goes on without what it asked for."""
+
+
+class StoreLate(StoreError):
+    """A live store did not answer within its limit."""

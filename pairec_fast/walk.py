@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
+from pairec_fast.errors import StoreLate
 from pairec_fast.limits import LimitConf
 from pairec_fast.load import Load
 from pairec_fast.logs import Waits
@@ -23,6 +24,8 @@ from pairec_fast.score.stage import begin
 from pairec_fast.store import Stores, within
 
 log = logging.getLogger("pairec_fast")
+
+WARN_SECONDS = 10.0  # between lines about the same stage
 
 
 class Walked(NamedTuple):
@@ -54,6 +57,7 @@ class Walker:
     def __init__(self, limits: LimitConf, metrics: Metrics, stores: Stores) -> None:
         self._limits, self._metrics, self._stores = limits, metrics, stores
         self._arenas: list[Arena] = []  # that no request uses now
+        self._warned = Warned()
 
     def walk(self, scene: Scene, query: Query) -> Waits[Walked]:
         """The whole line."""
@@ -262,11 +266,29 @@ class Walker:
             self._missed(scene, stage, error, query)
 
     def _missed(self, scene: str, stage: Fetching | Loading | Load, error: Exception, query: Query) -> None:
-        why = "timeout" if isinstance(error, TimeoutError) else "error"
-        if why == "error":
-            log.warning("%s: %s: %s", scene, stage.name, error)
+        why = "timeout" if isinstance(error, TimeoutError | StoreLate) else "error"
+        self._warned(scene, stage.name, str(error) or f"no answer within {stage.timeout * 1000:g} ms")
         query.degraded.append(f"{stage.name}: {why}")
         self._metrics.count("degraded_total", scene=scene, stage=stage.name, reason=why)
+
+
+class Warned:
+    """Warnings that every request could bring while a store is down: of one scene and stage a line now, and one in
+    `WARN_SECONDS` from then on, with how many were left out. Each is counted in `/metrics` anyhow."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[tuple[str, str], tuple[float, int]] = {}  # when a line was written, how many left out since
+
+    def __call__(self, scene: str, stage: str, told: str) -> None:
+        now = self._clock()
+        since, left_out = self._last.get((scene, stage), (float("-inf"), 0))
+        if now - since < WARN_SECONDS:
+            self._last[scene, stage] = since, left_out + 1
+            return
+        self._last[scene, stage] = now, 0
+        more = f" ({left_out} more since the last such line)" if left_out else ""
+        log.warning("%s: %s: %s%s", scene, stage, told, more)
 
 
 def _at_once(running: Coroutine[Any, Any, None]) -> None:

@@ -148,6 +148,19 @@ def test_a_recalls_own_limit_is_over_all_of_its_fetch(shop, tmp_path, redis_serv
         redis_server.thaw()
 
 
+def test_a_redis_that_does_not_answer_is_late_and_told_of_once(shop, tmp_path, redis_server, caplog):
+    """Not a line with every request: the log of a busy server would be full of them while a store is down."""
+    with Lives(shop, tmp_path, RECALLS[:2], **conf(redis_server, ReadTimeout=40)) as lives:
+        redis_server.freeze()
+        assert lives.ask("custom").degraded == ["custom: timeout"]
+        for _ in range(8):
+            assert len(lives.ask("custom").degraded) == 1
+        assert lives.ask("custom2").degraded[0].startswith("custom2: ")
+        redis_server.thaw()
+    told = [record.getMessage() for record in caplog.records if "RedisConfs.r" in record.getMessage()]
+    assert len(told) == 2 and told[0].startswith("custom: custom: ") and told[1].startswith("custom2: custom2: ")
+
+
 @pytest.mark.parametrize("adapter", ["localCache", "redis"])
 def test_what_was_found_is_kept_and_shared(shop, tmp_path, redis_server, adapter):
     config = {"localCache": {"defaultExpiration": 60, "cleanupInterval": 60},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pairec_fast.errors import ConfigError, NotReadyError, StoreError
+from pairec_fast.errors import ConfigError, NotReadyError, StoreError, StoreLate
 from pairec_fast.metrics import Metrics
 from pairec_fast.store import HologresConf, RedisConf, Stores, within
 from pairec_fast.store.gate import FAILURES_MAX, REST_SECONDS, Gate
@@ -32,6 +32,10 @@ class Down(Exception):
 
 
 class Refused(Exception):
+    pass
+
+
+class Late(Exception):
     pass
 
 
@@ -229,6 +233,24 @@ def test_lateness_counts_as_failure_whoever_noticed_it():
         assert "the caller gave up waiting" in await told(one, answers)
 
     asyncio.run(work())
+
+
+def test_what_a_client_gives_up_waiting_for_is_late_too():
+    """Its own limits may end before ours; who reads `degraded` should not take a slow store for a broken one."""
+    metrics = Metrics()
+    one = Gate("RedisConfs.r", metrics, (Down,), (Refused,), late=(Late,))
+
+    async def work():
+        with pytest.raises(StoreLate, match=r"RedisConfs\.r: no answer within 10 ms"):
+            await one.call(never, 0.01)
+        with pytest.raises(StoreLate, match=r"RedisConfs\.r: reading took too long"):
+            await one.call(lambda: raises(Late("reading took too long")), 1.0)
+        with pytest.raises(StoreError) as raised:
+            await one.call(lambda: raises(Down("gone")), 1.0)
+        assert not isinstance(raised.value, StoreLate)
+
+    asyncio.run(work())
+    assert 'kind="late"} 2' in metrics.text() and 'kind="down"} 1' in metrics.text()
 
 
 def test_an_error_of_our_own_is_not_taken_for_the_servers():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from pairec_fast.errors import StoreError
+from pairec_fast.errors import StoreError, StoreLate
 from pairec_fast.metrics import Metrics
 from pairec_fast.store.deadline import within
 
@@ -22,7 +22,7 @@ class Gate:
     After a rest one call is let through. If it succeeds all are; if it fails the next rest is twice as long.
     A store that answers with an error is alive: that fails the call alone.
 
-    Used on the stores' loop alone, so nothing is locked. `down` and `refused` sort the client's errors.
+    Used on the stores' loop alone, so nothing is locked. `down`, `refused` and `late` sort the client's errors.
     """
 
     def __init__(
@@ -33,9 +33,11 @@ class Gate:
         refused: tuple[type[Exception], ...],
         is_down: Callable[[Exception], bool] = lambda error: False,
         clock: Callable[[], float] = time.monotonic,
+        late: tuple[type[Exception], ...] = (),
     ) -> None:
         self.store, self._metrics, self._clock = store, metrics, clock
-        self._known, self._refused, self._is_down = (*down, *refused), refused, is_down
+        self._known, self._refused, self._is_down = (*down, *refused, *late), refused, is_down
+        self._late = late  # clients have limits of their own, which may end before ours
         self._failures = 0
         self._rest = REST_SECONDS
         self._closed_until = 0.0
@@ -45,16 +47,20 @@ class Gate:
         """What the coroutine of `make` returns.
 
         Raises:
-            StoreError: late, down, refused by the store, or the store rests.
+            StoreLate: no answer within `seconds`, or within the client's own limit.
+            StoreError: down, refused by the store, or the store rests.
         """
         self._admit()
         try:
             result = await within(make(), seconds)
         except TimeoutError:
             self._failed("late", f"no answer within {seconds * 1000:g} ms")
-            raise StoreError(f"{self.store}: no answer within {seconds * 1000:g} ms") from None
+            raise StoreLate(f"{self.store}: no answer within {seconds * 1000:g} ms") from None
         except self._known as error:
             told = _brief(error)
+            if isinstance(error, self._late):
+                self._failed("late", told)
+                raise StoreLate(f"{self.store}: {told}") from error
             if isinstance(error, self._refused) and not self._is_down(error):
                 self._count("refused")
                 self._succeeded()

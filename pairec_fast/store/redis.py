@@ -49,6 +49,7 @@ class Redis:
             down=(exceptions.ConnectionError, exceptions.TimeoutError, exceptions.RedisError, OSError),
             refused=(exceptions.ResponseError, exceptions.DataError),
             is_down=lambda error: str(error).startswith(("LOADING", "MASTERDOWN", "NOAUTH")),
+            late=(exceptions.TimeoutError,),
         )
 
     async def start(self) -> None:
