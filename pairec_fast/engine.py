@@ -19,7 +19,7 @@ from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
-from pairec_fast.experiment import Experiments
+from pairec_fast.experiment import NOTHING, Experiments
 from pairec_fast.inquiry import EmbeddingReply, Inquiry
 from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
@@ -27,7 +27,7 @@ from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.manifest import read_manifest, resolve
 from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
 from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, request_of
-from pairec_fast.metrics import Histogram, Metrics
+from pairec_fast.metrics import Laps, Metrics
 from pairec_fast.push import push_of
 from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
@@ -91,7 +91,7 @@ class Engine:
         self.stores = Stores(config, self.metrics)
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self.servers: Servers = {}
-        self._laps: dict[tuple[str, str], Histogram] = {}
+        self._laps: dict[str, Laps] = {}
         self.closed = self.reload_failed = False
         self._swapping = threading.Lock()
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
@@ -222,19 +222,29 @@ class Engine:
             raise RequestError("uid not empty", request_id=request_id)
         begin = time.perf_counter_ns()
         bound = self._current()
-        match = bound.match(scene_id, request.uid, features if filtered else {})
-        scene = bound.variants.of(scene_id, category, match.params)
+        match = NOTHING
+        if bound.experiments is None:
+            scene = bound.variants.of(scene_id, category)
+        else:
+            match = bound.match(scene_id, request.uid, features if filtered else {})
+            scene = bound.variants.of(scene_id, category, match.params)
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         reply = Reply(200, "", request_id, 0, match.exp_id, [])
         after = nothing
         if scene is not None:
             query = self._query(scene, request, request_id, size, features)
-            query.experiment_id, query.params = match.exp_id, match.params
-            self._teller.watch(scene, query)
+            if match is not NOTHING:
+                query.experiment_id, query.params = match.exp_id, match.params
+            if self._teller.listens or match is not NOTHING:
+                self._teller.watch(scene, query)
             instead = scene.fallback if fallback else None
+            walked: Walked | None
             if instead is None:
-                walked: Walked | None = yield from self._walker.walk(scene, query)
+                if scene.awaits:
+                    walked = yield from self._walker.walk(scene, query)
+                else:
+                    walked = self._walker.walk_here(scene, query)
             else:
                 walked = yield from self._walker.walk_within(
                     scene, query, instead.seconds, lambda late: self._late(bound, scene, query, request, late, begin)
@@ -262,7 +272,7 @@ class Engine:
         arena, laps = walked
         items = reply.items = scene.writer.items(query, arena, query.size)
         laps.append(time.perf_counter_ns())
-        self._observe(scene.name, begin, laps)
+        self._laps[scene.name].observe(begin, laps)
         if query.degraded:
             reply.degraded = query.degraded
         if request.debug:
@@ -272,9 +282,11 @@ class Engine:
                 for item, why in zip(items, model.explained(matrix), strict=True):
                     item.explain = (item.explain or {}) | {model.name: why}
         after = self._callbacks.automatic(bound, scene, query, request, query.request_id, arena, items)
-        after = _recorded(scene, query, arena, len(items), after)
-        if (told := self._teller.told(scene, query, arena, items, begin, laps)) is not None:
-            after = _both(after, told)
+        if scene.recorders:
+            after = _recorded(scene, query, arena, len(items), after)
+        if self._teller.listens or query.watch is not None:
+            told = self._teller.told(scene, query, arena, items, begin, laps)
+            after = after if told is None else _both(after, told)
         self._walker.give(arena)
         return after
 
@@ -311,7 +323,8 @@ class Engine:
             items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
                 after = self._callbacks.automatic(bound, scene, query, request, request_id, arena, items, scored=False)
-                after = _recorded(scene, query, arena, len(items), after)
+                if scene.recorders:
+                    after = _recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
@@ -418,12 +431,10 @@ class Engine:
                 for params in experiments.variants(name).params:
                     variants.of(name, category, params)
         for scene in scenes.values():
-            for stage in STAGES:
-                self._laps[scene.name, stage] = self.metrics.histogram(
-                    "stage_duration_seconds", scene=scene.name, stage=stage
-                )
-            self._laps[scene.name, ""] = self.metrics.histogram(
-                "rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""
+            named = "stage_duration_seconds"
+            self._laps[scene.name] = Laps(
+                [self.metrics.histogram(named, scene=scene.name, stage=stage) for stage in STAGES],
+                self.metrics.histogram("rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""),
             )
         callback_features = {
             name: CallbackFeatures(config, snapshot, self.stores, name) for name in config.call_back_confs
@@ -448,13 +459,6 @@ class Engine:
                 arena = finish(self._walker.walk(scene, query)).arena
                 scene.writer.items(query, arena, SIZE_DEFAULT)
                 self._walker.give(arena)
-
-    def _observe(self, scene: str, begin: int, laps: list[int]) -> None:
-        last = begin
-        for stage, lap in zip(STAGES, laps, strict=True):
-            self._laps[scene, stage].observe((lap - last) * 1e-9)
-            last = lap
-        self._laps[scene, ""].observe((last - begin) * 1e-9)
 
 
 def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pairec_fast.metrics import BUCKETS, Counter, Histogram, Metrics
+from pairec_fast.metrics import BUCKETS, Counter, Histogram, Laps, Metrics
 
 STAGE_SECONDS = (
     0.005, 0.01, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45,
@@ -36,13 +36,17 @@ class SceneMeasures:
     def __init__(self, metrics: Metrics, scene: str, sources: Sequence[str], stages: Sequence[str]) -> None:
         """`stages` names the laps that `walked` is given, in order; `sources` the recalls that `recalled` counts."""
         self._metrics, self._sources = metrics, tuple(sources)
-        self._laps: list[Histogram | None] = []
+        laps: list[Histogram | None] = []
         for stage in stages:
             labels = {"scene": scene, "exp_id": ""} | ({"stage": "before_rank"} if stage == "features" else {})
             name = STAGES.get(stage)
-            self._laps.append(metrics.histogram(name, STAGE_SECONDS, **labels) if name else None)
+            laps.append(metrics.histogram(name, STAGE_SECONDS, **labels) if name else None)
+        self.walked = Laps(laps).observe
         self._counts: list[Counter] = [
             ("recall_count", (("scene", scene), ("recall_name", source))) for source in self._sources
+        ]
+        self._shares: list[Counter] = [
+            ("recall_items_percentage", (("recall_name", source),)) for source in self._sources
         ]
         self._total: Counter = ("recall_count_total", (("scene", scene),))
 
@@ -52,15 +56,7 @@ class SceneMeasures:
         amounts = [(counter, count) for counter, count in zip(self._counts, counts, strict=True) if count]
         self._metrics.add([*amounts, (self._total, total)])
         if total:
-            for source, count in zip(self._sources, counts, strict=True):
-                self._metrics.set("recall_items_percentage", count / total, recall_name=source)
-
-    def walked(self, begin: int, laps: Sequence[int]) -> None:
-        """When each stage ended, nanoseconds, after a walk that began at `begin`."""
-        for histogram, lap in zip(self._laps, laps, strict=False):
-            if histogram is not None:
-                histogram.observe((lap - begin) * 1e-9)
-            begin = lap
+            self._metrics.put(zip(self._shares, [count / total for count in counts], strict=True))
 
 
 METHODS = {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 # Seconds. Two buckets an octave where answers are expected, from 50 us; Prometheus' defaults start where we end.
 BUCKETS = tuple(round(50e-6 * 2 ** (step / 2), 7) for step in range(30))
@@ -26,6 +26,25 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+
+class Laps:
+    """The histograms of the stages of a line, in order, and of `whole`, all in one call. None: not told."""
+
+    def __init__(self, stages: Sequence[Histogram | None], whole: Histogram | None = None) -> None:
+        self._stages, self._whole = stages, whole
+
+    def observe(self, begin: int, laps: Sequence[int]) -> None:
+        """`laps` are when each stage ended, nanoseconds, of what began at `begin`."""
+        last = begin
+        for histogram, lap in zip(self._stages, laps, strict=True):
+            if histogram is not None:  # as `Histogram.observe`, without a call for each
+                seconds = (lap - last) * 1e-9
+                histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+                histogram.sum += seconds
+            last = lap
+        if self._whole is not None:
+            self._whole.observe((last - begin) * 1e-9)
 
 
 class Metrics:
@@ -53,6 +72,10 @@ class Metrics:
     def set(self, name: str, value: float, **labels: str) -> None:
         """Let a gauge show `value` from now on."""
         self._gauges[name, tuple(labels.items())] = value
+
+    def put(self, values: Iterable[tuple[Counter, float]]) -> None:
+        """As `set`, of several gauges."""
+        self._gauges.update(values)
 
     def histogram(self, name: str, bounds: tuple[float, ...] = BUCKETS, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, so that a request need not look it up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,57 +17,51 @@ MISSING: Any = object()
 _NUMBERS = {float, object}  # the types of a column of numbers: nothing else here is a bare object than MISSING
 
 
-class Given:
+class Given(dict[str, Column]):
     """Properties that one request has beside what the snapshot knows: its own, of live stores, of transforms.
 
-    They lie by `arena.place`, which a candidate keeps whatever filters do.
+    They lie by `arena.place`, which a candidate keeps whatever filters do. A dict, so that who asks whether there are
+    any pays for no call: most requests have none.
     """
 
     def __init__(self, places: int) -> None:
         self.places = places
-        self._columns: dict[str, Column] = {}
-        self._dropped: set[str] = set()
+        self._dropped: Collection[str] = ()
 
     def put(self, name: str, places: NDArray[np.int32], values: Column) -> None:
         """Set property `name` of the candidates at `places` [n] to `values` [n]; what is missing there goes missing."""
-        column = self._columns.get(name)
+        column = self.get(name)
         if column is None and isinstance(values, tuple):
             codes = np.full(self.places, -1, np.int32)
             codes[places] = values[0]
-            self._columns[name] = codes, values[1]  # as it is: it may be made of what is read of it
+            self[name] = codes, values[1]  # as it is: it may be made of what is read of it
         elif isinstance(values, tuple):
             assert column is not None
             codes, texts = _coded(column)
             shifted = np.where(values[0] >= 0, values[0] + len(texts), -1)
             codes[places] = shifted
-            self._columns[name] = codes, [*texts, *values[1]]
+            self[name] = codes, [*texts, *values[1]]
         elif isinstance(column, tuple):
             self.put(name, places, _coded(values))
         else:
             if column is None:
-                column = self._columns[name] = np.full(self.places, np.nan)
+                column = self[name] = np.full(self.places, np.nan)
             column[places] = values
 
     def drop(self, name: str) -> None:
         """Forget a property, the snapshot's too."""
-        self._columns.pop(name, None)
-        self._dropped.add(name)
+        self.pop(name, None)
+        self._dropped = {*self._dropped, name}
 
     def hides(self, name: str) -> bool:
         """Whether what the snapshot says under `name` was dropped."""
         return name in self._dropped
 
     def of(self, name: str, places: NDArray[np.int32]) -> Column | None:
-        column = self._columns.get(name)
+        column = self.get(name)
         if isinstance(column, tuple):
             return column[0][places], column[1]
         return None if column is None else column[places]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
 
 
 class Labels:

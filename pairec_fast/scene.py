@@ -142,6 +142,7 @@ class Scene:
         self.fetching = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
         loading = any(isinstance(stage, Loading) for stage in (*self.recalls, *self.filters, *later))
         self.awaits = bool(self.fetching) or loading or remotes
+        self.algos = outputs.capacity
         self.writer = Writer(self.score.outputs, list(self.conf.output_fields))
         self.user_loads, self.loads = list[Load](), list[Load]()
         with refusals:

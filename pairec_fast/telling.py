@@ -42,6 +42,8 @@ class Teller:
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._config, self._metrics = config, metrics
         self._enabled = config.prometheus_config.enable
+        # Whether any request may be told of; of one with parameters of experiments, `debugConfig` may say so too.
+        self.listens = bool(self._enabled or config.debug_confs or config.feature_log_confs)
         # By scene and sources: an experiment's variant of a scene may have other recalls.
         self._measures: dict[tuple[str, tuple[str, ...]], SceneMeasures] = {}
         self._files: dict[tuple[str, int], Files] = {}

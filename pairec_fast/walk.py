@@ -20,7 +20,6 @@ from pairec_fast.query import Query
 from pairec_fast.scene import Scene
 from pairec_fast.score import Score
 from pairec_fast.score.general import Split
-from pairec_fast.score.stage import begin
 from pairec_fast.store import Stores, within
 
 log = logging.getLogger("pairec_fast")
@@ -42,11 +41,6 @@ async def _ended(walked: Future[Walked], seconds: float) -> None:
     await asyncio.wait([waiting], timeout=seconds)
 
 
-def _saw(query: Query, stage: str, arena: Arena) -> None:
-    if query.watch is not None:
-        query.watch(stage, arena)
-
-
 class Walker:
     """Walks for any number of threads, each request over an arena of its own.
 
@@ -65,17 +59,23 @@ class Walker:
             walked = self._stores.run(self._awaiting(scene, query))
             yield walked
             return walked.result()
-        clock, arena = time.perf_counter_ns, self._take(scene)
+        return self.walk_here(scene, query)
+
+    def walk_here(self, scene: Scene, query: Query) -> Walked:
+        """The whole line, of a scene that awaits nothing."""
+        clock, arena, watch = time.perf_counter_ns, self._take(scene), query.watch
         for load in scene.user_loads:
             load(query, None)
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
-        _saw(query, "recall", arena)
+        if watch is not None:
+            watch("recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
-        _saw(query, "filter", arena)
+        if watch is not None:
+            watch("filter", arena)
         if scene.general:
             _at_once(self._general(scene, query, arena))
         laps.append(clock())
@@ -85,11 +85,13 @@ class Walker:
         laps.append(clock())
         scene.score.score(query, arena)
         laps.append(clock())
-        _saw(query, "score", arena)
+        if watch is not None:
+            watch("score", arena)
         for rerank in scene.reranks:
             rerank(query, arena)
         laps.append(clock())
-        _saw(query, "rerank", arena)
+        if watch is not None:
+            watch("rerank", arena)
         return Walked(arena, laps)
 
     def walk_within(
@@ -119,15 +121,17 @@ class Walker:
             walked = self._stores.run(self._recalling(scene, query, [], scene.fetching_recall))
             yield walked
             return walked.result()
-        clock, arena = time.perf_counter_ns, self._take(scene)
+        clock, arena, watch = time.perf_counter_ns, self._take(scene), query.watch
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
-        _saw(query, "recall", arena)
+        if watch is not None:
+            watch("recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
         laps.append(clock())
-        _saw(query, "filter", arena)
+        if watch is not None:
+            watch("filter", arena)
         return Walked(arena, laps)
 
     def loaded(
@@ -143,7 +147,7 @@ class Walker:
     def _take(self, scene: Scene) -> Arena:
         """An empty arena, made anew when a snapshot outgrew those that are free."""
         items = scene.snapshot.overlay.capacity
-        width, algos = scene.width, scene.score.outputs.capacity
+        width, algos = scene.width, scene.algos
         try:
             arena = self._arenas.pop()
             fits = arena.items_max >= items and arena.width >= width and arena.algos >= algos
@@ -167,7 +171,8 @@ class Walker:
         for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
             await self._through(scene, stages, query, walked.arena)
             walked.laps.append(clock())
-            _saw(query, stage, walked.arena)
+            if query.watch is not None:
+                query.watch(stage, walked.arena)
         return walked
 
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
@@ -181,10 +186,12 @@ class Walker:
         walked.laps.append(clock())
         await self._score(scene, scene.score, query, walked.arena)
         walked.laps.append(clock())
-        _saw(query, "score", walked.arena)
+        if query.watch is not None:
+            query.watch("score", walked.arena)
         await self._through(scene, scene.reranks, query, walked.arena)
         walked.laps.append(clock())
-        _saw(query, "rerank", walked.arena)
+        if query.watch is not None:
+            query.watch("rerank", walked.arena)
         return walked
 
     async def load(self, scene: str, loads: list[Load], query: Query, arena: Arena | None, *, together: bool) -> None:
@@ -234,7 +241,7 @@ class Walker:
 
     async def _general(self, scene: Scene, query: Query, arena: Arena) -> None:
         """General rank, of the candidates of cold-start recalls apart. Nothing awaits where the scene does not."""
-        begin(arena)
+        arena.begin_scores()
         split = None
         if len(scene.general) > 1 and (takes := scene.general[1].takes) is not None:
             split = Split(arena, takes)
@@ -248,7 +255,8 @@ class Walker:
             await self._through(scene, general.actions, query, arena)
         if split is not None:
             split.join()
-        _saw(query, "general", arena)
+        if query.watch is not None:
+            query.watch("general", arena)
 
     async def _through(self, scene: Scene, stages: Sequence[Stage], query: Query, arena: Arena) -> None:
         for stage in stages:

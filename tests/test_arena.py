@@ -120,6 +120,21 @@ def test_reset_forgets_the_candidates_and_that_they_were_seen():
         assert (arena.count, arena.order_count) == (0, 0)
 
 
+def test_scores_begin_as_those_of_recall_and_once():
+    arena = Arena(5, items_max=9, algos=2)
+    arena.algo_score[:], arena.score[:] = 7.0, 7.0
+    add(arena, np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 0.125]), 0)
+    arena.begin_scores()
+    assert arena.scored and arena.score.tolist() == [0.5, 0.25, 0.125, 7.0, 7.0]
+    assert arena.algo_score.tolist() == [[0.0, 0.0, 0.0, 7.0, 7.0]] * 2
+    arena.score[:3] = arena.algo_score[:, :3] = 1.0
+    arena.begin_scores()
+    assert arena.score[:3].tolist() == [1.0] * 3 and arena.algo_score[1, :3].tolist() == [1.0] * 3
+    arena.reset()
+    arena.begin_scores()
+    assert arena.score[:3].tolist() == [1.0] * 3, "without candidates nothing is written"
+
+
 def test_views_outlive_their_arena():
     """A reply may hold a slice longer than the thread that owned the arena lives."""
     arena = Arena(100_000, items_max=100_000, width=4)

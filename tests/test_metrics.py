@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pairec_fast.metrics import BUCKETS, Metrics
+from pairec_fast.metrics import BUCKETS, Histogram, Laps, Metrics
 
 SAMPLE = re.compile(
     r'(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>[a-z_]+="(?:[^"\\\n]|\\["\\n])*"'
@@ -133,3 +133,26 @@ def test_threads_that_count_together_lose_nothing():
     sys.setswitchinterval(interval)
     samples = parsed(metrics.text())
     assert samples['pairec_n_total{scene="s"}'] == samples["pairec_t_seconds_count"] == 80_000
+
+
+def test_laps_are_observed_as_each_histogram_would():
+    seconds = [0.0, 50e-6, 51e-6, 1e-3, 1000.0]
+    stages, whole, alone = [Histogram(), None, Histogram()], Histogram(), Histogram()
+    laps = Laps(stages, whole)
+    for value in seconds:
+        lap = round(value * 1e9)
+        laps.observe(5, [5 + lap, 9 + lap, 9 + 3 * lap])
+        alone.observe(lap * 1e-9)
+    assert stages[0].counts == alone.counts and stages[0].sum == alone.sum
+    assert stages[2].sum == pytest.approx(2 * alone.sum) and sum(whole.counts) == len(seconds)
+    assert whole.sum == pytest.approx(3 * alone.sum + 4e-9 * len(seconds))
+    with pytest.raises(ValueError):
+        laps.observe(5, [6, 7])
+
+
+def test_several_gauges_are_put_as_each_would_be():
+    one, all_ = Metrics(), Metrics()
+    one.set("level", 1, place="a")
+    one.set("level", 2, place="b")
+    all_.put([(("level", (("place", "a"),)), 1), (("level", (("place", "b"),)), 2)])
+    assert parsed(all_.text()) == parsed(one.text()) and len(parsed(one.text())) == 2

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import sys
 
@@ -147,6 +147,16 @@ cdef class Arena:
         self.c.order_count = 0
         self.c.seen.clear()
         self.c.mark.clear()
+
+    def begin_scores(self) -> None:
+        """From here on scores live: the score is recall's until something gives another, every output 0."""
+        cdef size_t count = self.c.count, algo
+        if self.c.scored:
+            return
+        for algo in range(<size_t> self.c.algos):
+            memset(self.c.algo_score + algo * <size_t> self.c.candidates_max, 0, 8 * count)
+        memcpy(self.c.score, self.c.recall_score, 8 * count)
+        self.c.scored = True
 
     def follow(self, Overlay overlay not None) -> None:
         """Candidates are rows of the table that `overlay` is about, from the next recall on.

@@ -83,7 +83,8 @@ def bound(conf: User2ItemExposureFilter, at: Binding, unless: Sequence[Condition
     def use_local(query: Query, arena: Arena) -> None:
         if unless and matches(unless, query.user_features, {}):
             return
-        use(query, arena, query.shown)
+        if len(query.shown):
+            use(query, arena, query.shown)
         if table and query.user >= 0:
             use(query, arena, snapshot.history.of(query.user))
 

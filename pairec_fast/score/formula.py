@@ -74,7 +74,7 @@ class Formula:
         if self._keeps:
             arena.algo_score[self._outputs.column("recall_score"), : arena.count] = arena.score[: arena.count]
         own = self._with_params and query.params
-        if self._program is not None and fresh and not own and self.names.isdisjoint(query.given):
+        if self._program is not None and fresh and not own and (not query.given or self.names.isdisjoint(query.given)):
             self._program.evaluate(arena)
             return
         count = arena.count

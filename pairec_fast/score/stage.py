@@ -84,7 +84,8 @@ class Score:
     def score(self, query: Query, arena: Arena) -> None:
         """Reads `features`, `recall_score`, and `score` where it lives; writes `algo_score` and `score`."""
         count, fresh = arena.count, not arena.scored
-        begin(arena)
+        if fresh:
+            arena.begin_scores()
         for (model, place), column in zip(self._models, self._firsts, strict=True):
             model.request.score(arena, model.plan.shared(query), model.lines, place, column)
         for one in self._others:
@@ -111,12 +112,3 @@ class Score:
         self.features(query, arena)
         for model, place in self._models:
             model.request.measure(arena, model.plan.shared(query), model.lines, place)
-
-
-def begin(arena: Arena) -> None:
-    """From here on scores live: the score is recall's until something gives another, every output 0."""
-    if arena.scored:
-        return
-    arena.algo_score[:, : arena.count] = 0.0
-    arena.score[: arena.count] = arena.recall_score[: arena.count]
-    arena.scored = True
