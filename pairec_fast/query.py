@@ -88,12 +88,13 @@ class Query:
         self.uid, self.size, self.context = uid, size, context
         self.item_id, self.item_list = item_id, item_list or []
         self.user = snapshot.users.ids.find(uid)
-        self.shown = snapshot.items.ids.find_all(item_ids(context.get("history"))[-history_max:])
+        shown = self.shown = NOBODY
+        if (given := context.get("history")) is not None:
+            shown = self.shown = snapshot.items.ids.find_all(item_ids(given)[-history_max:])
         known = snapshot.history.of(self.user) if self.user >= 0 else NOBODY
-        shown = self.shown
         if snapshot.overlay.changed:
             known, shown = snapshot.overlay.bases(known), snapshot.overlay.bases(shown)
-        self.history = recent(known, shown, history_max)
+        self.history = known[-history_max:] if shown is NOBODY else recent(known, shown, history_max)
 
     @property
     def user_features(self) -> dict[str, Any]:
@@ -170,6 +171,15 @@ class Query:
         """What is known of the live candidates, by name."""
         return Properties(self._snapshot, self.given, arena, self.sources, self.labels)
 
+    def user_property(self, name: str) -> Any:
+        """`user_value`; of a name that only they have, what `user_features` say."""
+        value = self.user_value(name)
+        if value is not None:
+            return value
+        if self._user_features is None and name not in self.user_columns and name != "uid":
+            return None  # the request has none of that name, and they would hold none either
+        return self.user_features.get(name)
+
     def user_value(self, column: str) -> Any:
         """What is known of the user by that name: what was loaded or made for this request, else the snapshot's column,
         else the request's feature, else None."""
@@ -222,7 +232,7 @@ def merged_features(features: dict[str, Any], typed: list[Any]) -> dict[str, Any
 
 def kinds_of(typed: list[Any]) -> dict[str, str]:
     """The types that `complex_type_features` names: what a model server is sent depends on them."""
-    return {entry["name"]: entry["type"] for entry in map(_entry, typed)}
+    return {entry["name"]: entry["type"] for entry in map(_entry, typed)} if typed else {}
 
 
 def _entry(given: Any) -> dict[str, Any]:

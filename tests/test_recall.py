@@ -135,6 +135,22 @@ def test_similar_items_by_hand():
     assert table.add_similar(arena, rows(0), 0, 4) == 0, "none asked for"
 
 
+def test_sums_can_be_divided_by_the_first_and_largest():
+    table = Neighbours(np.array([0, 2, 3, 4]), rows(1, 2, 2, 0), floats(3.0, 1.0, 0.0, -2.0))
+    arena = Arena(9, items_max=3)
+    add(arena, rows(1), floats(7), 0)
+    arena_before = candidates(arena)
+    assert table.add_similar(arena, rows(0), 9, 1, normalize=True) == 1
+    assert candidates(arena) == [*arena_before, (2, 1, 1.0)], "the item that was there is no measure"
+    arena.reset()
+    table.add_similar(arena, rows(0), 9, 1, normalize=True)
+    assert candidates(arena) == [(1, 1, 1.0), (2, 1, np.float64(1.0) / 3.0)]
+    for history, score in ((1, 0.0), (2, -2.0)):
+        arena.reset()
+        table.add_similar(arena, rows(history), 9, 1, normalize=True)
+        assert [candidate[2] for candidate in candidates(arena)] == [score], "only by what is positive"
+
+
 def test_equal_sums_go_by_row():
     table = Neighbours(np.array([0, 4, 4, 4, 4]), rows(3, 1, 2, 0), floats(1, 1, 1, 1))
     arena = Arena(4, items_max=4)

@@ -25,7 +25,9 @@ class Neighbours:
     def __init__(
         self, offset: NDArray[np.int64], neighbour: NDArray[np.int32], weight: NDArray[np.float32]
     ) -> None: ...
-    def add_similar(self, arena: Arena, history: NDArray[np.int32], k: int, source: int) -> int: ...
+    def add_similar(
+        self, arena: Arena, history: NDArray[np.int32], k: int, source: int, *, normalize: bool = False
+    ) -> int: ...
 
 def nearest(
     arena: Arena,

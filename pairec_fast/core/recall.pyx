@@ -145,10 +145,12 @@ cdef class Neighbours:
         self.c.neighbour = &neighbour[0] if len(rows) else NULL
         self.c.weight = &weight[0] if len(rows) else NULL
 
-    def add_similar(self, Arena arena not None, const int32_t[::1] history not None, int32_t k, int32_t source) -> int:
+    def add_similar(self, Arena arena not None, const int32_t[::1] history not None, int32_t k, int32_t source, *,
+                    bint normalize=False) -> int:
         """Add the `k` items with the largest sum of weights over `history` [n] int32 rows. Returns how many were new.
 
-        Sums in float64 in the order of `history`; equal sums by lower row.
+        Sums in float64 in the order of `history`; equal sums by lower row. `normalize`: divided by the first and largest,
+        where that is positive.
 
         Raises:
             ValueError: the arena is made for fewer items, a row of `history` is not in the table, `k` is negative or
@@ -159,11 +161,16 @@ cdef class Neighbours:
         if k < 0:
             raise ValueError(f"k must not be negative, got {k}")
         cdef uint8_t checked = check_source(source)
-        cdef int32_t added = 0
+        cdef int32_t slot, before = arena.c.count, added = 0
+        cdef double largest
         if history.shape[0]:
             check_rows("history", &history[0], history.shape[0], self.items)
             with nogil:
                 added = c_add_similar(arena.c, self.c, &history[0], <int32_t> history.shape[0], k, checked)
+        if normalize and added and arena.c.recall_score[before] > 0:
+            largest = arena.c.recall_score[before]
+            for slot in range(before, before + added):
+                arena.c.recall_score[slot] = arena.c.recall_score[slot] / largest
         return added
 
 

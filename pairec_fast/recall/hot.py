@@ -147,12 +147,12 @@ class UserGroupHotRecall(Live, frozen=True, rename="pascal", kw_only=True):
         texts = at.snapshot.users.columns[table.by].texts
         assert texts is not None, "build makes lists by text columns only"
         code, count, source = texts.code, self.checked(), at.source
-        keys = [trigger.trigger_key for trigger in self.triggers]
+        triggers = [(trigger.trigger_key, trigger.text_of) for trigger in self.triggers]
 
         def recall(query: Query, arena: Arena) -> None:
-            features = query.user_features
-            features = features | {key: value for key in keys if (value := query.user_value(key)) is not None}
-            lists = [table.of(code[group]) for group in self.groups(features) if group in code]
+            texts = [text_of(query.user_property(key)) for key, text_of in triggers]
+            groups = lookup_ids(texts[0] if len(texts) == 1 else "_".join(texts))
+            lists = [table.of(code[group]) for group in groups if group in code]
             if len(lists) == 1:
                 add(arena, *lists[0], source, count)
             elif lists:

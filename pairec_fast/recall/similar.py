@@ -75,11 +75,7 @@ class UserCollaborativeFilterRecall(Live, frozen=True, rename="pascal", kw_only=
         count, newest, source, normalizes = self.checked(), self.trigger_count, at.source, self.normalizes
 
         def recall(query: Query, arena: Arena) -> None:
-            before = arena.count
-            if table.add_similar(arena, query.history[-newest:], count, source) and normalizes:  # -0: all
-                scores = arena.recall_score[before : arena.count]
-                if (largest := scores[0]) > 0:  # best first
-                    scores /= largest
+            table.add_similar(arena, query.history[-newest:], count, source, normalize=normalizes)  # -0: all
 
         return recall
 

@@ -29,12 +29,17 @@ class Trigger(msgspec.Struct, frozen=True, rename="pascal"):
 
     def text(self, features: Mapping[str, Any]) -> str:
         """The group of a user of these `features` by this one; several with U+001E between them for a list."""
+        return self.text_of(features.get(self.trigger_key))
+
+    def text_of(self, value: Any) -> str:
+        """As `text`, of the value of the feature."""
         missing = self.default_value or "NULL"
-        value = features.get(self.trigger_key)
         if value is None:
             return missing
         if self.boundaries:
             return self._between(to_int(value, 0))
+        if isinstance(value, str):
+            return value
         if isinstance(value, list | tuple):
             return SEVERAL.join(to_string_array(value)) or missing
         return to_string(value, missing)
