@@ -19,7 +19,11 @@ bool share(const Values& values, std::int32_t a, std::int32_t b) noexcept {
 }
 
 bool alike(const DiversityRule& rule, std::int32_t a, std::int32_t b) noexcept {
-  if (rule.value != nullptr && rule.value[a] != rule.value[b]) return false;
+  if (rule.row != nullptr) {
+    if (rule.value[rule.row[a]] != rule.value[rule.row[b]]) return false;
+  } else if (rule.value != nullptr && rule.value[a] != rule.value[b]) {
+    return false;
+  }
   for (std::int32_t i = 0; i < rule.values_count; ++i)
     if (!share(rule.values[i], a, b)) return false;
   return true;
@@ -56,10 +60,14 @@ void diversify(Arena& arena, const Diversity& conf, std::int32_t* link) noexcept
   std::int32_t* placed = arena.order;
   std::int32_t* input = arena.spare;
   std::int32_t count = 0, aside = 0;
-  for (std::int32_t place = 0; place < arena.order_count; ++place)
+  if (conf.apart == nullptr) {
+    count = arena.order_count;
+    std::copy(placed, placed + count, input);
+  }
+  for (std::int32_t place = 0; conf.apart != nullptr && place < arena.order_count; ++place)
     if (!conf.apart[arena.source[placed[place]]]) input[count++] = placed[place];
   // Those apart keep their order at the end; written there at once, because `order` is free behind what is read.
-  for (std::int32_t place = arena.order_count - 1; place >= 0; --place)
+  for (std::int32_t place = arena.order_count - 1; conf.apart != nullptr && place >= 0; --place)
     if (conf.apart[arena.source[placed[place]]]) link[aside++] = placed[place];
   for (std::int32_t i = 0; i < aside; ++i) placed[arena.order_count - 1 - i] = link[i];
   if (count == 0) return;
@@ -70,9 +78,10 @@ void diversify(Arena& arena, const Diversity& conf, std::int32_t* link) noexcept
   // The candidates that remain are a list: link[i] is the next after i, `count` the end, `first` its head. Places in
   // `input` stay what they were: what `explore` counts are they, those taken included.
   for (std::int32_t i = 0; i < count; ++i) link[i] = i + 1;
-  std::int32_t first = 0, done = 0;
+  std::int32_t first = 0, done = 0, last = 0;  // none behind `last` was taken
   const auto take = [&](std::int32_t before, std::int32_t i) {
     placed[done++] = input[i];
+    last = std::max(last, i);
     (before < 0 ? first : link[before]) = link[i];
   };
 
@@ -113,7 +122,8 @@ void diversify(Arena& arena, const Diversity& conf, std::int32_t* link) noexcept
     if (chosen < 0) break;
     take(chosen_before, chosen);
   }
-  for (std::int32_t i = first; i < count; i = link[i]) placed[done++] = input[i];
+  for (std::int32_t i = first; i < last; i = link[i]) placed[done++] = input[i];
+  std::copy(input + last + 1, input + count, placed + done);
 }
 
 }  // namespace pairec

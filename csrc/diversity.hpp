@@ -14,6 +14,7 @@ struct Values {
 // One rule of PAI-Rec's DiversityRuleSort. A zero switches a check off.
 struct DiversityRule {
   const std::int32_t* value;  // [count] by slot: equal numbers are equal values; null: only `values` count
+  const std::int32_t* row;    // [count] unless null: `value` is by the row of a slot, [items]
   const Values* values;       // dimensions that must all be alike as well
   std::int32_t values_count;
   std::int32_t interval;      // not more than this many of one value in a row
@@ -36,7 +37,7 @@ struct Diversity {
   std::int32_t exclusion_count;
   std::int32_t size;          // `size` + 1 places are filled greedily
   std::int32_t explore;       // of the candidates that may stand at a place, see those within so many of the first; 0: all
-  const std::uint8_t* apart;  // [256] sources with a one are left out and appended at the end, in their order
+  const std::uint8_t* apart;  // [256] sources with a one are left out and appended at the end, in their order; null: none
 };
 
 // Reorders arena.order [order_count]: greedily the first candidate that is not excluded and passes all rules, else the

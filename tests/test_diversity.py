@@ -7,6 +7,7 @@ import gc
 import numpy as np
 import pytest
 
+from pairec_fast.core import Arena, in_order
 from pairec_fast.core.rerank import DiversityRules, ValueLists
 from tests import reference_rerank as reference
 from tests.orders import order, ordered, values
@@ -164,6 +165,40 @@ def test_diversify_agrees_with_reference(count, seed):
     items = [(slot, sources[slot], [column[slot] for column in readable]) for slot in slots]
     read = [(positions, slots) for slots, positions in exclusions]
     assert order(arena) == reference.diversity_sort(items, rules, size, explore, apart, read)
+
+
+@pytest.mark.parametrize("apart", [(), (1,)])
+@pytest.mark.parametrize("seed", range(5))
+def test_values_by_row_act_as_the_same_values_by_slot(apart, seed):
+    """They are read when they are needed: what changes in between is seen."""
+    rng = np.random.default_rng(seed)
+    count, tables = 50, [np.zeros(200, np.int32) for _ in range(2)]
+    rules = [(1, 0, 0, 0.5), (0, 5, 2, 1.0)]
+    kernel = DiversityRules(rules, apart, by_row=tables)
+    slots = rng.permutation(count).tolist()
+    row, source = rng.permutation(200)[:count], rng.integers(0, 3, count)
+    for table in tables:
+        table[:] = rng.integers(0, 4, 200)
+    orders = []
+    for given in (None, [(table[row], []) for table in tables]):
+        arena = ordered(count, slots=slots)
+        arena.row[:count], arena.source[:count] = row, source
+        kernel.apply(arena, 20, given)
+        orders.append(order(arena))
+    assert orders[0] == orders[1] and orders[0] != slots and sorted(orders[0]) == list(range(count))
+
+
+def test_values_by_row_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="arrays of 1 rules; there are 2"):
+        DiversityRules([(1, 0, 0, 0.0)] * 2, by_row=[values(1)])
+    arena = Arena(3, items_max=9)
+    arena.count = 3
+    arena.row[:3] = [0, 2, 1]
+    in_order(arena)
+    with pytest.raises(ValueError, match=r"arena\.row\[1\] is 2; rows here are 0 to 1"):
+        DiversityRules([(1, 0, 0, 0.0)] * 2, by_row=[values(1, 2), values(1, 2, 3)]).apply(arena, 3)
+    with pytest.raises(ValueError, match="values of 0 rules; there are 1"):
+        DiversityRules([(1, 0, 0, 0.0)]).apply(arena, 3)
 
 
 @pytest.mark.parametrize("source", [-1, 256])

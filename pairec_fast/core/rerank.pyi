@@ -17,13 +17,17 @@ class ValueLists:
 
 class DiversityRules:
     def __init__(
-        self, rules: list[tuple[int, int, int, float]], apart: Iterable[int] = (), explore: int = 0
+        self,
+        rules: list[tuple[int, int, int, float]],
+        apart: Iterable[int] = (),
+        explore: int = 0,
+        by_row: Iterable[NDArray[np.int32]] | None = None,
     ) -> None: ...
     def apply(
         self,
         arena: Arena,
         size: int,
-        values: list[tuple[NDArray[np.int32] | None, list[tuple[NDArray[np.int32], ValueLists]]]],
+        values: list[tuple[NDArray[np.int32] | None, list[tuple[NDArray[np.int32], ValueLists]]]] | None = None,
         exclusions: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] | None = None,
     ) -> None: ...
 

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
-from pairec_fast.core.arena cimport Arena, c_Arena, check_rows
+from pairec_fast.core.arena cimport Arena, c_Arena, check_candidates, check_rows
 
 
 cdef extern from "rerank.hpp" namespace "pairec" nogil:
@@ -19,6 +19,7 @@ cdef extern from "diversity.hpp" namespace "pairec" nogil:
         const int32_t* value
     ctypedef struct c_DiversityRule "pairec::DiversityRule":
         const int32_t* value
+        const int32_t* row
         const c_Values* values
         int32_t values_count
         int32_t interval
@@ -161,18 +162,37 @@ cdef class DiversityRules:
         rules: (interval, window, frequency, weight) each.
         apart: sources (0 to 255) that are appended at the end instead.
         explore: how far behind the first candidate for a place others are looked at; 0 means all.
+        by_row: for each rule int32 [items], the values that `apply` compares when it is given none: kept, and read as
+            they are then.
 
     Raises:
-        ValueError: a source is not 0 to 255, or a weight is NaN.
+        ValueError: not as many arrays as rules, a source is not 0 to 255, or a weight is NaN.
     """
 
     cdef vector[c_DiversityRule] c
     cdef uint8_t apart[256]
+    cdef bint has_apart
     cdef int32_t explore
+    cdef list by_row
+    cdef vector[const int32_t*] tables
+    cdef int32_t items
 
-    def __cinit__(self, list rules not None, apart=(), int32_t explore=0):
+    def __cinit__(self, list rules not None, apart=(), int32_t explore=0, by_row=None):
         cdef c_DiversityRule rule
+        cdef const int32_t[::1] table
+        cdef const int32_t* data
+        self.by_row = [] if by_row is None else list(by_row)
+        if by_row is not None and len(self.by_row) != len(rules):
+            raise ValueError(f"arrays of {len(self.by_row)} rules; there are {len(rules)}")
+        self.items = 0x7FFFFFFF
+        for table in self.by_row:
+            data = NULL
+            if table.shape[0]:
+                data = &table[0]
+            self.tables.push_back(data)
+            self.items = <int32_t> min(self.items, table.shape[0])
         rule.value = NULL
+        rule.row = NULL
         rule.values = NULL
         rule.values_count = 0
         for interval, window, frequency, weight in rules:
@@ -186,20 +206,22 @@ cdef class DiversityRules:
             if not 0 <= source <= 255:
                 raise ValueError(f"apart: a source must be 0 to 255, got {source}")
             self.apart[source] = 1
+            self.has_apart = True
         self.explore = explore
 
-    def apply(self, Arena arena not None, int32_t size, list values not None, list exclusions=None) -> None:
-        """Reorder `order` so that its first `size` + 1 places keep the rules as far as they can. Reads `source`.
+    def apply(self, Arena arena not None, int32_t size, list values=None, list exclusions=None) -> None:
+        """Reorder `order` so that its first `size` + 1 places keep the rules as far as they can. Reads `source`, `row`.
 
         Args:
             values: for each rule (int32 [count] or None, [(code int32 [count], ValueLists), ...]): equal numbers are
-                equal values, and of each list of dimensions with several values one must be shared.
+                equal values, and of each list of dimensions with several values one must be shared. None: `by_row`.
             exclusions: (match uint8 [count], at uint8 [places]) each: who matches stands at no place with a one.
 
         Raises:
-            ValueError: arrays of another length, a code without a list, or `order` names a slot that is not live.
+            ValueError: arrays of another length, a code without a list, a candidate's row beyond `by_row`, or `order`
+                names a slot that is not live.
         """
-        cdef Py_ssize_t i, j
+        cdef Py_ssize_t i
         cdef int32_t count = arena.c.count
         cdef c_Diversity conf
         cdef vector[c_DiversityRule] rules = self.c
@@ -211,11 +233,16 @@ cdef class DiversityRules:
         cdef const uint8_t[::1] match, at
         cdef ValueLists lists
         cdef vector[int32_t] link
-        if len(values) != <Py_ssize_t> rules.size():
-            raise ValueError(f"values of {len(values)} rules; there are {rules.size()}")
+        if (self.tables.size() if values is None else len(values)) != rules.size():
+            raise ValueError(f"values of {len(values or self.by_row)} rules; there are {rules.size()}")
         check_order(arena)
         if arena.c.order_count < 2 or rules.size() == 0:
             return
+        if values is None:
+            check_candidates(arena, self.items)
+            for i in range(<Py_ssize_t> rules.size()):
+                rules[i].value, rules[i].row = self.tables[i], arena.c.row
+            values = []
         several.reserve(sum([len(dimensions) for _, dimensions in values]))  # so that pointers into it stay
         for i in range(len(values)):
             plain, dimensions = values[i]
@@ -239,7 +266,10 @@ cdef class DiversityRules:
                 excluded.push_back(exclusion)
         conf.rules, conf.rule_count = rules.data(), <int32_t> rules.size()
         conf.exclusions, conf.exclusion_count = excluded.data(), <int32_t> excluded.size()
-        conf.size, conf.explore, conf.apart = size, self.explore, self.apart
+        conf.size, conf.explore = size, self.explore
+        conf.apart = NULL
+        if self.has_apart:
+            conf.apart = self.apart
         link.resize(arena.c.order_count)
         with nogil:
             c_diversify(arena.c, conf, link.data())

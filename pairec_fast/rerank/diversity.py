@@ -75,19 +75,25 @@ class DiversityRuleSort(msgspec.Struct, frozen=True, rename="pascal"):
         # With one dimension of several values all rules compare dimension by dimension, else their texts joined.
         apart = bool(self.multi_value_dimension_conf)
         dimensions = [Dimensions(rule.dimensions, delimiters, apart, at.snapshot) for rule in self.diversity_rules]
+        tables = [] if exclusions else [table for one in dimensions if (table := one.table) is not None]
+        short = len(tables) == len(dimensions)
         kernel = DiversityRules(
             [(rule.interval_size, rule.window_size, rule.frequency_size, rule.weight) for rule in self.diversity_rules],
             {source for source, name in enumerate(at.sources) if name in self.exclude_recalls},
             max(0, self.explore_item_size),
+            tables if short else None,
         )
-        fixed = self.diversity_size
+        fixed, conditions = self.diversity_size, self.conditions
+        names = {name for rule in self.diversity_rules for name in rule.dimensions}
 
         def sort(query: Query, arena: Arena) -> None:
-            if self.conditions and not matches(self.conditions, query.user_features, {}):
+            if conditions and not matches(conditions, query.user_features, {}):
                 return
-            if arena.order_count > 1:
+            if short and (not query.given or names.isdisjoint(query.given)):
+                kernel.apply(arena, fixed if fixed > 0 else query.size)
+            elif arena.order_count > 1:
                 values = [one.of(query, arena) for one in dimensions]
-                excluded = [(holds(conditions, query, arena), positions) for conditions, positions in exclusions]
+                excluded = [(holds(those, query, arena), positions) for those, positions in exclusions]
                 kernel.apply(arena, fixed if fixed > 0 else query.size, values, excluded)
 
         return sort
@@ -113,8 +119,15 @@ class Dimensions:
                 Lists(Kept([columns[name]], snapshot, named=True), delimiter) for name, delimiter in self._several
             ]
 
+    @property
+    def table(self) -> Codes | None:
+        """The numbers of all rows of the item table, and of those to come, where they alone are compared."""
+        if self._kept is None or self._several or len(self._kept) != 1:
+            return None
+        return self._kept[0].values
+
     def of(self, query: Query, arena: Arena) -> tuple[Codes | None, list[tuple[Codes, ValueLists]]]:
-        if self._kept is None or any(name in self._names for name in query.given):
+        if self._kept is None or any(name in query.given for name in self._names):
             return self._numbered(query, arena)
         rows = arena.row[: arena.count]
         singles = [kept.values[rows] for kept in self._kept]
