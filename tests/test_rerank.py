@@ -88,6 +88,26 @@ def test_order_by_agrees_with_a_stable_sort(count, size, descending):
     assert order(arena) == sorted(slots, key=lambda slot: -key[slot] if descending else key[slot])[:size]
 
 
+@pytest.mark.parametrize("count", [127, 128, 129, 1000])
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("kind", ["any bits", "float32", "one", "last bits", "signs"])
+def test_many_keys_are_ordered_to_the_last_bit(count, descending, kind):
+    """From 128 on they are ordered by their bytes; of float32 keys some bytes are the same in all."""
+    rng = np.random.default_rng(count)
+    key = {
+        "any bits": rng.integers(0, 2**63, count).view(np.float64) * rng.choice([-1, 1], count),
+        "float32": rng.random(count, np.float32).astype(np.float64),
+        "one": np.full(count, 0.5),
+        "last bits": 1e9 + rng.integers(0, 30, count) * 2.0**-23,
+        "signs": rng.choice([-5e-324, -0.0, 0.0, 5e-324], count),
+    }[kind]
+    key = np.where(key == key, key, 1.0)
+    slots = rng.permutation(count).tolist()
+    arena = ordered(count, slots=slots)
+    order_by(arena, key, descending=descending)
+    assert order(arena) == sorted(slots, key=lambda slot: -key[slot] if descending else key[slot])
+
+
 def test_scores_that_are_no_number_come_last_and_read_as_minus_infinity():
     arena = ordered(4, slots=[3, 2, 1, 0])
     arena.score[:4] = [np.nan, 1.0, np.nan, 2.0]
