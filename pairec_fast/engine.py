@@ -222,12 +222,12 @@ class Engine:
             raise RequestError("uid not empty", request_id=request_id)
         begin = time.perf_counter_ns()
         bound = self._current()
-        match = NOTHING
+        match, is_variant = NOTHING, True
         if bound.experiments is None:
-            scene = bound.variants.of(scene_id, category)
+            scene = bound.variants.base(scene_id, category)
         else:
             match = bound.match(scene_id, request.uid, features if filtered else {})
-            scene = bound.variants.of(scene_id, category, match.params)
+            scene, is_variant = bound.variants.of(scene_id, category, match.params)
         size = min(request.size, self.limits.size_max) if request.size > 0 else SIZE_DEFAULT
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         reply = Reply(200, "", request_id, 0, match.exp_id, [])
@@ -236,6 +236,8 @@ class Engine:
             query = self._query(scene, request, request_id, size, features)
             if match is not NOTHING:
                 query.experiment_id, query.params = match.exp_id, match.params
+            if not is_variant:
+                query.degraded.append("experiment: refused")
             if self._teller.listens or match is not NOTHING:
                 self._teller.watch(scene, query)
             instead = scene.fallback if fallback else None
@@ -272,7 +274,7 @@ class Engine:
         arena, laps = walked
         items = reply.items = scene.writer.items(query, arena, query.size)
         laps.append(time.perf_counter_ns())
-        self._laps[scene.name].observe(begin, laps)
+        self._timed(scene.name).observe(begin, laps)
         if query.degraded:
             reply.degraded = query.degraded
         if request.debug:
@@ -312,7 +314,7 @@ class Engine:
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
         bound = self._current()
-        scene = bound.variants.of(request.scene_id or "default_scene", request.category or "default_category")
+        scene = bound.variants.base(request.scene_id or "default_scene", request.category or "default_category")
         wanted = request.size if request.size > 0 else SIZE_DEFAULT
         items: list[Item] = []
         after = nothing
@@ -405,7 +407,7 @@ class Engine:
         return self._bound
 
     def _scene(self, scene_id: str, category: str) -> Scene | None:
-        return self._current().variants.of(scene_id, category)
+        return self._current().variants.base(scene_id, category)
 
     def _load(self, config: Config, directory: Path, *, verify: bool = True) -> Snapshot:
         return Snapshot.load(directory, verify=verify, spare=self.limits.new_items_max, guests=guests_of(config))
@@ -424,25 +426,18 @@ class Engine:
         scenes, make = bind(config, snapshot, self.stores, self.servers)
         if not scenes:
             raise ConfigError("SceneConfs: no scene")
-        variants, path = Variants(config, scenes, make), config.experiments_path
+        variants, path = Variants(config, scenes, make, self.metrics), config.experiments_path
         experiments = None if path is None else Experiments.load(path)
-        if experiments is not None:
-            for name, category in scenes:
-                for params in experiments.variants(name).params:
-                    variants.of(name, category, params)
-        for scene in scenes.values():
-            named = "stage_duration_seconds"
-            self._laps[scene.name] = Laps(
-                [self.metrics.histogram(named, scene=scene.name, stage=stage) for stage in STAGES],
-                self.metrics.histogram("rec_duration_seconds", RECOMMEND_SECONDS, scene=scene.name, exp_id=""),
-            )
+        every = {*scenes.values(), *(variants.bind(experiments) if experiments is not None else ())}
+        for name in {scene.name for scene in every}:
+            self._timed(name)
         callback_features = {
             name: CallbackFeatures(config, snapshot, self.stores, name) for name in config.call_back_confs
         }
         live = Live(snapshot)
         live.update()
         if walk:
-            for scene in scenes.values():
+            for scene in every:
                 self._rehearse(scene)
         inquiry = Inquiry(config, self.servers, self.metrics)
         self._bound = Bound(
@@ -459,6 +454,17 @@ class Engine:
                 arena = finish(self._walker.walk(scene, query)).arena
                 scene.writer.items(query, arena, SIZE_DEFAULT)
                 self._walker.give(arena)
+
+    def _timed(self, scene: str) -> Laps:
+        """Where times of a scene go: one for each stage, and one for the whole."""
+        found = self._laps.get(scene)
+        if found is None:
+            named = "stage_duration_seconds"
+            found = self._laps[scene] = Laps(
+                [self.metrics.histogram(named, scene=scene, stage=stage) for stage in STAGES],
+                self.metrics.histogram("rec_duration_seconds", RECOMMEND_SECONDS, scene=scene, exp_id=""),
+            )
+        return found
 
 
 def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:

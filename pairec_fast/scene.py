@@ -250,7 +250,7 @@ def bind(
         known, refused = set(algorithms.models), Refusals()
         scene = Scene(changed, snapshot, name, category, algorithms, refused, stores, params)
         if refused.errors:
-            raise ConfigError(f"experiments of {name}: " + "; ".join(map(str, refused.errors)))
+            raise ConfigError("\n".join(f"experiments of {name}: {error}" for error in refused.errors))
         for added in set(algorithms.models) - known:
             rehearse(algorithms.models[added], algorithms.models[added].model, snapshot)
         return scene
@@ -332,7 +332,8 @@ def guests_of(config: Config) -> int:
         load.features or load.feature_dao_conf.adapter_type != "local"
         for conf in loading if conf is not None for load in conf.feature_load_confs
     )  # fmt: skip
-    return config.limit_conf.candidates_max if open_ones & used or called else 0
+    any_recall = config.experiment_conf is not None  # which may give a scene any
+    return config.limit_conf.candidates_max if open_ones & used or called or any_recall else 0
 
 
 class Prepared(NamedTuple):

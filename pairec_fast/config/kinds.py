@@ -50,9 +50,9 @@ class Stage:
         self.cloud = frozenset(cloud.split())
         self.known = frozenset(known.split()) | self.cloud
 
-    def take(self, entry: Any, kinds: Mapping[str, type[Struct]], at: int, to: Converter, report: Report) -> Any:
-        """The Struct of the entry at index `at` of the section, or `BAD` after reporting."""
-        path = (self.section, at)
+    def take(self, entry: Any, kinds: Mapping[str, type[Struct]], at: int | Path, to: Converter, report: Report) -> Any:
+        """The Struct of the entry at index `at` of the section, or at another path; `BAD` after reporting."""
+        path: Path = at if isinstance(at, tuple) else (self.section, at)
         if not isinstance(entry, dict):
             report.error(path, f"expected an object, got {describe(entry)}")
             return BAD
