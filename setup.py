@@ -25,6 +25,7 @@ CORE = {
     "index": ["index", "flat", "hnsw", "partition", "blocks", "rows", "best", "distance"],
     "recall": ["recall"],
     "filter": ["filter"],
+    "join": ["join"],
     "pick": ["pick", "priority", "snake", "groups"],
     "features": ["features", "recall"],
     "forest": ["forest_text", "forest_objective", "forest_compile", "forest_explain", *FOREST],

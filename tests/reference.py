@@ -438,3 +438,18 @@ def sequence(events, items, lag, decay, directed, shrink, popularity):
                     table[other, one] += distance**-decay
     chosen = np.array([sum(item == one for _, item, _ in events) for one in range(items)]) + shrink
     return table / chosen[:, None] / chosen[None, :] ** popularity
+
+
+def join(into, other, candidates_max):
+    """`into` and `other` are lists of (item, whatever); `other` in its order. Returns the joined list and, of each of
+    `other`, where its item lies in it: -1 where there was no room."""
+    joined, place = list(into), {}
+    for slot, (item, _) in enumerate(into):
+        place.setdefault(item, slot)
+    targets = []
+    for entry in other:
+        if entry[0] not in place and len(joined) < candidates_max:
+            place[entry[0]] = len(joined)
+            joined.append(entry)
+        targets.append(place.get(entry[0], -1))
+    return joined, targets

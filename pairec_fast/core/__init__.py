@@ -14,6 +14,7 @@ from pairec_fast.core.forest_request import RequestForest
 from pairec_fast.core.idmap import IdMap, build_slots
 from pairec_fast.core.index import VectorIndex
 from pairec_fast.core.index_filter import Filter, Lists
+from pairec_fast.core.join import join
 from pairec_fast.core.kafka import KafkaLog
 from pairec_fast.core.mapping import MappedFile
 from pairec_fast.core.overlay import Overlay
@@ -65,6 +66,7 @@ __all__ = [
     "expand",
     "in_order",
     "in_turn",
+    "join",
     "keep",
     "keep_allowed",
     "list_segments",
