@@ -280,8 +280,10 @@ class Engine:
         if request.debug:
             scene.writer.put_positions(items, query, arena)
             reply.logs = debug_logs(query.request_id, scene, bound.live, laps, query)
-            for model, matrix in scene.score.matrices(query, arena, arena.order[: len(items)]):
-                for item, why in zip(items, model.explained(matrix), strict=True):
+            slots = arena.order[: len(items)]
+            own = [item for item, slot in zip(items, slots.tolist(), strict=True) if slot < query.own_end]
+            for model, matrix in scene.score.matrices(query, arena, slots[slots < query.own_end]) if own else ():
+                for item, why in zip(own, model.explained(matrix), strict=True):
                     item.explain = (item.explain or {}) | {model.name: why}
         after = self._callbacks.automatic(bound, scene, query, request, query.request_id, arena, items)
         if scene.recorders:

@@ -48,6 +48,25 @@ class Given(dict[str, Column]):
                 column = self[name] = np.full(self.places, np.nan)
             column[places] = values
 
+    def clear_at(self, places: NDArray[np.int32]) -> None:
+        """Forget what is given of the candidates at `places`: others take them."""
+        for column in self.values():
+            if isinstance(column, tuple):
+                column[0][places] = -1
+            else:
+                column[places] = np.nan
+
+    def take(self, other: Given, theirs: NDArray[np.int32], places: NDArray[np.int32]) -> None:
+        """Give the candidates at `places` [n] what `other` has given those at `theirs` [n], where that is something."""
+        for name in other:
+            column = other.of(name, theirs)
+            if isinstance(column, tuple):
+                here = column[0] >= 0
+                self.put(name, places[here], (column[0][here], column[1]))
+            elif column is not None:
+                here = column == column
+                self.put(name, places[here], column[here])
+
     def drop(self, name: str) -> None:
         """Forget a property, the snapshot's too."""
         self.pop(name, None)
@@ -81,6 +100,15 @@ class Labels:
             self._names.append(name)
         places = arena.place[slots]
         self._codes[places], self._sources[places] = self._names.index(name), arena.source[slots]
+
+    def take(self, other: Labels | None, theirs: NDArray[np.int32], places: NDArray[np.int32]) -> None:
+        """The candidates at `places` [n] are of the names that those at `theirs` [n] are of in `other`."""
+        self._codes[places] = -1
+        if other is None:
+            return
+        self._names += [name for name in other._names if name not in self._names]
+        own = np.array([*(self._names.index(name) for name in other._names), -1], np.int32)  # the last is for -1
+        self._codes[places], self._sources[places] = own[other._codes[theirs]], other._sources[theirs]
 
     def over(
         self, arena: Arena, slots: NDArray[np.int32] | slice, sources: Sequence[str]

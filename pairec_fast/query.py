@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
+import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Arena
+from pairec_fast.core import Arena, join
 from pairec_fast.core.pick import Merged
 from pairec_fast.errors import RequestError
 from pairec_fast.expression.convert import to_float, to_int, to_string
@@ -42,13 +44,14 @@ class Query:
         tasks leave their outcome in themselves, so that they may outlive the request.
     user_loaded: names of the user's properties that live loads and transforms have set.
     merged: which recalls brought each item with what scores, by place, once UniqueFilter has merged them.
+    own_end: the slot from which on the candidates came from side pipelines, which ranked them themselves.
     watch: called with the name of each stage that is over and the arena it left, where somebody wants to know.
     """
 
     __slots__ = (
         "_guests", "_places", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id",
-        "fetched", "given", "history", "item_id", "item_list", "kinds", "labels", "merged", "params", "request_id",
-        "running", "shown", "size", "sources", "uid", "user", "user_columns", "user_loaded", "watch",
+        "fetched", "given", "history", "item_id", "item_list", "kinds", "labels", "merged", "own_end", "params",
+        "request_id", "running", "shown", "size", "sources", "uid", "user", "user_columns", "user_loaded", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +77,7 @@ class Query:
         self.experiment_id = ""
         self.given, self._places = Given(places), places
         self.labels: Labels | None = None
+        self.own_end = sys.maxsize
         self.kinds = kinds or {}
         self.user_columns = user_columns or {}
         self._user_features: dict[str, Any] | None = None
@@ -145,6 +149,32 @@ class Query:
         """Begin anew with other candidates, of whom nothing is known yet."""
         self._guests.clear()
         self.given = Given(self.given.places)
+
+    def beside(self) -> Query:
+        """The same for a side pipeline: guests are shared, candidates have properties of its own, and what it loads of
+        the user the main line does not see, nor it what the main line loads from now on."""
+        side = copy.copy(self)
+        side.given, side.labels = Given(self._places), None
+        side._user_features, side.user_loaded = dict(self.user_features), set(self.user_loaded)
+        side.cached_sets, side.running, side.fetched = dict(self.cached_sets), dict(self.running), {}
+        side.watch = None
+        return side
+
+    def join(self, arena: Arena, side: Query, other: Arena) -> None:
+        """The candidates that a side pipeline ordered in `other` come behind those of `arena`, with what `side` has of
+        them; to an item that is there they only give its properties."""
+        before = arena.count
+        slots = join(arena, other)
+        self.own_end = min(self.own_end, before)
+        came = slots >= 0
+        theirs, places = other.place[other.order[: other.order_count][came]], arena.place[slots[came]]
+        new = slots[came] >= before
+        self.given.clear_at(places[new])
+        self.given.take(side.given, theirs, places)
+        if self.labels is None and side.labels is not None:
+            self.labels = Labels(self._places)
+        if self.labels is not None:
+            self.labels.take(side.labels, theirs[new], places[new])
 
     def find(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """The rows of those items that the snapshot knows, in the order given, and then of this request's guests."""

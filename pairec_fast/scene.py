@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
 from pairec_fast.load import Load, loads, local_columns
+from pairec_fast.pipeline import Pipeline
 from pairec_fast.query import Query
 from pairec_fast.reply import Writer
 from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
@@ -84,9 +85,13 @@ class Scene:
         with refusals:
             if (fallback := self.callback_conf.fallback_config) is not None:
                 self.fallback = Fallback(fallback, snapshot, f"SceneConfs.{name}.default.FallbackConfig")
-        self.sources = config.recalls(name, category) or []
+        pipelines = config.pipeline_confs.get(name, ())
+        own, beside = config.recalls(name, category) or [], [one for conf in pipelines for one in conf.recall_names]
+        # Those of side pipelines have numbers behind the scene's own: all meet in one arena.
+        self.sources = [*own, *(one for one in dict.fromkeys(beside) if one not in own)]
         if len(self.sources) > SOURCES_MAX:
-            told = f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls; at most {SOURCES_MAX}"
+            more = f", with those of PipelineConfs.{name}" if pipelines else ""
+            told = f"SceneConfs.{name}.{category}.RecallNames: {len(self.sources)} recalls{more}; at most {SOURCES_MAX}"
             refusals.add(told)
         at = Binding(
             snapshot, self.sources, scene=name, category=category, stores=stores, directory=config.directory,
@@ -104,12 +109,10 @@ class Scene:
         self._known = {
             kind: {conf.name: conf for conf in confs[kind]} | {one.name: one} for kind, one in built_in.items()
         }
-        self.recalls = [self._sound("recall", one, replace(at, source=place)) for place, one in enumerate(self.sources)]
+        self.recalls = [self._sound("recall", one, replace(at, source=place)) for place, one in enumerate(own)]
         names = config.filters(name)
         self.filters = [self._sound("filter", one, at) for one in names]
-        self.repeats = filters.sees_repeats(
-            [one for one in names if one in self._known["filter"]], self._known["filter"]
-        )
+        self.repeats = self._sees_repeats(names)
         # Also of filters that this scene does not use: in PAI-Rec every answer is recorded by all of them.
         self.recorders = list[Any]()
         for conf in config.filter_confs:
@@ -125,7 +128,15 @@ class Scene:
             self.score = Score(
                 [algorithms.of(algo, rank, where) for algo in rank.rank_algo_list], rank, outputs, snapshot, where
             )
+        self.pipelines = [
+            Pipeline(
+                conf, f"PipelineConfs.{name}[{place}]", at, self._sound, self._sees_repeats(conf.filter_names),
+                refusals, algorithms, outputs,
+            )
+            for place, conf in enumerate(pipelines)
+        ]  # fmt: skip
         scores = [self.score, *(one.score for one in self.general if one.score is not None)]
+        scores += [score for one in self.pipelines for score in one.scores]
         self.width = max(score.width for score in scores)
         remotes = any(score.remotes for score in scores)
         if remotes:
@@ -137,11 +148,13 @@ class Scene:
         self.reranks += [
             self._sound("sort", one, replace(at, last=place + 1 == len(sorts))) for place, one in enumerate(sorts)
         ]
+        for pipeline in self.pipelines:
+            pipeline.sort(at)
         later = [*(action for one in self.general for action in one.actions), *self.reranks]
         self.fetching_recall = [one for one in (*self.recalls, *self.filters) if isinstance(one, Fetching)]
         self.fetching = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
         loading = any(isinstance(stage, Loading) for stage in (*self.recalls, *self.filters, *later))
-        self.awaits = bool(self.fetching) or loading or remotes
+        self.awaits = bool(self.fetching) or loading or remotes or any(one.awaits for one in self.pipelines)
         self.algos = outputs.capacity
         self.writer = Writer(self.score.outputs, list(self.conf.output_fields))
         self.user_loads, self.loads = list[Load](), list[Load]()
@@ -167,6 +180,11 @@ class Scene:
             return self._bound(kind, name, at)
         return _nothing
 
+    def _sees_repeats(self, names: Sequence[str]) -> bool:
+        """Of a chain of filters; unknown ones are refused elsewhere."""
+        known = self._known["filter"]
+        return filters.sees_repeats([one for one in names if one in known], known)
+
     def _general(self, config: Config, algorithms: Algorithms, outputs: Outputs) -> list[General]:
         """The general rank; the cold-start one behind it, which is only looked at where there is a general one."""
         name, found = self.name, list[General]()
@@ -177,7 +195,7 @@ class Scene:
             conf = confs.get(name)
             if conf is None:
                 break
-            found.append(general_of(conf, self._at, algorithms, outputs, section))
+            found.append(general_of(conf, self._at, algorithms, outputs, f"{section}.{name}"))
         return found
 
     def _bound(self, kind: str, name: str, at: Binding) -> Stage:
@@ -323,6 +341,7 @@ def guests_of(config: Config) -> int:
         "ContextItemRecall"
     }
     used = {name for scene in config.scene_confs.values() for conf in scene.values() for name in conf.recall_names}
+    used |= {name for confs in config.pipeline_confs.values() for conf in confs for name in conf.recall_names}
     # A callback may name any item, and where loads or transforms act they give it properties.
     loading = (
         confs.get(f"{scene}_callback") for scene in config.call_back_confs

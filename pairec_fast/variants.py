@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import fields, replace
 
-from pairec_fast.config import CategoryConfig, Config, RankConfig, SceneFeatureConfig
+from pairec_fast.config import CategoryConfig, Config, PipelineConfig, RankConfig, SceneFeatureConfig
 from pairec_fast.config.convert import Converter
 from pairec_fast.config.kinds import STAGES
 from pairec_fast.config.positions import Document
@@ -31,7 +31,7 @@ _STAGED = [f"user_features.stage.{stage}.scene.name" for stage in ("base", "reca
 _RANKS = {"generalRankConf": "general_rank_confs", "coldStartGeneralRankConf": "cold_start_general_rank_confs"}
 _EXACT = {"filterNames", "rankconf", "rankscore", "user_features.multistage.on", *_LOADS, *_STAGED, *_RANKS}
 _UNKNOWN = ""  # any category that is neither configured nor named by parameters: answered as `default_category`
-_BEGINS = ("recall.", "filter.", "sort.", "dpp_", "ssd_")
+_BEGINS = ("recall.", "filter.", "sort.", "pipelines.", "dpp_", "ssd_")
 _ENDS = (".RecallNames", ".SortNames")
 
 log = logging.getLogger("pairec_fast")
@@ -158,6 +158,10 @@ def overridden(config: Config, scene: str, category: str, params: Params) -> Con
                 confs[name] = STAGES[kind].take(entry, registry, (key,), to, report)
             parts[f"{kind}_confs"] = tuple(confs.values())
     _rank(config, scene, params, to, parts)
+    pipelines = config.pipeline_confs.get(scene, ())
+    changed_ones = tuple(_pipeline(conf, params, to) for conf in pipelines)
+    if changed_ones != pipelines:
+        parts["pipeline_confs"] = {**config.pipeline_confs, scene: changed_ones}
     for name, attribute in _LOADS.items():
         if wanted := params.get_string(name):
             confs = getattr(config, attribute)
@@ -168,6 +172,19 @@ def overridden(config: Config, scene: str, category: str, params: Params) -> Con
         parts["user_feature_confs"] = {**config.user_feature_confs, scene: SceneFeatureConfig(every)}
     report.raise_errors()
     return replace(config, **parts)
+
+
+def _pipeline(conf: PipelineConfig, params: Params, to: Converter) -> PipelineConfig:
+    """An empty list counts here: an experiment may switch a side pipeline off."""
+    parts: dict[str, Any] = {}
+    for field in fields(PipelineConfig):
+        name = f"pipelines.{conf.name}.{field.encode_name}"
+        if field.type == tuple[str, ...]:
+            if (names := params.get_names(name)) is not None:
+                parts[field.name] = tuple(names)
+        elif field.name != "name" and isinstance(params.get(name), dict | list):
+            parts[field.name] = to.take(params[name], field.type, (name,))
+    return replace(conf, **parts) if conf.name and parts else conf
 
 
 def _rank(config: Config, scene: str, params: Params, to: Converter, parts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
@@ -16,13 +16,15 @@ from pairec_fast.limits import LimitConf
 from pairec_fast.load import Load
 from pairec_fast.logs import Waits
 from pairec_fast.metrics import Metrics
+from pairec_fast.pipeline import Pipeline
 from pairec_fast.query import Query
 from pairec_fast.scene import Scene
 from pairec_fast.score import Score
-from pairec_fast.score.general import Split
+from pairec_fast.score.general import General, Split
 from pairec_fast.store import Stores, within
 
 log = logging.getLogger("pairec_fast")
+Value = TypeVar("Value")
 
 WARN_SECONDS = 10.0  # between lines about the same stage
 
@@ -63,9 +65,10 @@ class Walker:
 
     def walk_here(self, scene: Scene, query: Query) -> Walked:
         """The whole line, of a scene that awaits nothing."""
-        clock, arena, watch = time.perf_counter_ns, self._take(scene), query.watch
+        clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
         for load in scene.user_loads:
             load(query, None)
+        sides = [(pipeline, query.beside()) for pipeline in scene.pipelines]
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
@@ -77,13 +80,15 @@ class Walker:
         if watch is not None:
             watch("filter", arena)
         if scene.general:
-            _at_once(self._general(scene, query, arena))
+            _at_once(self._general(scene, scene.general, query, arena))
         laps.append(clock())
         for load in scene.loads:
             load(query, arena)
         scene.score.features(query, arena)
         laps.append(clock())
         scene.score.score(query, arena)
+        for pipeline, side in sides:
+            self._join(query, arena, side, _at_once(self._beside(scene, pipeline, side)))
         laps.append(clock())
         if watch is not None:
             watch("score", arena)
@@ -121,7 +126,7 @@ class Walker:
             walked = self._stores.run(self._recalling(scene, query, [], scene.fetching_recall))
             yield walked
             return walked.result()
-        clock, arena, watch = time.perf_counter_ns, self._take(scene), query.watch
+        clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
         for recall in scene.recalls:
             recall(query, arena)
         laps = [clock()]
@@ -144,7 +149,7 @@ class Walker:
         """Take back the arena of a walk that is over."""
         self._arenas.append(arena)
 
-    def _take(self, scene: Scene) -> Arena:
+    def _take(self, scene: Scene, repeats: bool) -> Arena:
         """An empty arena, made anew when a snapshot outgrew those that are free."""
         items = scene.snapshot.overlay.capacity
         width, algos = scene.width, scene.algos
@@ -157,7 +162,7 @@ class Walker:
             fits = False
         if not fits:
             arena = Arena(self._limits.candidates_max, items_max=items, width=width, algos=algos)
-        arena.reset(scene.repeats)
+        arena.reset(repeats)
         arena.follow(scene.snapshot.overlay)
         return arena
 
@@ -167,7 +172,7 @@ class Walker:
         clock = time.perf_counter_ns
         await self.load(scene.name, loads, query, None, together=True)
         await asyncio.gather(*(self._within(scene.name, stage, stage.fetch(query), query) for stage in fetching))
-        walked = Walked(self._take(scene), [])
+        walked = Walked(self._take(scene, scene.repeats), [])
         for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
             await self._through(scene, stages, query, walked.arena)
             walked.laps.append(clock())
@@ -176,23 +181,58 @@ class Walker:
         return walked
 
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
+        await self.load(scene.name, scene.user_loads, query, None, together=True)
+        if scene.pipelines:
+            sides = [query.beside() for _ in scene.pipelines]
+            beside = (self._beside(scene, one, side) for one, side in zip(scene.pipelines, sides, strict=True))
+            walked, others = await asyncio.gather(self._ranking(scene, query), asyncio.gather(*beside))
+            for side, other in zip(sides, others, strict=True):
+                self._join(query, walked.arena, side, other)
+        else:
+            walked = await self._ranking(scene, query)
+        walked.laps.append(time.perf_counter_ns())
+        if query.watch is not None:
+            query.watch("score", walked.arena)
+        await self._through(scene, scene.reranks, query, walked.arena)
+        walked.laps.append(time.perf_counter_ns())
+        if query.watch is not None:
+            query.watch("rerank", walked.arena)
+        return walked
+
+    async def _ranking(self, scene: Scene, query: Query) -> Walked:
+        """The main line from recall to rank."""
         clock = time.perf_counter_ns
-        walked = await self._recalling(scene, query, scene.user_loads, scene.fetching)
+        walked = await self._recalling(scene, query, [], scene.fetching)
         if scene.general:
-            await self._general(scene, query, walked.arena)
+            await self._general(scene, scene.general, query, walked.arena)
         walked.laps.append(clock())
         await self.load(scene.name, scene.loads, query, walked.arena, together=scene.loads_together)
         scene.score.features(query, walked.arena)
         walked.laps.append(clock())
         await self._score(scene, scene.score, query, walked.arena)
-        walked.laps.append(clock())
-        if query.watch is not None:
-            query.watch("score", walked.arena)
-        await self._through(scene, scene.reranks, query, walked.arena)
-        walked.laps.append(clock())
-        if query.watch is not None:
-            query.watch("rerank", walked.arena)
         return walked
+
+    async def _beside(self, scene: Scene, pipeline: Pipeline, query: Query) -> Arena:
+        """A side pipeline, over an arena of its own, to be given back. Nothing awaits where the scene does not."""
+        if fetching := pipeline.fetching:
+            await asyncio.gather(*(self._within(scene.name, stage, stage.fetch(query), query) for stage in fetching))
+        arena = self._take(scene, pipeline.repeats)
+        await self._through(scene, pipeline.recalls, query, arena)
+        if arena.count == 0:
+            arena.begin_scores()
+            return arena
+        await self._through(scene, pipeline.filters, query, arena)
+        if pipeline.general:
+            await self._general(scene, pipeline.general, query, arena)
+        await self.load(scene.name, pipeline.loads, query, arena, together=False)
+        pipeline.score.features(query, arena)
+        await self._score(scene, pipeline.score, query, arena)
+        await self._through(scene, pipeline.reranks, query, arena)
+        return arena
+
+    def _join(self, query: Query, arena: Arena, side: Query, other: Arena) -> None:
+        query.join(arena, side, other)
+        self.give(other)
 
     async def load(self, scene: str, loads: list[Load], query: Query, arena: Arena | None, *, together: bool) -> None:
         """All at once, then each applied in order; or one after the other, where each may need the one before.
@@ -239,13 +279,13 @@ class Walker:
             )
         score.score(query, arena)
 
-    async def _general(self, scene: Scene, query: Query, arena: Arena) -> None:
+    async def _general(self, scene: Scene, ranks: Sequence[General], query: Query, arena: Arena) -> None:
         """General rank, of the candidates of cold-start recalls apart. Nothing awaits where the scene does not."""
         arena.begin_scores()
         split = None
-        if len(scene.general) > 1 and (takes := scene.general[1].takes) is not None:
+        if len(ranks) > 1 and (takes := ranks[1].takes) is not None:
             split = Split(arena, takes)
-        for place, general in enumerate(scene.general):
+        for place, general in enumerate(ranks):
             if place and split is not None:
                 split.turn()
             await self.load(scene.name, general.loads, query, arena, together=True)
@@ -276,7 +316,8 @@ class Walker:
     def _missed(self, scene: str, stage: Fetching | Loading | Load, error: Exception, query: Query) -> None:
         why = "timeout" if isinstance(error, TimeoutError | StoreLate) else "error"
         self._warned(scene, stage.name, str(error) or f"no answer within {stage.timeout * 1000:g} ms")
-        query.degraded.append(f"{stage.name}: {why}")
+        if (told := f"{stage.name}: {why}") not in query.degraded:  # a side pipeline may miss the same
+            query.degraded.append(told)
         self._metrics.count("degraded_total", scene=scene, stage=stage.name, reason=why)
 
 
@@ -299,12 +340,13 @@ class Warned:
         log.warning("%s: %s: %s%s", scene, stage, told, more)
 
 
-def _at_once(running: Coroutine[Any, Any, None]) -> None:
+def _at_once(running: Coroutine[Any, Any, Value]) -> Value:
     """Run what awaits nothing."""
     try:
         running.send(None)
-    except StopIteration:
-        return
+    except StopIteration as ended:
+        value: Value = ended.value
+        return value
     running.close()
     raise AssertionError("a scene that awaits nothing has awaited")
 

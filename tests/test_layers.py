@@ -25,6 +25,7 @@ LAYERS = [
     "config",
     "load",
     "score fallback",
+    "pipeline",
     "scene callback",
     "inquiry variants",
     "records",

@@ -13,7 +13,7 @@ from typing import Any
 
 from pairec_fast.config.experiments import check_experiments
 from pairec_fast.config.kinds import STAGES
-from pairec_fast.config.places import check_loads, check_nested, check_scenes, check_sources
+from pairec_fast.config.places import check_loads, check_nested, check_pipelines, check_scenes, check_sources, pipelines
 from pairec_fast.config.positions import Path, quote
 from pairec_fast.config.report import INERT, Report, match_key
 from pairec_fast.config.sections import Sections
@@ -63,6 +63,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     check_nested(document, nouns | {"algorithm": names["AlgoConfs"]}, report)
     check_loads(sections, report)
     check_scenes(sections, document, report)
+    check_pipelines(sections, document, report)
     _expressions_parse(sections, report)
     for scene, categories in _items(sections.scene_confs):
         for category, conf in _items(categories):
@@ -139,7 +140,7 @@ def _scene_names_resolve(sections: Sections, defined: dict[str, set[str]], repor
         for scene, names in _items(by_scene):
             _resolve(names, known, stage, (section, scene), report)
     for where, rank in _ranks(sections):
-        if where[0] != "CallBackConfs":
+        if where[0] not in ("CallBackConfs", "PipelineConfs"):  # those are looked at with what pipelines name else
             names = getattr(rank, "rank_algo_list", ())
             _resolve(names, defined["AlgoConfs"], "algorithm", (*where, "RankAlgoList"), report)
     for section, ranks in (
@@ -183,6 +184,11 @@ def _ranks(sections: Sections) -> Iterator[tuple[Path, Any]]:
             rank = getattr(conf, "rank_conf", None)
             if rank is not None:
                 yield (section, scene, "RankConf"), rank
+    for path, pipeline in pipelines(sections):
+        general = getattr(pipeline, "general_rank_conf", None)
+        for where, conf in ((path, pipeline), ((*path, "GeneralRankConf"), general)):
+            if (rank := getattr(conf, "rank_conf", None)) is not None:
+                yield (*where, "RankConf"), rank
 
 
 def _expressions_parse(sections: Sections, report: Report) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from pairec_fast.config.convert import BAD, Converter, describe
 from pairec_fast.config.kinds import STAGES
+from pairec_fast.config.loads import FeatureLoadConfig
 from pairec_fast.config.positions import Path, quote, read
-from pairec_fast.config.report import Report
-from pairec_fast.config.sections import RankConfig, Sections
+from pairec_fast.config.report import INERT, Report
+from pairec_fast.config.sections import GeneralRankConfig, RankConfig, Sections
 from pairec_fast.errors import ConfigError
 from pairec_fast.experiment import GLOBAL_SCENE, ExperimentError, Experiments
 from pairec_fast.expression import compile as compile_formula
@@ -105,8 +106,8 @@ class _Overrides:
         before, _, ending = name.rpartition(".")
         if name == "filterNames":
             self._names("filter", value, path)
-        elif name.startswith("pipelines.") and ending in _STAGE_OF:
-            self._names(_STAGE_OF[ending], value, path)
+        elif name.startswith("pipelines."):
+            self._pipeline(scene, before.partition(".")[2], ending, value, path)
         elif before and ending in ("RecallNames", "SortNames"):
             self._names(_STAGE_OF[ending], value, path)
             self._category(scene, before, path)
@@ -156,8 +157,10 @@ class _Overrides:
             self._inside.error(path, f"expected an object, got {describe(value)}")
             return
         rank = Converter(self._inside).struct(value, RankConfig, path)
-        if rank is BAD:
-            return
+        if rank is not BAD:
+            self._ranked(rank, path)
+
+    def _ranked(self, rank: Any, path: Path) -> None:
         for at, name in enumerate(rank.rank_algo_list if isinstance(rank.rank_algo_list, tuple) else ()):
             if isinstance(name, str) and name not in self._algos:
                 hint = self._inside.did_you_mean(name, self._algos)
@@ -165,6 +168,30 @@ class _Overrides:
             elif isinstance(name, str):
                 self.used.setdefault("AlgoConfs", set()).add(name)
         self._formula(rank.rank_score, rank.ast_type, (*path, "RankScore"))
+
+    def _pipeline(self, scene: str, name: str, ending: str, value: Any, path: Path) -> None:
+        """One part of a side pipeline."""
+        if ending in _STAGE_OF:
+            self._names(_STAGE_OF[ending], value, path)
+        elif ending == "RankConf":
+            self._rank(value, path)
+        elif ending == "GeneralRankConf":
+            general = Converter(self._inside).take(value, GeneralRankConfig, path)
+            if general is not BAD and general.rank_conf is not BAD:
+                self._ranked(general.rank_conf, (*path, "RankConf"))
+        elif ending == "FeatureLoadConfs":
+            Converter(self._inside).take(value, tuple[FeatureLoadConfig, ...], path)
+        elif ending == "ColdStartRankConf":
+            self._inside.warn(path, INERT)
+        else:
+            known = {*_STAGE_OF, "RankConf", "GeneralRankConf", "FeatureLoadConfs"}
+            self._inside.warn(path, f"overrides nothing{self._inside.did_you_mean(ending, known)}")
+        confs = self._sections.pipeline_confs if isinstance(self._sections.pipeline_confs, dict) else {}
+        ours = confs.values() if scene == GLOBAL_SCENE else [confs.get(scene, ())]
+        names = {getattr(conf, "name", "") for some in ours if isinstance(some, tuple) for conf in some}
+        if name not in names:
+            hint = self._inside.did_you_mean(name, [one for one in names if isinstance(one, str)])
+            self._inside.warn(path, f"overrides nothing: the scene has no pipeline {quote(name)}{hint}")
 
     def _formula(self, text: Any, kind: Any, path: Path) -> None:
         if isinstance(text, str) and isinstance(kind, str) and (text or kind):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pairec_fast.config.loads import FeatureDaoConf
 from pairec_fast.config.positions import Path, quote
-from pairec_fast.config.report import Report, match_key
+from pairec_fast.config.report import INERT, Report, match_key
 from pairec_fast.config.sections import Sections
 from pairec_fast.expression.normalizer import KNOWN
 
@@ -108,19 +108,24 @@ def _objects(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def check_loads(sections: Sections, report: Report) -> None:
     """Report loads for the wrong side, and adapters and normalizers that nobody knows: those do nothing in PAI-Rec."""
-    for section, confs in (("UserFeatureConfs", sections.user_feature_confs), ("FeatureConfs", sections.feature_confs)):
-        for scene, conf in _items(confs):
-            for place, load in enumerate(_list(getattr(conf, "feature_load_confs", ()))):
-                path = (section, scene, "FeatureLoadConfs", place)
-                dao = getattr(load, "feature_dao_conf", None)
-                if isinstance(dao, FeatureDaoConf):
-                    _load(dao, section, (*path, "FeatureDaoConf"), report)
-                for at, feature in enumerate(_list(getattr(load, "features", ()))):
-                    normalizer = getattr(feature, "normalizer", "")
-                    if isinstance(normalizer, str) and normalizer and normalizer not in KNOWN:
-                        hint = report.did_you_mean(normalizer, KNOWN)
-                        told = f"unknown Normalizer {quote(normalizer)}{hint}: none is applied"
-                        report.warn((*path, "Features", at, "Normalizer"), told, key=False)
+    confs: list[tuple[Path, Any]] = []
+    for section, by_scene in (
+        ("UserFeatureConfs", sections.user_feature_confs), ("FeatureConfs", sections.feature_confs)
+    ):  # fmt: skip
+        confs += [((section, scene), conf) for scene, conf in _items(by_scene)]
+    confs += pipelines(sections)
+    for where, conf in confs:
+        for place, load in enumerate(_list(getattr(conf, "feature_load_confs", ()))):
+            path = (*where, "FeatureLoadConfs", place)
+            dao = getattr(load, "feature_dao_conf", None)
+            if isinstance(dao, FeatureDaoConf):
+                _load(dao, str(where[0]), (*path, "FeatureDaoConf"), report)
+            for at, feature in enumerate(_list(getattr(load, "features", ()))):
+                normalizer = getattr(feature, "normalizer", "")
+                if isinstance(normalizer, str) and normalizer and normalizer not in KNOWN:
+                    hint = report.did_you_mean(normalizer, KNOWN)
+                    told = f"unknown Normalizer {quote(normalizer)}{hint}: none is applied"
+                    report.warn((*path, "Features", at, "Normalizer"), told, key=False)
 
 
 def _load(dao: FeatureDaoConf, section: str, path: Path, report: Report) -> None:
@@ -131,6 +136,32 @@ def _load(dao: FeatureDaoConf, section: str, path: Path, report: Report) -> None
         hint = report.did_you_mean(adapter, ADAPTERS)
         told = f"unknown AdapterType {quote(adapter)}{hint}: nothing is loaded, Features alone act"
         report.warn((*path, "AdapterType"), told, key=False)
+
+
+def pipelines(sections: Sections) -> list[tuple[Path, Any]]:
+    """Every side pipeline and where it stands."""
+    return [
+        (("PipelineConfs", scene, at), conf)
+        for scene, confs in _items(sections.pipeline_confs)
+        for at, conf in enumerate(_list(confs))
+    ]
+
+
+def check_pipelines(sections: Sections, document: dict[str, Any], report: Report) -> None:
+    """Warn about names that experiments cannot tell apart, pipelines that bring nothing, and what does not act."""
+    first: dict[tuple[Any, Any], Path] = {}
+    for path, conf in pipelines(sections):
+        name = getattr(conf, "name", "")
+        if isinstance(name, str) and name and (other := first.setdefault((path[1], name), path)) != path:
+            told = f"{quote(name)} is already the name of {other[0]}.{other[1]}[{other[2]}]; experiments change both"
+            report.warn((*path, "Name"), told, key=False)
+        if getattr(conf, "recall_names", None) == ():
+            report.warn(path, "RecallNames is missing or empty: it brings nothing")
+    for scene, entries in _items(document.get("PipelineConfs")):
+        for at, entry in enumerate(entries if isinstance(entries, list) else ()):
+            key = match_key(entry, "ColdStartRankConf") if isinstance(entry, dict) else None
+            if key is not None and entry[key]:
+                report.warn(("PipelineConfs", scene, at, key), INERT)
 
 
 def check_scenes(sections: Sections, document: dict[str, Any], report: Report) -> None:

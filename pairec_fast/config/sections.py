@@ -17,7 +17,6 @@ from pairec_fast.config.shapes import (
     COLD_START_RANK,
     DAO_KEYS,
     FILTER,
-    shape,
 )
 from pairec_fast.config.sinks import DatahubConf, DataSource, DiskConf, KafkaConf, LogRingConf
 from pairec_fast.config.telling import DebugConfig, FeatureLogConfig, LogConfig, PrometheusConfig
@@ -191,21 +190,25 @@ class ExperimentConf(Struct, frozen=True, rename="pascal"):
     file: Filled
 
 
-_PIPELINE = shape(
-    "PipelineConfig",
-    text="Name",
-    texts="RecallNames FilterNames SortNames",
-    GeneralRankConf=GeneralRankConfig,
-    FeatureLoadConfs=list[FeatureLoadConfig],
-    RankConf=RankConfig,
-    ColdStartRankConf=COLD_START_RANK,
-)
+class PipelineConfig(Struct, frozen=True, rename="pascal"):
+    """A line of its own beside the main one of a scene. Experiments override its parts by its name."""
+
+    name: str = ""
+    recall_names: tuple[str, ...] = ()
+    filter_names: tuple[str, ...] = ()
+    general_rank_conf: GeneralRankConfig | None = None
+    feature_load_confs: tuple[FeatureLoadConfig, ...] = ()
+    rank_conf: RankConfig = RankConfig()
+    sort_names: tuple[str, ...] = ()
+
+    untyped: ClassVar[dict[str, Any]] = {"ColdStartRankConf": COLD_START_RANK}
+
+
 # Sections that are known and typed, and that nothing here reads: said to the user by name.
 _UNUSED: dict[str, Any] = {
     "Region": str,
     "ABTestConf": AB_TEST,
     "BeFilterConfs": list[FILTER],  # type: ignore[valid-type]
-    "PipelineConfs": dict[str, list[_PIPELINE]],  # type: ignore[valid-type]
     "ColdStartRankConfs": dict[str, COLD_START_RANK],  # type: ignore[valid-type]
     **{section: dict[str, kind] for section, kind in CLOUD_SOURCES.items()},  # type: ignore[valid-type]
 }
@@ -229,6 +232,7 @@ class Sections(Struct, frozen=True, rename="pascal"):
     algo_confs: tuple[AlgoConfig, ...] = ()
     general_rank_confs: dict[str, GeneralRankConfig] = field(default_factory=dict)
     cold_start_general_rank_confs: dict[str, ColdStartGeneralRankConfig] = field(default_factory=dict)
+    pipeline_confs: dict[str, tuple[PipelineConfig, ...]] = field(default_factory=dict)
     embedding_confs: dict[str, EmbeddingConfig] = field(default_factory=dict)
     user_feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)
     feature_confs: dict[str, SceneFeatureConfig] = field(default_factory=dict)

@@ -38,14 +38,15 @@ class General(NamedTuple):
     takes: NDArray[np.bool_] | None
 
 
-def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, outputs: Outputs, section: str) -> General:
-    """The general rank of a scene, bound.
+def general_of(conf: GeneralRankConfig, at: Binding, algorithms: Algorithms, outputs: Outputs, where: str) -> General:
+    """The general rank at `where` in the file, bound.
 
     Raises:
         ConfigError: an action, a recall or an algorithm that there is not, or one that cannot run here.
     """
-    rank, where = conf.rank_conf, f"{section}.{at.scene}"
-    own_loads = loads({at.scene: SceneFeatureConfig(conf.feature_load_confs)}, at.scene, section, at)
+    rank = conf.rank_conf
+    section, _, key = where.partition(".")
+    own_loads = loads({key: SceneFeatureConfig(conf.feature_load_confs)}, key, section, at)
     score = None
     if rank.rank_algo_list:
         if rank.score_rewrite:
