@@ -255,8 +255,14 @@ class Walker:
             if load.awaits and not together:
                 await self._within(scene, load, load.load(query, arena), query)
             self._settle(scene, query)
-            load(query, arena)
+            self._apply(scene, load, query, arena)
         self._settle(scene, query)
+
+    def _apply(self, scene: str, load: Load, query: Query, arena: Arena | None) -> None:
+        told = len(query.degraded)
+        load(query, arena)
+        for _ in query.degraded[told:]:
+            self._metrics.count("degraded_total", scene=scene, stage=load.name, reason="partly")
 
     def _settle(self, scene: str, query: Query) -> None:
         """Apply the loads that ran aside and are done, in the order they are configured in."""
@@ -269,7 +275,7 @@ class Walker:
                 query.fetched[load] = task.result()
             elif isinstance(error, Exception):
                 self._missed(scene, load, error, query)
-            load(query, None)
+            self._apply(scene, load, query, None)
 
     async def _score(self, scene: Scene, score: Score, query: Query, arena: Arena) -> None:
         """Model servers are asked all at once; one that fails leaves its own outputs 0, and not those of others."""

@@ -206,7 +206,7 @@ def test_a_key_of_another_type_or_wrong_json_costs_that_key_alone_and_is_told_of
     client = Client({"i2": "text"}, {"i1": {"a": "1"}, "i3": {"a": "3"}})
     walk(bound([redis(RedisDataType="hash")], FakeStores(r=client)), case)
     assert items_of(case) == [{"a": "1"}, {}, {"a": "3"}]
-    assert case.query.degraded == ["FeatureConfs.s.FeatureLoadConfs[0]: 1 of 3 keys: WRONGTYPE"]
+    assert case.query.degraded == ["FeatureConfs.s.FeatureLoadConfs[0]: 1 of 3 keys"]
 
     case, client = case_of(), Client({"i1": '{"a":1}', "i2": "{", "i3": '["a"]'})
     some = bound([redis(RedisFieldType="json", CacheSize=10)], FakeStores(r=client))
@@ -451,6 +451,16 @@ def test_a_sequence_is_joined_newest_first():
     ((statement, args),) = stores.asked
     assert "ORDER BY timestamp DESC LIMIT 5" in statement and args == [["u1"], 10_000_000 - 5 * 86_400]
     assert sequences(Rows([])) == {"clicks": ""}, "an empty one has no other properties"
+
+
+def test_a_sequence_is_asked_for_each_time_whatever_the_cache():
+    stores = Rows([("a", "click", 9_999_990, 1.5)])
+    dao = {"SequenceName": "clicks", "SequenceLength": 5, "HologresTableName": "online", "UserFeatureKeyName": "uid"}
+    dao |= {"AdapterType": "hologres", "FeatureType": "sequence_feature", "CacheSize": 10}
+    some = bound([redis("user", **dao)], stores)
+    for _ in range(2):
+        assert walk(some, case_of()).user_features["clicks"] == "a"
+    assert len(stores.asked) == 2
 
 
 def test_columns_delimiter_and_short_plays_are_the_configured_ones():

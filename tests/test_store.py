@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -257,3 +258,23 @@ def test_an_error_of_our_own_is_not_taken_for_the_servers():
     one, _ = gate()
     with pytest.raises(TypeError):
         asyncio.run(one.call(lambda: raises(TypeError("bug")), 1.0))
+
+
+def test_who_waits_for_what_ended_with_the_loop_hears_of_it():
+    """Its last step was the loop's last: without one more the outcome would never reach the thread that waits."""
+
+    async def ending():
+        asyncio.get_running_loop().stop()
+        return "done"
+
+    async def trying_again():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    with Stores(Confs()) as stores:
+        assert stores.run(ending()).result(5) == "done"
+    with Stores(Confs()) as stores:
+        stubborn = stores.run(trying_again())
+        stores.run(asyncio.sleep(0)).result(5)
+    assert stubborn.cancelled()

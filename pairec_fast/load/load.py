@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from pairec_fast.transform import Transforms, side_and_name, texts_of, user_text
 
 CACHED_SET_SECONDS = 0.15  # how long a cached set is waited for
 NAMES_MAX = 1000  # properties that one load may give the candidates: each is a column of the request
+
+log = logging.getLogger("pairec_fast")
 
 LIVE = ("redis", "lmdb", "hologres")
 
@@ -82,7 +85,9 @@ class Load:
         self._into = dao.cache_features_name
         self._out_of = "" if self.on_item else dao.load_from_cache_features_name
         self._null_deletes = self._source is not None and self._source.null_deletes
-        self._cache = Cache(dao.cache_size, dao.cache_time) if dao.cache_size else None
+        # A sequence is of this moment: neither here nor in PAI-Rec is it kept.
+        cached = dao.cache_size and not isinstance(self._source, Sequences)
+        self._cache = Cache(dao.cache_size, dao.cache_time) if cached else None
         self._transforms = Transforms(conf.features, f"{where}.Features")
         # In PAI-Rec too this is for UserFeatureConfs alone: what came after FeatureConfs would never be seen.
         self.aside = dao.feature_async_load and where.startswith("UserFeatureConfs.") and self._source is not None
@@ -150,10 +155,11 @@ class Load:
                 query.given.put(name, places, column[codes])
 
     def _known(self, query: Query, found: Found) -> list[Values | None]:
-        """The values; of those that are not known it is told."""
+        """The values; of those that are not known it is told. Why, is for the log: it may name servers and tables."""
         unsure = [one for one in found if isinstance(one, Unsure)]
         if unsure:
-            query.degraded.append(f"{self.name}: {len(unsure)} of {len(found)} keys: {unsure[0].why}")
+            query.degraded.append(f"{self.name}: {len(unsure)} of {len(found)} keys")
+            log.warning("%s: %d of %d keys: %s", self.name, len(unsure), len(found), unsure[0].why)
         return [one.values if isinstance(one, Unsure) else one for one in found]
 
     def _keys(self, query: Query, arena: Arena | None) -> tuple[Sequence[str], NDArray[np.int32] | None]:

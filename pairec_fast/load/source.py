@@ -164,7 +164,7 @@ STARTING_SECONDS = 3.0
 
 
 class Postgres:
-    """A row a key; of several with one key, the first. NULL is a value of its own: None."""
+    """A row a key; of several with one key, the later over the earlier. NULL is a value of its own: None."""
 
     null_deletes = True
 
@@ -200,7 +200,7 @@ class Postgres:
     async def _ask(self, batch: list[str]) -> dict[str, Values]:
         statement = f"{self._select} = ANY(%s::{self._key.kind}[])"
         columns, rows = await self._client.table(statement, [batch], SQL_SECONDS)
-        names, found = columns[1:], dict[str, Values]()
+        names, found = columns[1:], dict[str, dict[str, Any]]()
         for row in rows:
-            found.setdefault(row[0], dict(zip(names, map(from_sql, row[1:]), strict=True)))
-        return found
+            found.setdefault(row[0], {}).update(zip(names, map(from_sql, row[1:]), strict=True))
+        return dict(found)

@@ -206,11 +206,14 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+        for _ in range(10):  # again and again: a client may answer the first with one more try to reach its server
+            left = asyncio.all_tasks(loop)
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left, timeout=0.1))
+        loop.run_until_complete(asyncio.sleep(0))  # who waits for what has ended hears of it
     finally:
         loop.close()
 

@@ -66,6 +66,16 @@ def with_postgres(world, postgres):
         connection.execute("drop table if exists item_features, user_features, numbered, clicks")
 
 
+def whole(engine, request=FIRST):
+    """An answer that had to do without nothing: a tenth of a second may be too short on a busy machine."""
+    for _ in range(20):
+        reply = engine.recommend(request)
+        if not reply.degraded:
+            return reply
+        time.sleep(0.2)
+    raise AssertionError(reply.degraded)
+
+
 PG = {"HologresName": "pg"}
 ITEMS = {**PG, "HologresTableName": "item_features", "ItemFeatureKeyName": "item_id"}
 USERS = {**PG, "HologresTableName": "user_features", "UserFeatureKeyName": "uid", "UserSelectFields": "mood,age"}
@@ -82,8 +92,8 @@ def test_what_redis_knows_of_user_and_items_is_seen_by_transforms_and_answers(wi
     put(world, "FeatureConfs", load("item", "redis", [both], **item_dao))
     shown(world, "heat", "tags", "both")
     with world.engine() as engine:
-        reply = engine.recommend(FIRST | {"size": 20})
-        assert len(reply.items) == 20 and not reply.degraded
+        reply = whole(engine, FIRST | {"size": 20})
+        assert len(reply.items) == 20
         for item in reply.items:
             row = int(item.item_id[1:])
             assert item.extra == {"heat": float(row), "tags": ["a"], "both": f"both_bj_{row}"}
@@ -94,7 +104,7 @@ def test_a_dead_redis_costs_the_features_and_not_the_answer(with_redis, redis_se
     put(world, "UserFeatureConfs", load("user", "redis", RedisName="r"))
     put(world, "FeatureConfs", load("item", "redis", RedisName="r"))
     with world.engine() as engine:
-        assert not engine.recommend(FIRST).degraded
+        whole(engine)
         redis_server.kill()
         begin = time.perf_counter()
         reply = engine.recommend(FIRST)
@@ -120,13 +130,13 @@ def test_one_hash_of_another_type_does_not_cost_the_others(with_redis, redis_ser
     put(world, "FeatureConfs", load("item", "redis", RedisName="r", RedisDataType="hash", ItemSelectFields="heat"))
     shown(world, "heat")
     with world.engine() as engine:
-        first, *others = (item.item_id for item in engine.recommend(FIRST).items)
+        first, *others = (item.item_id for item in whole(engine).items)
         client.delete(first)
         client.rpush(first, "a list")
         reply = engine.recommend(FIRST)
         known = {item.item_id: item.extra["heat"] for item in reply.items}
         assert known == {first: None} | {id: str(int(id[1:])) for id in others}
-        assert len(reply.degraded) == 1 and "1 of" in reply.degraded[0] and "WRONGTYPE" in reply.degraded[0]
+        assert len(reply.degraded) == 1 and reply.degraded[0].startswith(f"{LOAD}[1]: 1 of ")
 
 
 def test_rows_of_items_and_of_the_user_and_a_null_takes_the_users_property_away(with_postgres):
@@ -137,8 +147,8 @@ def test_rows_of_items_and_of_the_user_and_a_null_takes_the_users_property_away(
     put(world, "FeatureConfs", load("item", "hologres", [text], ItemSelectFields="item_id,heat,word,n", **ITEMS))
     shown(world, "heat", "word", "n", "age")
     with world.engine() as engine:
-        reply = engine.recommend(FIRST | {"size": 50, "features": {"age": 30}})
-        assert not reply.degraded and len(reply.items) == 50
+        reply = whole(engine, FIRST | {"size": 50, "features": {"age": 30}})
+        assert len(reply.items) == 50
         for item in reply.items:
             row = int(item.item_id[1:])
             word = f"w{row}" if row % 2 == 0 else None
@@ -150,16 +160,17 @@ def test_a_slow_postgres_costs_a_tenth_of_a_second_and_its_features(with_postgre
     put(world, "FeatureConfs", load("item", "hologres", ItemSelectFields="heat", **ITEMS))
     shown(world, "heat")
     with world.engine() as engine:
-        assert engine.recommend(FIRST).items[0].extra["heat"] is not None
+        assert whole(engine).items[0].extra["heat"] is not None
         with postgres.connect() as other:
             other.execute("lock table item_features in access exclusive mode")
             begin = time.perf_counter()
             reply = engine.recommend(FIRST)
-            assert 0.09 < time.perf_counter() - begin < 0.5 and len(reply.items) == 3
-            assert reply.items[0].extra["heat"] is None and "no answer within 100 ms" in reply.degraded[0]
+            assert 0.09 < time.perf_counter() - begin < 1 and len(reply.items) == 3
+            assert reply.items[0].extra["heat"] is None
+            assert " keys" in reply.degraded[0] and "item_features" not in reply.degraded[0]
+            assert 'reason="partly"' in engine.metrics.text()
             other.rollback()
-        time.sleep(0.3)
-        assert engine.recommend(FIRST).items[0].extra["heat"] is not None
+        assert whole(engine).items[0].extra["heat"] is not None
 
 
 def test_keys_that_are_numbers_are_compared_as_such_and_in_batches(with_postgres):
@@ -171,9 +182,10 @@ def test_keys_that_are_numbers_are_compared_as_such_and_in_batches(with_postgres
     shown(world, "word")
     ids = [*(str(number) for number in range(1, 1400)), "x", "'; drop table numbered", "1e3", "99999999999999999999"]
     with world.engine() as engine:
-        reply = engine.recommend(FIRST | {"size": 1000, "item_list": [{"item_id": id} for id in reversed(ids)]})
+        request = FIRST | {"size": 1000, "item_list": [{"item_id": id} for id in reversed(ids)]}
+        reply = whole(engine, request)
         known = {item.item_id: item.extra["word"] for item in reply.items}
-        assert not reply.degraded and len(known) == 1000
+        assert len(known) == 1000
         assert all(word == (f"n{id}" if id.isdigit() and len(id) < 9 else None) for id, word in known.items())
         assert sum(word is not None for word in known.values()) > 900
 
@@ -210,8 +222,7 @@ def test_a_sequence_of_postgres_becomes_properties_of_the_user(with_postgres, of
     put(world, "FeatureConfs", load("item", "", [text]))
     shown(world, "seen")
     with world.engine() as engine:
-        reply = engine.recommend(FIRST)
-        assert not reply.degraded and {item.extra["seen"] for item in reply.items} == {expected}
+        assert {item.extra["seen"] for item in whole(engine).items} == {expected}
 
 
 def test_callbacks_record_what_stores_and_transforms_gave(with_redis, redis_server):
@@ -284,3 +295,35 @@ def test_a_callback_that_is_still_loading_when_the_engine_closes_is_in_the_log(w
     redis_server.thaw()
     ((_, *items),) = world.records()
     assert [item["item_id"] for item in items] == shown_ids
+
+
+def test_loads_that_run_aside_never_disturb_what_is_written_of_other_requests(with_redis, redis_server):
+    """They end on the stores' thread while other threads read the same users' properties for their records."""
+    world, client = with_redis, redis_server.client
+    client.mset({f"u{row:05d}": ",".join(f"f{name}:{row}" for name in range(200)) for row in range(200)})
+    aside = load("user", "redis", RedisName="r", FeatureAsyncLoad=True, CacheFeaturesName="set")
+    put(world, "UserFeatureConfs", aside, load("user", "redis", RedisName="r", FeatureAsyncLoad=True))
+    put(world, "FeatureConfs", load("user", "", LoadFromCacheFeaturesName="set"))
+    world.scene["default"]["AutoInvokeCallBack"] = True
+    world.callback["UseUserFeatures"] = True
+    failures, rounds = [], 25
+
+    def ask(first):
+        for number in range(rounds):
+            try:
+                engine.recommend(FIRST | {"uid": f"u{(first * rounds + number) % 200:05d}"})
+            except Exception as error:
+                failures.append(error)
+
+    with world.engine() as engine:
+        threads = [threading.Thread(target=ask, args=(first,)) for first in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    records = [json.loads(user["user_features"]) for user, *_ in world.records()]
+    assert not failures and len(records) == 8 * rounds
+    for user in records:
+        known = [value for name, value in user.items() if name[0] == "f"]
+        assert known in ([], [int(user["uid"][1:])] * 200), "all of it in time, or nothing; and nobody else's"
+    assert sum("f0" in user for user in records) > rounds, "in time for many, however busy the machine is"
