@@ -15,7 +15,7 @@ from pairec_fast.errors import ConfigError
 from pairec_fast.learn.derive import Known
 from pairec_fast.query import Query
 from pairec_fast.recall.hnsw import HnswConf, HnswRecall
-from pairec_fast.recall.kind import Dao
+from pairec_fast.recall.kind import UserItemDao
 from pairec_fast.recall.similar import UserCollaborativeFilterRecall
 from pairec_fast.snapshot import Snapshot
 from tests import reference
@@ -137,8 +137,10 @@ def test_vectors_without_an_index_are_not_searched(snapshot):
 
 @pytest.mark.parametrize("newest", [0, 1, 3, 1000])
 def test_trigger_count_recalls_by_the_newest_of_the_history(snapshot, newest):
-    dao = Dao("local", user2_item_table="history", item2_item_table="seq")
-    recall = UserCollaborativeFilterRecall("similar", dao, 5, newest).bind(Binding(snapshot))
+    dao = UserItemDao("local", user2_item_table="history", item2_item_table="seq")
+    recall = UserCollaborativeFilterRecall(
+        name="similar", user_collaborative_dao_conf=dao, recall_count=5, trigger_count=newest
+    ).bind(Binding(snapshot))
     arena = Arena(100, items_max=ITEMS)
     query = Query(snapshot, "u1", 5, {}, history_max=1000)
     assert len(query.history) > 3
@@ -149,6 +151,8 @@ def test_trigger_count_recalls_by_the_newest_of_the_history(snapshot, newest):
 
 
 def test_a_negative_trigger_count_is_refused(snapshot):
-    dao = Dao("local", user2_item_table="history", item2_item_table="seq")
+    dao = UserItemDao("local", user2_item_table="history", item2_item_table="seq")
     with pytest.raises(ConfigError, match=r"RecallConfs\.similar\.TriggerCount must not be negative, got -1"):
-        UserCollaborativeFilterRecall("similar", dao, 5, -1).bind(Binding(snapshot))
+        UserCollaborativeFilterRecall(
+            name="similar", user_collaborative_dao_conf=dao, recall_count=5, trigger_count=-1
+        ).bind(Binding(snapshot))

@@ -17,7 +17,7 @@ from pairec_fast.learn.ranker import train_ranker
 from pairec_fast.learn.requests import Moment, ask, moments
 from pairec_fast.query import Query
 from pairec_fast.recall.hot import UserGlobalHotRecall
-from pairec_fast.recall.kind import Dao
+from pairec_fast.recall.kind import Dao, UserItemDao
 from pairec_fast.recall.similar import UserCollaborativeFilterRecall
 from pairec_fast.snapshot import Snapshot
 from tests.positives import DAY, random_events, write_world
@@ -147,11 +147,12 @@ def test_candidates_and_features_are_those_the_engine_would_serve(tmp_path):
     (before / "world.toml").write_text(TOML)
     snapshot = Snapshot.load(build(before / "world.toml", before / "snapshots"))
     plan = FeaturePlan.of_model(snapshot, "ranker")
-    dao = Dao("local", user2_item_table="history", item2_item_table="seq")
-    recalls = [
-        UserCollaborativeFilterRecall("similar", dao, 25, 3).bind(Binding(snapshot)),
-        UserGlobalHotRecall("hot", Dao("local", table_name="hot"), 20).bind(Binding(snapshot, source=1)),
-    ]
+    dao = UserItemDao("local", user2_item_table="history", item2_item_table="seq")
+    similar = UserCollaborativeFilterRecall(
+        name="similar", user_collaborative_dao_conf=dao, recall_count=25, trigger_count=3
+    )
+    hot = UserGlobalHotRecall(name="hot", dao_conf=Dao("local", table_name="hot"), recall_count=20)
+    recalls = [similar.bind(Binding(snapshot)), hot.bind(Binding(snapshot, source=1))]
     for user in range(USERS):
         arena = Arena(100, items_max=ITEMS, width=plan.width)
         query = Query(snapshot, f"u{user}", 5, {}, history_max=1000)
