@@ -105,11 +105,12 @@ class CallbackFeatures:
         self._loads = loads(items, self.scene, "FeatureConfs", at)
         conf = items.get(self.scene)
         self._together = conf is not None and conf.asyn_load_feature
+        self.recalls = self.scene in config.scene_confs  # then its recalls say which of them finds an item
 
     @property
     def acts(self) -> bool:
         """Whether anything is added to what a callback says."""
-        return bool(self._users or self._items or self._user_loads or self._loads)
+        return bool(self._users or self._items or self._user_loads or self._loads or self.recalls)
 
     def record(self, walker: Walker, limits: LimitConf, request: CallbackRequest, ids: list[str]) -> Waits[Record]:
         """The record of a callback, of the first items of its list, whose ids are given.

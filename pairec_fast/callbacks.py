@@ -10,6 +10,7 @@ from typing import Any
 from pairec_fast.bound import Bound
 from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
 from pairec_fast.callback_items import Called, Filled, later, properties_of
+from pairec_fast.callback_recall import name_recalls
 from pairec_fast.config import CallBackConfig
 from pairec_fast.core import Arena, CallbackBody
 from pairec_fast.errors import NotReadyError, RequestError
@@ -63,6 +64,8 @@ class Callbacks:
         try:
             features = bound.callback_features[request.scene_id]
             record = yield from features.record(self._walker, self._limits, request, ids[:kept])
+            if features.recalls:
+                yield from name_recalls(bound, self._walker, self._limits, record)
             record.experiment_id = bound.match(request.scene_id, request.uid, request.features).exp_id
             if bound.inquiry.logs(request.scene_id):
                 kinds = kinds_of(request.complex_type_features)
@@ -113,13 +116,9 @@ class Callbacks:
             for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
                 entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
             features = without_empty(query.user_features if conf.use_user_features else query.context)
+            callback = bound.callback_features[scene.name]
 
-            def keep(filled: Filled | None) -> None:
-                user, shown = filled or (features, entries)
-                record = Record(
-                    scene.name, request_id, int(time.time()), query.uid, user, {}, shown,
-                    experiment_id=query.experiment_id, fingerprint=scene.snapshot.fingerprint, positions=kept,
-                )  # fmt: skip
+            def tell(record: Record) -> None:
                 if not bound.inquiry.logs(scene.name):
                     self._keep(conf, record, len(items))
                     return
@@ -127,8 +126,19 @@ class Callbacks:
                 with contextlib.suppress(NotReadyError):  # closed meanwhile
                     self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
 
+            def keep(filled: Filled | None) -> None:
+                user, shown = filled or (features, entries)
+                record = Record(
+                    scene.name, request_id, int(time.time()), query.uid, user, {}, shown,
+                    experiment_id=query.experiment_id, fingerprint=scene.snapshot.fingerprint, positions=kept,
+                )  # fmt: skip
+                if callback.recalls:
+                    later(name_recalls(bound, self._walker, self._limits, record), lambda _: tell(record))
+                else:
+                    tell(record)
+
             called = Called(request_id, query.uid, features, [items[place].item_id for place in kept], entries)
-            later(bound.callback_features[scene.name].filled(self._walker, self._limits, called), keep)
+            later(callback.filled(self._walker, self._limits, called), keep)
 
         return after
 

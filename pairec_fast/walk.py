@@ -139,6 +139,24 @@ class Walker:
             watch("filter", arena)
         return Walked(arena, laps)
 
+    def found(self, scene: Scene, query: Query) -> Waits[Arena]:
+        """Recall alone, each item once, from the recall named first."""
+        if scene.awaits:
+            found = self._stores.run(self._finding(scene, query))
+            yield found
+            return found.result()
+        arena = self._take(scene, False)
+        for recall in scene.recalls:
+            recall(query, arena)
+        return arena
+
+    async def _finding(self, scene: Scene, query: Query) -> Arena:
+        fetching: list[Any] = [stage for stage in scene.recalls if isinstance(stage, Fetching)]
+        await asyncio.gather(*(self._within(scene.name, stage, stage.fetch(query), query) for stage in fetching))
+        arena = self._take(scene, False)
+        await self._through(scene, scene.recalls, query, arena)
+        return arena
+
     def loaded(
         self, scene: str, loads: list[Load], query: Query, arena: Arena | None, *, together: bool
     ) -> Future[None]:

@@ -33,6 +33,7 @@ LAYERS = [
     "telling walk textlog",
     "callback_items",
     "bound",
+    "callback_recall",
     "callbacks",
     "engine",
     "reload",
