@@ -84,6 +84,19 @@ class Texts:
                 self._codes = IdMap(self._text, self._offset, build_slots(self._text, self._offset))
             return self._codes
 
+    def find(self, text: str) -> int:
+        """The code of `text`, -1 if it has none. That of the empty text is known without a map of all."""
+        if text:
+            return self.codes.find(text)
+        if self._empty >= 0 or "" not in self._added:
+            return self._empty
+        return len(self._offset) - 1 + self._added.index("")
+
+    @cached_property
+    def _empty(self) -> int:
+        places = np.flatnonzero(self._offset[1:] == self._offset[:-1])
+        return int(places[0]) if len(places) else -1
+
     def put(self, text: str) -> int:
         """The code of `text`, a new one if it has none. One thread at a time; others may read."""
         code = self.codes.find(text)

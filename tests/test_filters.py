@@ -8,8 +8,10 @@ import pytest
 from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
 from pairec_fast.filter import KINDS, sees_repeats
+from pairec_fast.filter.kind import text_codes
 from pairec_fast.filter.snake import Visits
 from pairec_fast.query import Query
+from pairec_fast.snapshot import Texts
 from tests.contract.filters import Case, parsed
 
 
@@ -260,6 +262,21 @@ def test_groups_are_texts_and_a_number_counts_by_its_integer_part():
     assert kept == ["i0", "i1", "i3", "i4", "i5", "i6"]
     unique = left({"FilterType": "DimensionFieldUniqueFilter", "Dimension": "k"}, items)
     assert unique["ids"] == ["i0", "i3", "i4", "i5", "i6"]  # what has no text stays
+
+
+@pytest.mark.parametrize("empty", ["", "DEFAULT", "nowhere"])
+@pytest.mark.parametrize("words", [["b", "", "DEFAULT", "ä"], ["b", "a"], ["x", "DEFAULT"], [""]])
+def test_texts_of_a_column_of_the_snapshot_make_the_same_groups_as_any_texts(words, empty):
+    """Their codes stand for them, so that no text is read; the slow twin reads each."""
+    joined = [word.encode() for word in words[:-1]]
+    column = Texts(
+        np.frombuffer(b"".join(joined), np.uint8), np.cumsum([0, *map(len, joined)]).astype(np.uint64)
+    )  # fmt: skip
+    assert column.put(words[-1]) == len(words) - 1, "the last came with an item that was added later"
+    codes = np.random.default_rng(len(words)).integers(-1, len(words), 50).astype(np.int32)
+    fast, slow = (text_codes((codes, given), 50, empty) for given in (column, words))
+    assert fast.dtype == slow.dtype == np.int32 and ((fast < 0) == (slow < 0)).all()
+    np.testing.assert_array_equal(fast[:, None] == fast, slow[:, None] == slow)
 
 
 def test_a_dimension_that_no_candidate_has_drops_nothing():

@@ -17,6 +17,7 @@ from pairec_fast.errors import ConfigError
 from pairec_fast.expression import Column
 from pairec_fast.expression.convert import to_string
 from pairec_fast.query import Query
+from pairec_fast.snapshot import Texts
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Whole = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -92,8 +93,16 @@ def text_codes(column: Column | None, count: int, empty: str = "") -> NDArray[np
     if column is None:
         return np.full(count, -1 if not empty else 0, np.int32)
     if isinstance(column, tuple):
-        present, where = np.unique(column[0], return_inverse=True)
-        texts = [item_text(column[1][code]) if code >= 0 else "" for code in present.tolist()]
+        known, vocabulary = column
+        if isinstance(vocabulary, Texts):  # its texts are distinct: their codes are as good
+            instead = -1
+            if empty:
+                instead = vocabulary.find(empty)
+                instead = instead if instead >= 0 else len(vocabulary)
+            nothing = (known < 0) | (known == vocabulary.find(""))
+            return np.where(nothing, np.int32(instead), known).astype(np.int32, copy=False)
+        present, where = np.unique(known, return_inverse=True)
+        texts = [item_text(vocabulary[code]) if code >= 0 else "" for code in present.tolist()]
     elif column.dtype.kind == "b":
         texts, where = [""], np.zeros(count, np.intp)
     else:
