@@ -3,7 +3,14 @@
 from pairec_fast import items
 from pairec_fast.config import Config
 from pairec_fast.engine import Engine
-from pairec_fast.errors import ConfigError, NotReadyError, PairecError, RequestError, SnapshotError
+from pairec_fast.errors import (
+    ConfigError,
+    NotReadyError,
+    OverloadedError,
+    PairecError,
+    RequestError,
+    SnapshotError,
+)
 from pairec_fast.snapshot import Snapshot
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "ConfigError",
     "Engine",
     "NotReadyError",
+    "OverloadedError",
     "PairecError",
     "RequestError",
     "Snapshot",

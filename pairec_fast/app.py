@@ -19,15 +19,14 @@ from typing import Any, NamedTuple
 from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
 from pairec_fast.config import Config
 from pairec_fast.engine import Engine
-from pairec_fast.errors import NotReadyError, RequestError
+from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
 from pairec_fast.logs import awaited, finish
-from pairec_fast.messages import answer, error_answer
+from pairec_fast.messages import error_answer
 from pairec_fast.reload import Reloader
-from pairec_fast.routes import JSON, NOT_FOUND, ROUTES, TEXT, After, Answer, Begun
+from pairec_fast.routes import JSON, NOT_FOUND, OVERLOADED, ROUTES, TEXT, After, Answer, Begun
 from pairec_fast.scene import KINDS
 
 Scope = dict[str, Any]
-OVERLOADED: Answer = (503, JSON, answer(503, "overloaded", ""), None)
 PROBES = {"/ping", "/livez", "/readyz", "/metrics", "/custom_metrics", "/route_paths"}
 
 log = logging.getLogger("pairec_fast")
@@ -71,6 +70,8 @@ class App:
             return route(self.engine, body)
         except RequestError as error:
             return 200, JSON, error_answer(error), None
+        except OverloadedError:
+            return OVERLOADED
         except NotReadyError:
             return 503, TEXT, b"not ready", None
         except Exception:

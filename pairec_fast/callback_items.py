@@ -6,7 +6,6 @@ A callback of scene S, explicit or automatic, loads and transforms by `UserFeatu
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -28,9 +27,9 @@ from pairec_fast.query import Query, merged_features
 from pairec_fast.scene import properties
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
-from pairec_fast.walk import Walker
+from pairec_fast.walk import Walker, Warned
 
-log = logging.getLogger("pairec_fast")
+_warned = Warned()
 
 
 def properties_of(
@@ -81,7 +80,7 @@ def later(waits: Waits[T], then: Callable[[T | None], None]) -> None:
         except StopIteration as end:
             then(end.value)
         except (Exception, CancelledError) as error:
-            log.warning("a callback goes without what was to be loaded: %s", error)
+            _warned("callbacks", "loads", f"a callback goes without what was to be loaded: {error}")
             then(None)
         else:
             assert isinstance(awaited, Future)

@@ -13,7 +13,7 @@ from pairec_fast.callback_items import Called, Filled, later, properties_of
 from pairec_fast.callback_recall import name_recalls
 from pairec_fast.config import CallBackConfig
 from pairec_fast.core import Arena, CallbackBody
-from pairec_fast.errors import NotReadyError, RequestError
+from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
 from pairec_fast.expression.convert import to_string
 from pairec_fast.limits import LimitConf
 from pairec_fast.logs import Logs, Waits, finish
@@ -69,12 +69,15 @@ class Callbacks:
             record.experiment_id = bound.match(request.scene_id, request.uid, request.features).exp_id
             if bound.inquiry.logs(request.scene_id):
                 kinds = kinds_of(request.complex_type_features)
-                seen = self.stores.run(bound.inquiry.see(conf, record, kinds, debug=request.debug))
+                seen = self.stores.admit(bound.inquiry.see(conf, record, kinds, debug=request.debug))
                 yield seen
                 seen.result()
             payload = encode(record)
         except RequestError:
             self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "invalid")
+            raise
+        except OverloadedError:
+            self.logs.count("explicit", request.scene_id, offered, kept, "dropped", "full")
             raise
         return (yield from self.logs.put(conf, "explicit", request.scene_id, payload, offered, kept))
 
@@ -123,8 +126,13 @@ class Callbacks:
                     self._keep(conf, record, len(items))
                     return
                 seen = bound.inquiry.see(conf, record, query.kinds, debug=request.debug)
-                with contextlib.suppress(NotReadyError):  # closed meanwhile
-                    self.stores.run(seen).add_done_callback(lambda _: self._keep(conf, record, len(items)))
+                try:
+                    asked = self.stores.admit(seen)
+                except (NotReadyError, OverloadedError) as error:
+                    reason = "full" if isinstance(error, OverloadedError) else "closed"
+                    self.logs.count("automatic", scene.name, len(items), len(kept), "dropped", reason)
+                    return
+                asked.add_done_callback(lambda _: self._keep(conf, record, len(items)))
 
             def keep(filled: Filled | None) -> None:
                 user, shown = filled or (features, entries)

@@ -88,7 +88,7 @@ class Engine:
             self.metrics, enable=config.prometheus_config.enable, seconds=told.get("ReqDurBuckets") or (),
             request_bytes=told.get("ReqSizeBuckets") or (), response_bytes=told.get("RespSizeBuckets") or (),
         )  # fmt: skip
-        self.stores = Stores(config, self.metrics)
+        self.stores = Stores(config, self.metrics, self.limits.awaiting_max)
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self.servers: Servers = {}
         self._laps: dict[str, Laps] = {}
@@ -195,6 +195,7 @@ class Engine:
         Raises:
             RequestError: a field that cannot be used.
             NotReadyError: closed.
+            OverloadedError: too many requests wait for live stores.
         """
         reply, after = self.feed(request_of(request, RecommendRequest))
         after()
@@ -347,7 +348,7 @@ class Engine:
         request = request_of(request, EmbeddingRequest)
         if self.closed:
             raise NotReadyError("the engine is closed")
-        asked = self.stores.run(self._bound.inquiry.embedding(request, request.request_id or str(uuid.uuid4())))
+        asked = self.stores.admit(self._bound.inquiry.embedding(request, request.request_id or str(uuid.uuid4())))
         yield asked
         return asked.result()
 

@@ -61,6 +61,10 @@ class NotReadyError(PairecError):
     """The engine has no snapshot yet, or is closed."""
 
 
+class OverloadedError(PairecError):
+    """So many requests wait for live stores already that one more would only wait longer."""
+
+
 class StoreError(PairecError):
     """A live store was late, is down, or answered with an error. A request goes on without what it asked for."""
 

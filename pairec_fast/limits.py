@@ -17,6 +17,8 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     history_max: items of a user's history a request looks at, the newest.
     body_bytes_max: larger request bodies are refused.
     in_flight_max: requests a worker works on at once; more are answered 503.
+    awaiting_max: requests of a worker that wait for live stores or model servers at once, answers whose fallback has
+        been given included; more are answered 503.
     new_items_max: rows for items added or changed since the snapshot was built. Each costs memory when it is taken.
     """
 
@@ -25,4 +27,5 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     history_max: Positive = 1000
     body_bytes_max: Positive = 1 << 20
     in_flight_max: Positive = 8
+    awaiting_max: Positive = 256
     new_items_max: Annotated[int, Meta(ge=0, le=1 << 24)] = 10_000

@@ -11,7 +11,7 @@ import msgspec
 
 from pairec_fast.core import CallbackBody
 from pairec_fast.engine import Engine
-from pairec_fast.errors import NotReadyError, RequestError
+from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
 from pairec_fast.logs import Waits
 from pairec_fast.messages import (
     BareRequest,
@@ -97,6 +97,10 @@ def _waiting(path: str, step: Any, waits: Waits[Answer]) -> Waits[Answer]:
         return (yield from waits)
     except RequestError as error:
         return 200, JSON, error_answer(error), None
+    except OverloadedError:
+        return OVERLOADED
+    except NotReadyError:  # closed meanwhile
+        return 503, TEXT, b"not ready", None
     except Exception:
         log.exception("%s failed while it waited", path)
         return 500, TEXT, b"server error", None
@@ -174,6 +178,7 @@ def _without(reply: Any, items: list[Any]) -> dict[str, Any]:
     return {"code": reply.code, "msg": reply.msg, "request_id": reply.request_id, "size": reply.size, "items": items}
 
 
+OVERLOADED: Answer = (503, JSON, answer(503, "overloaded", ""), None)
 NOT_FOUND: Answer = (404, TEXT, b"url not found route info", None)
 ROUTES: dict[str, Callable[[Engine, bytes], Begun]] = {
     "/api/rec/feed": _feed,

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, NamedTuple, TypeVar
 
 from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
-from pairec_fast.errors import StoreLate
+from pairec_fast.errors import NotReadyError, StoreLate
 from pairec_fast.limits import LimitConf
 from pairec_fast.load import Load
 from pairec_fast.logs import Waits
@@ -36,6 +36,14 @@ class Walked(NamedTuple):
     laps: list[int]
 
 
+def _outcome(walked: Future[Walked]) -> Walked:
+    """Raises NotReadyError: the engine was closed meanwhile."""
+    try:
+        return walked.result()
+    except CancelledError:
+        raise NotReadyError("the engine was closed while it was awaited") from None
+
+
 async def _ended(walked: Future[Walked], seconds: float) -> None:
     """Until the walk is over, for `seconds` at most; the walk goes on."""
     waiting = asyncio.wrap_future(walked)
@@ -58,9 +66,9 @@ class Walker:
     def walk(self, scene: Scene, query: Query) -> Waits[Walked]:
         """The whole line."""
         if scene.awaits:
-            walked = self._stores.run(self._awaiting(scene, query))
+            walked = self._stores.admit(self._awaiting(scene, query))
             yield walked
-            return walked.result()
+            return _outcome(walked)
         return self.walk_here(scene, query)
 
     def walk_here(self, scene: Scene, query: Query) -> Walked:
@@ -106,14 +114,16 @@ class Walker:
         is over."""
         if not scene.awaits or seconds <= 0:
             return (yield from self.walk(scene, query))
-        walked = self._stores.run(self._awaiting(scene, query))
+        walked = self._stores.admit(self._awaiting(scene, query))
         yield self._stores.run(_ended(walked, seconds))
         if walked.done():
-            return walked.result()
+            return _outcome(walked)
 
         def ended(walked: Future[Walked]) -> None:
             try:
-                late(walked.result())
+                late(_outcome(walked))
+            except NotReadyError:
+                return
             except Exception:  # its request has long been answered
                 log.exception("%s: a late recommendation failed", scene.name)
 
@@ -123,9 +133,9 @@ class Walker:
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
         """Recall and filters alone; PAI-Rec loads nothing for them."""
         if scene.awaits:
-            walked = self._stores.run(self._recalling(scene, query, [], scene.fetching_recall))
+            walked = self._stores.admit(self._recalling(scene, query, [], scene.fetching_recall))
             yield walked
-            return walked.result()
+            return _outcome(walked)
         clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
         for recall in scene.recalls:
             recall(query, arena)
@@ -161,7 +171,7 @@ class Walker:
         self, scene: str, loads: list[Load], query: Query, arena: Arena | None, *, together: bool
     ) -> Future[None]:
         """What `load` awaits, on the stores' loop."""
-        return self._stores.run(self.load(scene, loads, query, arena, together=together))
+        return self._stores.admit(self.load(scene, loads, query, arena, together=together))
 
     def give(self, arena: Arena) -> None:
         """Take back the arena of a walk that is over."""

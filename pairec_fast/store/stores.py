@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import difflib
 import importlib.util
+import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from pairec_fast.errors import ConfigError, NotReadyError, StoreError
+from pairec_fast.errors import ConfigError, NotReadyError, OverloadedError, StoreError
 from pairec_fast.metrics import Metrics
 from pairec_fast.store.conf import HologresConf, RedisConf
 from pairec_fast.store.lmdb import Lmdb
@@ -59,14 +60,17 @@ class Stores:
     The loop's thread starts with the first client of a server, and ends with `close` or when nobody holds the object.
     """
 
-    def __init__(self, confs: Confs, metrics: Metrics | None = None) -> None:
+    def __init__(self, confs: Confs, metrics: Metrics | None = None, awaiting_max: int = 256) -> None:
+        """`awaiting_max`: requests that `admit` lets in at once."""
+        self._awaiting, self._awaiting_max, self._counting = 0, awaiting_max, threading.Lock()
         self._confs, self._metrics = confs, metrics or Metrics()
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the loop; requests take it, so nobody waits for anything while holding it
+        self._trying = threading.RLock()  # of the clients; held while one is tried out
         self._clients: dict[str, Redis | Postgres] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._end: weakref.finalize[Any, Any] | None = None
-        self._closed = False
+        self._closed, self._pid = False, os.getpid()
 
     def redis(self, name: str, where: str = "") -> Redis:
         """The Redis that `RedisConfs` knows by that name; `where` says which key of the configuration names it.
@@ -123,6 +127,9 @@ class Stores:
             if self._closed:
                 coroutine.close()
                 raise NotReadyError("the stores are closed")
+            if os.getpid() != self._pid:  # the thread of the loop did not come along: it would be awaited for ever
+                coroutine.close()
+                raise NotReadyError("live stores were opened before this process was forked; make the engine in it")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 # The thread holds the loop and not this object, so that stores nobody holds any more can go.
@@ -130,6 +137,31 @@ class Stores:
                 self._thread.start()
                 self._end = weakref.finalize(self, _stop, self._loop)
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def admit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """As `run`, of what a request awaits: it counts until it is over, whether anybody still waits for it or not.
+
+        Raises:
+            OverloadedError: as many as may be are awaited already.
+            NotReadyError: closed.
+        """
+        with self._counting:
+            full = self._awaiting >= self._awaiting_max
+            self._awaiting += not full
+        if full:
+            coroutine.close()
+            raise OverloadedError(f"{self._awaiting_max} requests wait for live stores already")
+        try:
+            running = self.run(coroutine)
+        except BaseException:
+            self._over()
+            raise
+        running.add_done_callback(self._over)
+        return running
+
+    def _over(self, _: object = None) -> None:
+        with self._counting:
+            self._awaiting -= 1
 
     def close(self, others: Iterable[Closing] = ()) -> None:
         """Close all clients, and `others` that live on the loop, and end it; what is still awaited is cancelled.
@@ -170,7 +202,7 @@ class Stores:
         return Postgres(where, conf, self._metrics)
 
     def _tried(self, where: str, make: Callable[[], Redis | Postgres]) -> Redis | Postgres:
-        with self._lock:  # held while it is tried out: two scenes may ask for one store at once
+        with self._trying:  # two scenes may ask for one store at once
             known = self._clients.get(where)
             if known is not None:
                 return known
@@ -180,8 +212,11 @@ class Stores:
             except StoreError as error:
                 self.run(client.close())
                 raise ConfigError(f"{where}: it must answer when the engine starts, and does not: {error}") from error
-            self._clients[where] = client
-            return client
+            with self._lock:
+                if not self._closed:
+                    self._clients[where] = client
+                    return client
+            raise NotReadyError("the stores were closed while one was opened")
 
 
 def _named(confs: Mapping[str, T], name: str, section: str, where: str) -> T:

@@ -1,0 +1,138 @@
+"""Requests that wait for live stores: how many at once, what is said while a store is away, and when it all ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from pairec_fast import NotReadyError, OverloadedError
+from pairec_fast.app import App
+from pairec_fast.store import Stores
+from tests.test_fallback import slowed, with_fallback
+from tests.test_store import Confs
+from tests.worlds import FEED, FIRST, RECALL, ask
+
+
+async def answered(app, count: int, path: str = FEED) -> list[int]:
+    """The statuses of that many requests at once."""
+
+    async def one() -> int:
+        got = []
+        body = b'{"uid": "u00042", "scene_id": "home_feed", "category": "default", "size": 3}'
+
+        async def receive():
+            return {"type": "http.request", "body": body}
+
+        async def send(message):
+            got.append(message)
+
+        await app({"type": "http", "path": path, "headers": []}, receive, send)
+        return got[0]["status"]
+
+    return sorted(await asyncio.gather(*(one() for _ in range(count))))
+
+
+@pytest.mark.parametrize("path", [FEED, RECALL])
+def test_no_more_than_so_many_wait_for_live_stores_and_others_are_answered_503(world, path):
+    world.conf["LimitConf"] = {"AwaitingMax": 3, "InFlightMax": 100}
+    with world.engine() as engine:
+        slowed(engine, 0.2)
+        scene = engine._scene("home_feed", "default")
+        engine._bound.scenes["home_feed", "default_category"] = scene
+        app = App(engine)
+        assert asyncio.run(answered(app, 8, path)) == [200] * 3 + [503] * 5
+        assert asyncio.run(answered(app, 3, path)) == [200] * 3, "the count goes down again"
+        assert engine.stores._awaiting == 0
+
+
+def test_what_needs_no_store_is_answered_however_many_wait(world):
+    world.conf["LimitConf"] = {"AwaitingMax": 1}
+    world.scene["local"] = {"RecallNames": ["hot"]}
+    with world.engine() as engine:
+        slow = slowed(engine, 0.5)
+        waiting = threading.Thread(target=engine.recommend, args=(FIRST,))
+        waiting.start()
+        while not engine.stores._awaiting:
+            time.sleep(0.001)
+        with pytest.raises(OverloadedError, match="1 requests wait"):
+            engine.recommend(FIRST)
+        assert engine.recommend(FIRST | {"category": "local"}).size == 3 and not slow.fetched.is_set()
+        waiting.join()
+
+
+def test_walks_whose_fallback_has_been_answered_count_until_they_are_over(world):
+    """They hold an arena each; with a short fallback nothing else would bound them."""
+    world.conf["LimitConf"] = {"AwaitingMax": 2}
+    with_fallback(world, Timeout=1)
+    with world.engine() as engine:
+        slow = slowed(engine, 0.3)
+        for _ in range(2):
+            assert engine.recommend(FIRST).degraded == ["recommendation: timeout"]
+        assert ask(App(engine), FEED, FIRST).status == 503
+        slow.fetched.wait(5)
+        deadline = time.monotonic() + 5
+        while engine.stores._awaiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert engine.stores._awaiting == 0 and engine.recommend(FIRST).size == 3
+
+
+def test_requests_that_wait_when_the_engine_is_closed_are_answered_503(world, caplog):
+    with world.engine() as engine:
+        slowed(engine, 30)
+        app = App(engine)
+
+        async def scenario():
+            waiting = asyncio.create_task(answered(app, 3))
+            while engine.stores._awaiting < 3:
+                await asyncio.sleep(0.001)
+            await asyncio.get_running_loop().run_in_executor(None, engine.close)
+            return await asyncio.wait_for(waiting, 10)
+
+        assert asyncio.run(scenario()) == [503] * 3
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_is_told_instead_of_waiting_for_a_loop_that_nobody_runs():
+    async def nothing():
+        return None
+
+    with Stores(Confs()) as stores:
+        stores.run(nothing()).result()
+        child = os.fork()
+        if child == 0:
+            try:
+                stores.run(nothing())
+            except NotReadyError:
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert stores.run(nothing()).result(5) is None
+
+
+def test_requests_go_on_while_a_store_that_a_new_configuration_names_is_tried_out():
+    """A reload may wait for seconds until a store that is down has not answered; the event loop must not."""
+
+    class Silent:
+        async def start(self) -> None:
+            await asyncio.sleep(1.0)
+
+        async def close(self) -> None: ...
+
+    async def nothing():
+        return None
+
+    with Stores(Confs()) as stores:
+        stores.run(nothing()).result()
+        trying = threading.Thread(target=lambda: stores._tried("RedisConfs.r", Silent))
+        trying.start()
+        time.sleep(0.05)
+        begin = time.monotonic()
+        stores.run(nothing()).result(5)
+        assert time.monotonic() - begin < 0.5 and trying.is_alive()
+        trying.join()
