@@ -77,20 +77,18 @@ std::uint64_t ordered(double key) noexcept {
   return descending ? ~bits : bits;
 }
 
-// Sorts slots by the bytes of their keys, the lowest first: nothing is guessed, where comparisons miss every other branch.
-// `spare` [count] and `bits` [slots] are scratch.
-template <bool descending>
-void order_digits(const double* key, std::int32_t* order, std::int32_t* spare, std::int32_t count,
-                  std::uint64_t* bits) noexcept {
-  std::int32_t counts[8][256] = {};
+// Sorts slots by the bytes of `bits` from `first` on, the lowest first, and leaves them in `order`. Nothing is guessed, where
+// comparisons miss every other branch. Stable.
+template <int first>
+void order_digits(const std::uint64_t* bits, std::int32_t* order, std::int32_t* spare, std::int32_t count) noexcept {
+  std::int32_t counts[8 - first][256] = {};
   for (std::int32_t i = 0; i < count; ++i) {
-    const std::uint64_t value = ordered<descending>(key[order[i]]);
-    bits[order[i]] = value;
-    for (int digit = 0; digit < 8; ++digit) ++counts[digit][value >> 8 * digit & 255];
+    const std::uint64_t value = bits[order[i]];
+    for (int digit = first; digit < 8; ++digit) ++counts[digit - first][value >> 8 * digit & 255];
   }
   std::int32_t *from = order, *to = spare;
-  for (int digit = 0; digit < 8; ++digit) {
-    std::int32_t* next = counts[digit];
+  for (int digit = first; digit < 8; ++digit) {
+    std::int32_t* next = counts[digit - first];
     if (next[bits[from[0]] >> 8 * digit & 255] == count) continue;  // the same in all
     std::int32_t before = 0;
     for (int value = 0; value < 256; ++value) {
@@ -104,6 +102,28 @@ void order_digits(const double* key, std::int32_t* order, std::int32_t* spare, s
   if (from != order) std::copy(from, from + count, order);
 }
 
+// Moves each slot before those of larger bits, unless that takes more than `count` moves. True when all are in order.
+bool settle(const std::uint64_t* bits, std::int32_t* order, std::int32_t count) noexcept {
+  std::int32_t moves = 0;
+  for (std::int32_t i = 1; i < count; ++i) {
+    const std::int32_t slot = order[i];
+    std::int32_t at = i;
+    for (; at > 0 && bits[order[at - 1]] > bits[slot]; --at) order[at] = order[at - 1];
+    order[at] = slot;
+    if ((moves += i - at) > count) return false;
+  }
+  return true;
+}
+
+// Half of the bytes tell nearly all scores apart; where they do not, the order is settled, or all bytes are looked at.
+template <bool descending>
+void order_many(const double* key, std::int32_t* order, std::int32_t* spare, std::int32_t count,
+                std::uint64_t* bits) noexcept {
+  for (std::int32_t i = 0; i < count; ++i) bits[order[i]] = ordered<descending>(key[order[i]]);
+  order_digits<4>(bits, order, spare, count);
+  if (!settle(bits, order, count)) order_digits<0>(bits, order, spare, count);
+}
+
 }  // namespace
 
 void order_by(Arena& arena, const double* key, bool descending, std::int32_t size) noexcept {
@@ -112,7 +132,7 @@ void order_by(Arena& arena, const double* key, bool descending, std::int32_t siz
   if (size == 0) return;
   if (size == count && count >= radix_from) {
     auto* bits = reinterpret_cast<std::uint64_t*>(arena.scratch);
-    (descending ? order_digits<true> : order_digits<false>)(key, arena.order, arena.spare, count, bits);
+    (descending ? order_many<true> : order_many<false>)(key, arena.order, arena.spare, count, bits);
     return;
   }
   std::copy(arena.order, arena.order + count, arena.spare);
