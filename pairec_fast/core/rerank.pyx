@@ -242,9 +242,9 @@ cdef class DiversityRules:
             check_candidates(arena, self.items)
             for i in range(<Py_ssize_t> rules.size()):
                 rules[i].value, rules[i].row = self.tables[i], arena.c.row
-            values = []
-        several.reserve(sum([len(dimensions) for _, dimensions in values]))  # so that pointers into it stay
-        for i in range(len(values)):
+        else:
+            several.reserve(sum([len(dimensions) for _, dimensions in values]))  # so that pointers into it stay
+        for i in range(0 if values is None else len(values)):
             plain, dimensions = values[i]
             if plain is not None:
                 value = plain

@@ -16,7 +16,7 @@ from pairec_fast.recall.found import Found, best_first, entries, rows_of
 from pairec_fast.recall.kind import Dao, Live, stores_of
 from pairec_fast.recall.lists import Listed
 from pairec_fast.recall.reading import QUERY_SECONDS, Read, reader, text_of
-from pairec_fast.recall.trigger import Trigger, lookup_ids, trigger_id
+from pairec_fast.recall.trigger import SEVERAL, Trigger, lookup_ids, trigger_id
 from pairec_fast.snapshot import Ranked, Snapshot, pick
 
 EVERYONE = "-1"
@@ -146,10 +146,17 @@ class UserGroupHotRecall(Live, frozen=True, rename="pascal", kw_only=True):
     def _local(self, at: Binding, table: Ranked) -> Stage:
         texts = at.snapshot.users.columns[table.by].texts
         assert texts is not None, "build makes lists by text columns only"
-        code, count, source = texts.code, self.checked(), at.source
+        code, count, source, by = texts.code, self.checked(), at.source, table.by
         triggers = [(trigger.trigger_key, trigger.text_of) for trigger in self.triggers]
+        # The list of a user that the snapshot knows is that of the code the column has, if the code stands for itself.
+        plain = len(triggers) == 1 and not self.triggers[0].boundaries and not any(SEVERAL in text for text in code)
+        group_of = at.snapshot.users.columns[by].values.item
 
         def recall(query: Query, arena: Arena) -> None:
+            if plain and query.user >= 0 and by not in query.user_loaded and (group := group_of(query.user)) >= 0:
+                rows, scores = table.of(group)
+                add(arena, rows, scores, source, count)
+                return
             texts = [text_of(query.user_property(key)) for key, text_of in triggers]
             groups = lookup_ids(texts[0] if len(texts) == 1 else "_".join(texts))
             lists = [table.of(code[group]) for group in groups if group in code]
