@@ -42,7 +42,12 @@ class Callbacks:
             features = bound.callback_features.get(request.scene_id)
             adds = (features is not None and features.acts) or bound.inquiry.logs(request.scene_id)
             if not adds and bound.experiments is None:
-                return (yield from self._ordinary(bound, request))
+                return self._ordinary(bound, request)
+        return self._decoded(bound, request)
+
+    def _decoded(self, bound: Bound, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
+        """What `explicit` does, of anything that is to be looked at."""
+        if isinstance(request, CallbackBody):
             request = decode(request.body, CallbackRequest)  # what is loaded is laid over what was sent
         request = request_of(request, CallbackRequest)
         for field in ("uid", "request_id", "scene_id"):
