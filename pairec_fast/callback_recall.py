@@ -26,7 +26,7 @@ def recalled(bound: Bound, walker: Walker, limits: LimitConf, record: Record) ->
     """
     name = f"{record.scene}_callback"
     params = bound.match(name, record.uid, {}).params
-    scene = bound.variants.of(name, "default", params)
+    scene, _ = bound.variants.of(name, "default", params)
     if scene is None or not scene.recalls:
         return {}
     query = Query(
@@ -45,9 +45,6 @@ def recalled(bound: Bound, walker: Walker, limits: LimitConf, record: Record) ->
 def name_recalls(bound: Bound, walker: Walker, limits: LimitConf, record: Record) -> Waits[None]:
     """Let the record tell of its items what PAI-Rec tells of an item that a recall has found. Its score is 0: the
     callback's own `score` is a property.
-
-    Raises:
-        ConfigError: as `recalled`.
     """
     names = yield from recalled(bound, walker, limits, record)
     if names:
