@@ -9,20 +9,23 @@ namespace {
 template <typename Score>
 std::int32_t add_scored(Arena& arena, const std::int32_t* rows, const Score* scores, std::int32_t count,
                         std::int32_t k, std::uint8_t source) noexcept {
-  const std::int32_t before = arena.count;
-  for (std::int32_t i = 0; i < count && k > 0 && arena.count < arena.candidates_max; ++i) {
-    const std::int32_t row = arena.overlay.resolve(rows[i]);
+  // A copy, that no column can overlap: of `arena` itself every byte written to `source` might be a pointer changed.
+  Arena own = arena;
+  for (std::int32_t i = 0; i < count && k > 0 && own.count < own.candidates_max; ++i) {
+    const std::int32_t row = own.overlay.resolve(rows[i]);
     if (row < 0) continue;
     --k;
     // By item: one that changes while this request runs is a candidate once, by the row that came first.
-    if (!arena.repeats && !arena.seen.insert(arena.overlay.item_of(row))) continue;
-    const std::int32_t slot = arena.count++;
-    arena.row[slot] = row;
-    arena.place[slot] = slot;
-    arena.source[slot] = source;
-    arena.recall_score[slot] = static_cast<double>(scores[i]);
+    if (!own.repeats && !own.seen.insert(own.overlay.item_of(row))) continue;
+    const std::int32_t slot = own.count++;
+    own.row[slot] = row;
+    own.place[slot] = slot;
+    own.source[slot] = source;
+    own.recall_score[slot] = static_cast<double>(scores[i]);
   }
-  return arena.count - before;
+  const std::int32_t added = own.count - arena.count;
+  arena.count = own.count;
+  return added;
 }
 
 }  // namespace
@@ -80,10 +83,11 @@ std::int32_t add_similar(Arena& arena, const Neighbours& table, const std::int32
                          std::int32_t history_count, std::int32_t k, std::uint8_t source) noexcept {
   k = best_of(arena, accumulate(arena, table, history, history_count), k);
   const std::int32_t before = arena.count;
-  for (std::int32_t i = 0; i < k; ++i) {
-    const std::int32_t row = arena.touched[i];
-    const float score = static_cast<float>(arena.sum[row]);
-    add(arena, &row, &score, 1, 1, source);
+  for (std::int32_t begin = 0, count = 0; begin < k; begin += count) {
+    const std::int32_t* rows = arena.touched + begin;
+    count = std::min(k - begin, arena.candidates_max);
+    for (std::int32_t i = 0; i < count; ++i) arena.scratch[i] = static_cast<double>(static_cast<float>(arena.sum[rows[i]]));
+    add(arena, rows, arena.scratch, count, count, source);
   }
   return arena.count - before;
 }

@@ -35,7 +35,7 @@ void top_k(Arena& arena, std::int32_t size) noexcept {
 
 void settle_scores(Arena& arena) noexcept {
   for (std::int32_t slot = 0; slot < arena.count; ++slot)
-    if (std::isnan(arena.score[slot])) arena.score[slot] = -std::numeric_limits<double>::infinity();
+    arena.score[slot] = std::isnan(arena.score[slot]) ? -std::numeric_limits<double>::infinity() : arena.score[slot];
 }
 
 namespace {
@@ -105,8 +105,13 @@ void order_digits(const std::uint64_t* bits, std::int32_t* order, std::int32_t* 
 // Moves each slot before those of larger bits, unless that takes more than `count` moves. True when all are in order.
 bool settle(const std::uint64_t* bits, std::int32_t* order, std::int32_t count) noexcept {
   std::int32_t moves = 0;
+  std::uint64_t largest = bits[order[0]];
   for (std::int32_t i = 1; i < count; ++i) {
     const std::int32_t slot = order[i];
+    if (bits[slot] >= largest) {
+      largest = bits[slot];
+      continue;
+    }
     std::int32_t at = i;
     for (; at > 0 && bits[order[at - 1]] > bits[slot]; --at) order[at] = order[at - 1];
     order[at] = slot;
