@@ -396,7 +396,7 @@ class Engine:
             scene.snapshot, request.uid, size, features, history_max=self.limits.history_max, item_id=request.item_id,
             item_list=request.item_list, request_id=request_id, sources=scene.sources,
             places=self.limits.candidates_max, user_columns=scene.user_properties,
-            kinds=kinds_of(request.complex_type_features),
+            kinds=kinds_of(request.complex_type_features) if request.complex_type_features else None,
         )  # fmt: skip
 
     def _current(self) -> Bound:

@@ -44,7 +44,9 @@ class Laps:
                 histogram.sum += seconds
             last = lap
         if self._whole is not None:
-            self._whole.observe((last - begin) * 1e-9)
+            seconds = (last - begin) * 1e-9
+            self._whole.counts[bisect_left(self._whole.bounds, seconds)] += 1
+            self._whole.sum += seconds
 
 
 class Metrics:

@@ -193,7 +193,7 @@ class Query:
         """The ids of items by their rows, guests among them."""
         id, first = self._snapshot.items.ids.id, self._snapshot.guests
         if not self._guests:
-            return [id(row) for row in rows.tolist()]
+            return list(map(id, rows.tolist()))
         names = list(self._guests)
         return [names[row - first.start] if row in first else id(row) for row in rows.tolist()]
 
@@ -262,7 +262,7 @@ def merged_features(features: dict[str, Any], typed: list[Any]) -> dict[str, Any
 
 def kinds_of(typed: list[Any]) -> dict[str, str]:
     """The types that `complex_type_features` names: what a model server is sent depends on them."""
-    return {entry["name"]: entry["type"] for entry in map(_entry, typed)} if typed else {}
+    return {entry["name"]: entry["type"] for entry in map(_entry, typed)}
 
 
 def _entry(given: Any) -> dict[str, Any]:

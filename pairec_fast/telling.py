@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-import numpy as np
-
 from pairec_fast.callback import source_of
 from pairec_fast.config import Config, DebugConfig
 from pairec_fast.config.convert import Converter
@@ -45,7 +43,7 @@ class Teller:
         # Whether any request may be told of; of one with parameters of experiments, `debugConfig` may say so too.
         self.listens = bool(self._enabled or config.debug_confs or config.feature_log_confs)
         # By scene and sources: an experiment's variant of a scene may have other recalls.
-        self._measures: dict[tuple[str, tuple[str, ...]], SceneMeasures] = {}
+        self._measures: dict[tuple[str, tuple[str, ...]], Counting] = {}
         self._files: dict[tuple[str, int], Files] = {}
         self._writer = Writer()
 
@@ -56,11 +54,12 @@ class Teller:
     def watch(self, scene: Scene, query: Query) -> None:
         """Before the walk: let `query` be watched, if anybody wants to know."""
         measures = self._measures_of(scene)
-        conf = self._debug_conf(scene, query)
-        watched = conf is not None and conf.output_type and is_watched(conf, query.request_id, query.uid)
-        if measures is not None or watched:
-            watch = Watch(scene.sources, scene.score.outputs, query.ids)
-            query.watch = Watching(measures, watch if watched else None, conf, len(scene.sources))
+        conf = self._debug_conf(scene, query) if self._config.debug_confs or query.params else None
+        if conf is not None and conf.output_type and is_watched(conf, query.request_id, query.uid):
+            records = Watch(scene.sources, scene.score.outputs, query.ids)
+            query.watch = Watching(measures, records, conf)
+        elif measures is not None:
+            query.watch = measures
 
     def told(
         self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item], begin: int, laps: Sequence[int]
@@ -68,9 +67,12 @@ class Teller:
         """After the walk: what is to be done after the answer, with everything it needs taken out of the arena now."""
         measures = self._measures_of(scene)
         if measures is not None:
-            measures.walked(begin, laps)
-        feature_log = self._feature_log(scene, query, arena, items)
-        records = self._debug_records(scene, query, arena, len(items))
+            measures.of.walked(begin, laps)
+        feature_log = self._feature_log(scene, query, arena, items) if self._config.feature_log_confs else None
+        watching = query.watch
+        records = None
+        if isinstance(watching, Watching):
+            records = self._debug_records(scene, query, arena, len(items), watching)
         if feature_log is None or records is None:
             return feature_log or records
 
@@ -86,14 +88,15 @@ class Teller:
         given = debug_config(text) if isinstance(text, str) and text else None
         return given or scene.debugged
 
-    def _measures_of(self, scene: Scene) -> SceneMeasures | None:
+    def _measures_of(self, scene: Scene) -> Counting | None:
         """What `PrometheusConfig.Enable` asks for."""
         if not self._enabled:
             return None
         key = scene.name, tuple(scene.sources)
         measures = self._measures.get(key)
         if measures is None:
-            measures = self._measures[key] = SceneMeasures(self._metrics, scene.name, scene.sources, STAGES)
+            made = SceneMeasures(self._metrics, scene.name, scene.sources, STAGES)
+            measures = self._measures[key] = Counting(made, len(scene.sources))
         return measures
 
     def close(self, timeout: float) -> None:
@@ -128,10 +131,9 @@ class Teller:
 
         return after
 
-    def _debug_records(self, scene: Scene, query: Query, arena: Arena, size: int) -> Callable[[], None] | None:
-        watching = query.watch
-        if not isinstance(watching, Watching) or watching.records is None or watching.conf is None:
-            return None
+    def _debug_records(
+        self, scene: Scene, query: Query, arena: Arena, size: int, watching: Watching
+    ) -> Callable[[], None]:  # fmt: skip
         records, conf = watching.records, watching.conf
         records.ordered(arena, "recommend", size)
         request = _request(scene, query)
@@ -164,21 +166,30 @@ class Teller:
             self._metrics.count("records_total", kind="debug", scene=scene)
 
 
-class Watching:
-    """Called after each stage of a request that is watched."""
+class Counting:
+    """Called after each stage of a request that is measured. `of` is what measures its scene."""
 
-    __slots__ = ("_measures", "_sources", "conf", "records")
+    __slots__ = ("_sources", "of")
 
-    def __init__(
-        self, measures: SceneMeasures | None, records: Watch | None, conf: DebugConfig | None, sources: int
-    ) -> None:  # fmt: skip
-        self._measures, self.records, self.conf, self._sources = measures, records, conf, sources
+    def __init__(self, of: SceneMeasures, sources: int) -> None:
+        self.of, self._sources = of, sources
 
     def __call__(self, stage: str, arena: Arena) -> None:
-        if stage == "recall" and self._measures is not None:
-            self._measures.recalled(np.bincount(arena.source[: arena.count], minlength=self._sources).tolist())
-        if self.records is None:
-            return
+        if stage == "recall":
+            self.of.recalled(arena.count_sources(self._sources))
+
+
+class Watching:
+    """Called after each stage of a request of which debug records are made, and which may be measured."""
+
+    __slots__ = ("_measures", "conf", "records")
+
+    def __init__(self, measures: Counting | None, records: Watch, conf: DebugConfig) -> None:
+        self._measures, self.records, self.conf = measures, records, conf
+
+    def __call__(self, stage: str, arena: Arena) -> None:
+        if self._measures is not None:
+            self._measures(stage, arena)
         if stage in ("recall", "filter"):
             self.records.recalled(arena, stage)
         elif stage == "score":

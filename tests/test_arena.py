@@ -120,6 +120,16 @@ def test_reset_forgets_the_candidates_and_that_they_were_seen():
         assert (arena.count, arena.order_count) == (0, 0)
 
 
+def test_candidates_are_counted_by_source():
+    arena = Arena(5, items_max=9)
+    add(arena, np.array([1, 2, 3], np.int32), np.zeros(3), 2)
+    add(arena, np.array([4], np.int32), np.zeros(1), 255)
+    assert arena.count_sources(0) == [] and arena.count_sources(4) == [0, 0, 3, 0]
+    assert arena.count_sources(256)[255] == 1
+    with pytest.raises(ValueError, match="sources must be 0 to 256, got 257"):
+        arena.count_sources(257)
+
+
 def test_scores_begin_as_those_of_recall_and_once():
     arena = Arena(5, items_max=9, algos=2)
     arena.algo_score[:], arena.score[:] = 7.0, 7.0

@@ -148,6 +148,17 @@ cdef class Arena:
         self.c.seen.clear()
         self.c.mark.clear()
 
+    def count_sources(self, int32_t sources) -> list:
+        """How many candidates each of the first `sources` recalls has brought."""
+        cdef int32_t counts[256]
+        cdef int32_t slot
+        if not 0 <= sources <= 256:
+            raise ValueError(f"sources must be 0 to 256, got {sources}")
+        memset(counts, 0, sizeof(counts))
+        for slot in range(self.c.count):
+            counts[self.c.source[slot]] += 1
+        return [counts[slot] for slot in range(sources)]
+
     def begin_scores(self) -> None:
         """From here on scores live: the score is recall's until something gives another, every output 0."""
         cdef size_t count = self.c.count, algo
