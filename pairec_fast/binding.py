@@ -63,8 +63,8 @@ class Binding:
         sources: names of the recalls of the scene; `source` is the place of the one that is bound.
         outputs: names of what the algorithms of the scene give, as `arena.algo_score` has them; for sorts.
         last: whether a sort is the last of its chain, which orders only what will be shown.
-        scene, category: of the scene that is bound. params: the experiment's parameters that
-            change what is bound.
+        scene, category: of the scene that is bound. params: those of the experiment's
+            parameters that DPP and SSD read when they are bound.
         stores: live stores by name, None where there are none.
         filter, sort: another stage of the configuration by its name, bound; ConfigError for an unknown name.
         directory: where relative paths start.

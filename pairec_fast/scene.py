@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from pairec_fast.store import Stores
 
 KINDS = SimpleNamespace(recall=recalls.KINDS, filter=filters.KINDS, sort=reranks.KINDS)
 SOURCES_MAX = 255  # `source` is one byte a candidate
+SHARED_MAX = 4096  # a recall is another one in each list of recalls it is in, and experiments may have many
 REHEARSED = 512  # candidates that a model is timed with
 
 
@@ -57,6 +58,35 @@ class Refusals:
         return True
 
 
+class Shared:
+    """Recalls, filters and loads that scenes have in common: what an experiment leaves as it is configured is bound
+    once, so that its caches, and what it reads again from time to time, are there once for all variants of a scene.
+
+    Of entries of `config` alone, and `SHARED_MAX` at most.
+    """
+
+    def __init__(self, config: Config) -> None:
+        features = (*config.user_feature_confs.values(), *config.feature_confs.values())
+        loads = (load for conf in features for load in conf.feature_load_confs)
+        entries = (*config.recall_confs, *config.filter_confs, *loads)
+        self._confs = {id(conf): conf for conf in entries}  # held, so that none gets the id of another
+        self._bound: dict[tuple[Any, ...], Any] = {}
+
+    def key(self, conf: Any, at: Binding, *more: Any) -> tuple[Any, ...] | None:
+        """What `conf` is bound by; None if it is not to be shared."""
+        if id(conf) not in self._confs or at.outputs != ():
+            return None
+        params = tuple(sorted((name, repr(value)) for name, value in at.params.items()))
+        return id(conf), at.scene, at.category, at.source, tuple(at.sources), at.last, params, *more
+
+    def get(self, key: tuple[Any, ...] | None) -> Any:
+        return None if key is None else self._bound.get(key)
+
+    def put(self, key: tuple[Any, ...] | None, bound: Any) -> None:
+        if key is not None and len(self._bound) < SHARED_MAX:
+            self._bound[key] = bound
+
+
 def _nothing(query: Query, arena: Arena) -> None:
     """Stands for a stage that was refused."""
 
@@ -73,8 +103,9 @@ class Scene:
 
     def __init__(
         self, config: Config, snapshot: Snapshot, name: str, category: str, algorithms: Algorithms,
-        refusals: Refusals, stores: Any = None, params: Mapping[str, Any] | None = None,
+        refusals: Refusals, stores: Any = None, params: Mapping[str, Any] | None = None, shared: Shared | None = None,
     ) -> None:  # fmt: skip
+        self._shared, self._asked = shared or Shared(config), 0
         self.name, self.category, self.snapshot = name, category, snapshot
         self.conf: CategoryConfig = config.scene_confs[name].get(category, CategoryConfig())
         # The callback flags and the fallback are read from category `default`, whatever the request names.
@@ -159,9 +190,9 @@ class Scene:
         self.writer = Writer(self.score.outputs, list(self.conf.output_fields))
         self.user_loads, self.loads = list[Load](), list[Load]()
         with refusals:
-            self.user_loads = loads(config.user_feature_confs, name, "UserFeatureConfs", at)
+            self.user_loads = loads(config.user_feature_confs, name, "UserFeatureConfs", at, shared=self._shared)
         with refusals:
-            self.loads = loads(config.feature_confs, name, "FeatureConfs", at)
+            self.loads = loads(config.feature_confs, name, "FeatureConfs", at, shared=self._shared)
         features = config.feature_confs.get(name)
         self.loads_together = features is not None and features.asyn_load_feature
         all_loads = [*self.user_loads, *self.loads, *(load for one in self.general for load in one.loads)]
@@ -172,7 +203,7 @@ class Scene:
         with refusals:
             self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
         # They lead back here, and a scene goes when nobody holds it.
-        del self._at, self._known, self._binding, self._refusals
+        del self._at, self._known, self._binding, self._refusals, self._shared
 
     def _sound(self, kind: str, name: str, at: Binding) -> Stage:
         """As `_bound`; nothing, if it refuses."""
@@ -209,11 +240,18 @@ class Scene:
         mark = f"{section}.{name}"
         if mark in self._binding:
             raise ConfigError(f"{mark}: leads back to itself, through {' and '.join(self._binding)}")
+        conf, self._asked = self._known[kind][name], self._asked + 1
+        # One that another uses may be in the chain as well, and what it fetched must not be taken twice.
+        key, asked = self._shared.key(conf, at) if not self._binding else None, self._asked
+        if (known := self._shared.get(key)) is not None:
+            return cast(Stage, known)
         self._binding.append(mark)
         try:
-            stage: Stage = self._known[kind][name].bind(at)
+            stage: Stage = conf.bind(at)
         finally:
             self._binding.pop()
+        if asked == self._asked:  # else it uses others, which may be configured otherwise in another variant
+            self._shared.put(key, stage)
         return stage
 
     def _filter(self, name: str) -> Stage:
@@ -253,8 +291,9 @@ def bind(
     """
     collected = Refusals() if refusals is None else refusals
     algorithms = Algorithms(config.algo_confs, snapshot, {} if servers is None else servers)
+    shared = Shared(config)
     scenes = {
-        (name, category): Scene(config, snapshot, name, category, algorithms, collected, stores)
+        (name, category): Scene(config, snapshot, name, category, algorithms, collected, stores, shared=shared)
         for name, categories in config.scene_confs.items()
         for category in categories
     }
@@ -266,7 +305,7 @@ def bind(
     def make(changed: Config, name: str, category: str, params: Mapping[str, Any]) -> Scene:
         """Raises ConfigError: all that refuses."""
         known, refused = set(algorithms.models), Refusals()
-        scene = Scene(changed, snapshot, name, category, algorithms, refused, stores, params)
+        scene = Scene(changed, snapshot, name, category, algorithms, refused, stores, params, shared)
         if refused.errors:
             raise ConfigError("\n".join(f"experiments of {name}: {error}" for error in refused.errors))
         for added in set(algorithms.models) - known:

@@ -32,6 +32,7 @@ _RANKS = {"generalRankConf": "general_rank_confs", "coldStartGeneralRankConf": "
 _EXACT = {"filterNames", "rankconf", "rankscore", "user_features.multistage.on", *_LOADS, *_STAGED, *_RANKS}
 _UNKNOWN = ""  # any category that is neither configured nor named by parameters: answered as `default_category`
 _BEGINS = ("recall.", "filter.", "sort.", "pipelines.", "dpp_", "ssd_")
+_BOUND = ("dpp_", "ssd_")  # what stages themselves look for in `Binding.params`
 _ENDS = (".RecallNames", ".SortNames")
 
 log = logging.getLogger("pairec_fast")
@@ -117,7 +118,10 @@ class Variants:
         if scene is None and not counts:
             scene = self._scenes[name, configured]
         if scene is None:
-            scene = self._make(overridden(self._config, name, configured, counts), name, configured, counts)
+            changed = overridden(self._config, name, configured, counts)
+            # The rest is in `changed`; with it in the binding as well nothing could be shared between variants.
+            own = Params({key: value for key, value in counts.items() if key.startswith(_BOUND)})
+            scene = self._make(changed, name, configured, own)
         into[key] = into[whole] = scene
 
     def _categories(self, name: str, params: Params) -> list[str]:

@@ -429,3 +429,28 @@ def test_a_request_on_an_event_loop_gets_its_variant(started):
     engine = started(split({}, {"default.RecallNames": ["hot"]}))
     request = {"uid": "u00007", "scene_id": HOME, "size": 50, "features": {"group": "t"}}
     assert sources(asyncio.run(engine.recommend_async(request))) == {"hot"}
+
+
+def test_what_an_experiment_leaves_as_it_is_configured_is_bound_once_for_all_variants(started):
+    """Each has caches, tables it reads again from time to time, and statements: 256 times over they would not fit."""
+    few = {"FilterType": "AdjustCountFilter", "RetainNum": 5}
+    engine = started(split({"rankscore": "1"}, {"rankscore": "2", "filter.in_stock": few}))
+    base = engine._scene(HOME, "default")
+    by_score = {json.loads(key[2])["rankscore"]: made for key, made in engine._bound.variants._made.items()}
+    one, other = by_score["1"], by_score["2"]
+    assert one is not other and one.category == other.category
+    base = engine._scene(HOME, one.category)
+    assert one.recalls == other.recalls == base.recalls and one.filters == base.filters
+    assert other.filters[:2] == base.filters[:2] and other.filters[2] is not base.filters[2]
+    assert one.loads == other.loads == base.loads and one.user_loads == base.user_loads
+
+
+def test_a_filter_that_uses_another_sees_the_one_of_its_variant(world):
+    world.conf["FilterConfs"] += [
+        {"Name": "few", "FilterType": "AdjustCountFilter", "RetainNum": 9},
+        {"Name": "one_of", "FilterType": "ConditionFilter", "ConditionFilterConfs": {"DefaultFilterName": "few"}},
+    ]
+    world.conf["FilterNames"]["default"] = ["UniqueFilter", "one_of"]
+    treated = {"filter.few": {"FilterType": "AdjustCountFilter", "RetainNum": 4}}
+    with given(world, split({"rankscore": "1"}, treated)).engine() as engine:
+        assert (recommend(engine).size, recommend(engine, features={"group": "t"}).size) == (9, 4)

@@ -33,9 +33,11 @@ LIVE = ("redis", "lmdb", "hologres")
 
 
 def loads(
-    confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at: Binding, *, aside: bool = True
-) -> list[Load]:
-    """Those of a scene, in order, without what would do nothing. Not `aside`: all are waited for.
+    confs: Mapping[str, SceneFeatureConfig], scene: str, section: str, at: Binding, *, aside: bool = True,
+    shared: Any = None,
+) -> list[Load]:  # fmt: skip
+    """Those of a scene, in order, without what would do nothing. Not `aside`: all are waited for. `shared`: those that
+    variants of the scene have bound.
 
     Raises:
         ConfigError: a store, a field or an expression that cannot be.
@@ -47,8 +49,14 @@ def loads(
     made: list[Load] = []
     for place, one in enumerate(conf.feature_load_confs):
         # A query begins with the columns that local loads of its user select: they act only over what others gave.
-        load = Load(one, at, f"{where}[{place}]", first=section == "UserFeatureConfs" and not made)
-        load.aside = load.aside and aside
+        first = section == "UserFeatureConfs" and not made
+        key = None if shared is None else shared.key(one, at, where, place, first)
+        load = None if shared is None else shared.get(key)
+        if load is None:
+            load = Load(one, at, f"{where}[{place}]", first=first)
+            load.aside = load.aside and aside
+            if shared is not None:
+                shared.put(key, load)
         if load.acts:
             made.append(load)
     return made
