@@ -213,9 +213,12 @@ def _run_check(options: argparse.Namespace) -> int:
     from pairec_fast.errors import ConfigError
     from pairec_fast.inquiry import refused_servers
     from pairec_fast.scene import examine
+    from pairec_fast.variants import refused_variants
 
     try:
-        prepared = examine(options.config, lambda config: [*refused_sinks(config), *refused_servers(config)])
+        prepared = examine(
+            options.config, lambda config: [*refused_sinks(config), *refused_servers(config)], refused_variants
+        )
         problems, sound = prepared.problems, prepared.sound
     except ConfigError as error:  # it is no configuration at all
         problems, sound = error.problems, False

@@ -277,10 +277,14 @@ def properties(confs: dict[str, Any], scene: str, side: str, snapshot: Snapshot)
     return chosen
 
 
+Scenes = dict[tuple[str, str], Scene]  # by name and category
+Make = Callable[[Config, str, str, Mapping[str, Any]], Scene]  # with parameters of experiments
+
+
 def bind(
     config: Config, snapshot: Snapshot, stores: Any = None, servers: Servers | None = None,
     refusals: Refusals | None = None,
-) -> tuple[dict[tuple[str, str], Scene], Callable[[Config, str, str, Mapping[str, Any]], Scene]]:  # fmt: skip
+) -> tuple[Scenes, Make]:  # fmt: skip
     """Every scene and category of the configuration, and what makes another of one, with parts of it overridden.
 
     `servers` are the model servers that were asked before.
@@ -407,10 +411,14 @@ class Prepared(NamedTuple):
         return not any(problem.severity == "error" for problem in self.problems)
 
 
-def examine(path: str | os.PathLike[str], check: Callable[[Config], Iterable[ConfigError]] | None = None) -> Prepared:
+def examine(
+    path: str | os.PathLike[str], check: Callable[[Config], Iterable[ConfigError]] | None = None,
+    others: Callable[[Config, Scenes, Make], Iterable[ConfigError]] | None = None,
+) -> Prepared:  # fmt: skip
     """Do everything but serve, and find all that is wrong: in the file, and between it and the snapshot it names.
 
-    `check` looks at what else is needed to start, once the file itself is sound.
+    `check` looks at what else is needed to start, once the file itself is sound; `others` at what the scenes may be
+    made into, once they are sound.
 
     Raises:
         ConfigError: the file cannot be read, or is no JSON object.
@@ -421,20 +429,24 @@ def examine(path: str | os.PathLike[str], check: Callable[[Config], Iterable[Con
     scenes: dict[tuple[str, str], Scene] = {}
     if not any(one.severity == "error" and one.path.startswith("SnapshotConf") for one in config.problems):
         with refusals:
-            live, scenes = _served(config, refusals)
+            live, scenes = _served(config, refusals, others)
     if check is not None and not refusals.partial:
         refusals.errors += check(config)
     problems = sorted((*config.problems, *config.report.located(refusals.errors).problems), key=lambda one: one[1:3])
     return Prepared(config, live, scenes, tuple(problems))
 
 
-def _served(config: Config, refusals: Refusals) -> tuple[Live | None, dict[tuple[str, str], Scene]]:
+def _served(
+    config: Config, refusals: Refusals, others: Callable[[Config, Scenes, Make], Iterable[ConfigError]] | None
+) -> tuple[Live | None, Scenes]:
     """What would be served, as far as it can be."""
     directory = snapshot_of(config)
     try:
         snapshot = Snapshot.load(directory, spare=config.limit_conf.new_items_max, guests=guests_of(config))
         with Stores(config) as stores:
-            scenes, _ = bind(config, snapshot, stores, refusals=refusals)
+            scenes, make = bind(config, snapshot, stores, refusals=refusals)
+            if others is not None and not (refusals.errors or refusals.partial):
+                refusals.errors += others(config, scenes, make)
         if not config.scene_confs and not refusals.partial:
             refusals.add("SceneConfs: no scene")
         with refusals:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import fields, replace
@@ -17,12 +17,11 @@ from pairec_fast.config.convert import Converter
 from pairec_fast.config.kinds import STAGES
 from pairec_fast.config.positions import Document
 from pairec_fast.config.report import Report
-from pairec_fast.errors import PairecError
+from pairec_fast.errors import ConfigError, PairecError
 from pairec_fast.experiment import GLOBAL_SCENE, Experiments, Params
 from pairec_fast.metrics import Metrics
-from pairec_fast.scene import KINDS, Scene
+from pairec_fast.scene import KINDS, Make, Scene
 
-Make = Callable[[Config, str, str, Params], Scene]
 LATE_MAX = (
     256  # variants kept that were bound when a request met them; beyond, the oldest is bound again when it is met
 )
@@ -132,6 +131,26 @@ class Variants:
         if "default_category" in configured:
             named += [_UNKNOWN, *(one for one in ends[".SortNames"] if "." not in one)]
         return list(dict.fromkeys([*configured, *named]))
+
+
+def refused_variants(config: Config, scenes: Mapping[tuple[str, str], Scene], make: Make) -> list[ConfigError]:
+    """What the experiments of a configuration would make of its scenes and cannot be bound, each once."""
+    refused: dict[str, ConfigError] = {}
+
+    def tried(changed: Config, name: str, category: str, params: Mapping[str, Any]) -> Scene:
+        try:
+            return make(changed, name, category, params)
+        except ConfigError as error:
+            for line in str(error).split("\n"):
+                refused.setdefault(line, ConfigError(f"ExperimentConf.File: {line}"))
+            return next(iter(scenes.values()))  # is not used: there are other variants to look at
+
+    if config.experiments_path is not None:
+        try:
+            Variants(config, scenes, tried, Metrics()).bind(Experiments.load(config.experiments_path))
+        except ConfigError as error:
+            refused.setdefault(str(error), error)
+    return list(refused.values())
 
 
 def overridden(config: Config, scene: str, category: str, params: Params) -> Config:

@@ -336,10 +336,30 @@ def test_a_changed_experiments_file_is_served_and_a_bad_one_is_not(world, monkey
      ({"recall.hot": HOT | {"DaoConf": {"AdapterType": "local", "TableName": "nope"}}}, "nope"),
      ({"recall.hot": {"RecallType": "MockRecall", "RecallCount": 0}}, "RecallCount")],
 )  # fmt: skip
-def test_what_an_experiment_cannot_have_is_refused_when_the_engine_starts(started, params, said):
+def test_what_an_experiment_cannot_have_is_refused_when_the_engine_starts_and_told_by_check(
+    started, world, run, params, said
+):
     with pytest.raises(ConfigError) as caught:
         started(setting(**params))
     assert said in str(caught.value)
+    code, out, err = run("check", world.write())
+    assert code == 1 and said in err and "ok:" not in out
+
+
+def test_check_tells_what_every_variant_cannot_have_once(world, run):
+    """A sort that only an experiment uses: nothing but the experiment binds it."""
+    world.conf["SortConfs"].append(
+        {"Name": "unlike", "SortType": "DPPSort", "DPPConf": {"DaoConf": {"AdapterType": "local"}, "TableName": "alss"}}
+    )
+    sort = {"default.SortNames": ["ItemRankScore", "unlike"]}
+    hot = {"recall.hot": HOT | {"DaoConf": {"AdapterType": "local", "TableName": "nope"}}}
+    path = given(world, split(sort, {**sort, **hot})).write()
+    code, _, err = run("check", path)
+    assert code == 1 and err.count("alss") == 1 and err.count("nope") == 1
+    assert "ExperimentConf.File: experiments of home_feed: SortConfs.unlike.DPPConf.TableName: the snapshot has" in err
+    world.conf["SortConfs"][-1]["DPPConf"]["TableName"] = "als"
+    given(world, setting(**sort)).write()
+    assert run("check", path)[0] == 0
 
 
 def many(count: int, **more):
