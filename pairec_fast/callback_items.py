@@ -27,7 +27,8 @@ from pairec_fast.query import Query, merged_features
 from pairec_fast.scene import properties
 from pairec_fast.snapshot import Column, Snapshot
 from pairec_fast.store import Stores
-from pairec_fast.walk import Walker, Warned
+from pairec_fast.walk import Walker
+from pairec_fast.warned import Warned
 
 _warned = Warned()
 

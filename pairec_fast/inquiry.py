@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -21,12 +20,11 @@ from pairec_fast.query import kinds_of, merged_features
 from pairec_fast.remote import RemoteError, Scored, Server, easyrec, features
 from pairec_fast.score.algorithms import PROCESSOR, Servers, server_of
 from pairec_fast.score.easyrec import typed, written
+from pairec_fast.warned import Warned
 
 SAMPLED_LEVEL, DEBUG_LEVEL, LEVEL = 1, 2, 3  # EasyRec's debug levels: with raw features, of a debug request, otherwise
 
 VECTOR = "torchrecEmbeddingResponseFunc"
-
-log = logging.getLogger("pairec_fast")
 
 
 class EmbeddingReply(msgspec.Struct, omit_defaults=True):
@@ -47,7 +45,7 @@ class Inquiry:
     """
 
     def __init__(self, config: Config, servers: Servers, metrics: Metrics) -> None:
-        self._metrics, self._servers = metrics, servers
+        self._metrics, self._servers, self._warned = metrics, servers, Warned()
         self._confs = {conf.name: conf for conf in config.algo_confs}
         self._embedding: dict[str, list[Server]] = {}
         self._logged: dict[str, list[tuple[Server, str]]] = {}  # with the function that reads features
@@ -149,7 +147,7 @@ class Inquiry:
         try:
             return await server.ask(body, ids, function)
         except RemoteError as error:
-            log.warning("%s: callback: %s: %s", scene, error.name, error)
+            self._warned(scene, error.name, f"callback: {error}")
             self._metrics.count("callback_model_failed_total", scene=scene, algo=server.name)
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 import msgspec
@@ -99,7 +100,7 @@ def _waiting(path: str, step: Any, waits: Waits[Answer]) -> Waits[Answer]:
         return 200, JSON, error_answer(error), None
     except OverloadedError:
         return OVERLOADED
-    except NotReadyError:  # closed meanwhile
+    except (NotReadyError, CancelledError):  # closed meanwhile
         return 503, TEXT, b"not ready", None
     except Exception:
         log.exception("%s failed while it waited", path)

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from pairec_fast import NotReadyError, OverloadedError
+from pairec_fast import ConfigError, NotReadyError, OverloadedError
 from pairec_fast.app import App
 from pairec_fast.store import Stores
 from tests.test_fallback import slowed, with_fallback
 from tests.test_store import Confs
-from tests.worlds import FEED, FIRST, RECALL, ask
+from tests.worlds import FEED, FIRST, LOGGED, RECALL, ask
 
 
 async def answered(app, count: int, path: str = FEED) -> list[int]:
@@ -94,6 +94,26 @@ def test_requests_that_wait_when_the_engine_is_closed_are_answered_503(world, ca
 
         assert asyncio.run(scenario()) == [503] * 3
     assert "Traceback" not in caplog.text
+
+
+def test_a_password_in_the_address_of_a_model_server_is_refused_without_being_told(world):
+    url = "http://user:s3cret@10.0.0.1/model"
+    conf = {"Processor": "EasyRec", "Url": url, "ResponseFuncName": "easyrecResponseFunc"}
+    world.conf["AlgoConfs"].append({"Name": "far", "Type": "EAS", "EasConf": conf})
+    world.conf["RankConf"]["home_feed"] = {"RankAlgoList": ["far"], "RankScore": "${far}", "Processor": "EasyRec"}
+    with pytest.raises(ConfigError, match=r"AlgoConfs\.far\.EasConf: expected .*10\.0\.0\.1/model") as caught:
+        world.engine()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_model_server_that_callbacks_do_not_reach_is_told_now_and_then(world, caplog):
+    conf = {"Processor": "EasyRec", "Url": "http://127.0.0.1:9/x", "ResponseFuncName": "easyrecMutValResponseFunc"}
+    world.conf["AlgoConfs"].append({"Name": "far", "Type": "EAS", "EasConf": conf})
+    world.callback["RankConf"] = {"RankAlgoList": ["far"], "Processor": "EasyRec"}
+    with world.engine() as engine:
+        for number in range(20):
+            assert engine.callback(LOGGED | {"request_id": f"r{number}"})
+    assert len([line for line in caplog.messages if "127.0.0.1:9" in line]) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

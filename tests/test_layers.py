@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 
 LAYERS = [
-    "errors terminal",
+    "errors terminal warned",
     "limits messages metrics latency compress sql",
     "measures push",
     "core",

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 BODY_BYTES_MAX = 64 << 20  # of an answer: thousands of items with all their features as text
 _HEAD_BYTES_MAX = 64 << 10
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s#]*)?(\?[^\s#]*)?")
+_SECRET = re.compile(r"//[^/]*@")
 _TOKEN = re.compile(r"[\x21-\x7e \t]*")
 
 
@@ -35,7 +36,8 @@ class Client:
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         if not _URL.fullmatch(url):
-            raise ValueError(f'expected "http://HOST/PATH" or "https://HOST/PATH", got "{url:.200}"')
+            shown = _SECRET.sub("//...@", url)  # it may hold a password, and errors end up in logs
+            raise ValueError(f'expected "http://HOST/PATH" or "https://HOST/PATH", got "{shown:.200}"')
         parts = urlsplit(url)
         try:
             self._host, port = parts.hostname or "", parts.port

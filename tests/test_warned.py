@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pairec_fast.walk import WARN_SECONDS, Warned
+from pairec_fast.warned import WARN_SECONDS, Warned
 
 
 def test_a_part_that_stays_missing_is_told_of_now_and_then_and_how_often(caplog):
