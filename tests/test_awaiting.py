@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 import time
 
@@ -156,3 +157,50 @@ def test_requests_go_on_while_a_store_that_a_new_configuration_names_is_tried_ou
         stores.run(nothing()).result(5)
         assert time.monotonic() - begin < 0.5 and trying.is_alive()
         trying.join()
+
+
+class Jitter:
+    """Comes back after a while of its own, so that requests overtake each other at every stage."""
+
+    name, timeout = "jitter", 5.0
+
+    def __init__(self) -> None:
+        self.dice = random.Random(1)
+
+    async def fetch(self, query) -> None:
+        await asyncio.sleep(self.dice.random() / 200)
+        query.fetched[self] = query.uid
+
+    async def load(self, query, arena) -> None:
+        await asyncio.sleep(self.dice.random() / 200)
+
+    def __call__(self, query, arena) -> None:
+        assert query.fetched[self] == query.uid
+
+
+def test_requests_that_wait_side_by_side_keep_their_items_guests_and_properties_apart(world):
+    world.scene["own"] = {"RecallNames": ["ContextItemRecall"], "OutputFields": ["item:tag"]}
+    world.conf["FilterNames"]["default"] = ["UniqueFilter"]
+    wrong = []
+    with world.engine() as engine:
+        scene, jitter = engine._scene("home_feed", "own"), Jitter()
+        scene.filters.append(jitter)
+        scene.fetching, scene.awaits = [jitter], True
+
+        def ask_often(user: int) -> None:
+            for turn in range(15):
+                tags = {f"i{(7 * turn + at) % 600:06d}" if at % 2 else f"guest{user}_{turn}_{at}": f"{user} {turn} {at}"
+                        for at in range(1 + turn % 9)}  # fmt: skip
+                items = [{"item_id": id, "tag": tag} for id, tag in tags.items()]
+                request = {"uid": f"u{user:05d}", "scene_id": "home_feed", "category": "own", "item_list": items}
+                found = {item.item_id: item.extra["tag"] for item in engine.recommend(request).items}
+                if found != tags:
+                    wrong.append((tags, found))
+
+        threads = [threading.Thread(target=ask_often, args=(user,)) for user in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert engine.stores._awaiting == 0 and len(engine._walker._arenas) <= 12
+    assert wrong == []
