@@ -8,7 +8,7 @@ merged; otherwise recall brings each item once, from the recall named first. A f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -31,7 +31,10 @@ returns what is to be done once the answer has left. *Source*: PAI-Rec's clean h
 @runtime_checkable
 class Fetching(Protocol):
     """A stage that needs the network for what a query says: `fetch` is awaited before the walk, beside all others of
-    the scene, for `timeout` seconds at most. It leaves what it got in `query.fetched[self]`."""
+    the scene, for `timeout` seconds at most. It leaves what it got in `query.fetched[self]`.
+
+    One that says `reads_user = False` needs nothing that is loaded of the user, and begins beside those loads.
+    """
 
     name: str
     timeout: float
@@ -48,6 +51,14 @@ class Loading(Protocol):
     timeout: float
 
     async def load(self, query: Query, arena: Arena) -> None: ...
+
+
+def apart(stages: Iterable[Fetching]) -> tuple[list[Fetching], list[Fetching]]:
+    """Those that may begin beside the loads of the user's features, and those that read them."""
+    early, late = list[Fetching](), list[Fetching]()
+    for stage in stages:
+        (late if getattr(stage, "reads_user", True) else early).append(stage)
+    return early, late
 
 
 def _none(name: str) -> Stage:

@@ -14,7 +14,7 @@ import numpy as np
 from pairec_fast import filter as filters
 from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
-from pairec_fast.binding import Binding, Fetching, Loading, Stage
+from pairec_fast.binding import Binding, Fetching, Loading, Stage, apart
 from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig
 from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
@@ -183,9 +183,10 @@ class Scene:
             pipeline.sort(at)
         later = [*(action for one in self.general for action in one.actions), *self.reranks]
         self.fetching_recall = [one for one in (*self.recalls, *self.filters) if isinstance(one, Fetching)]
-        self.fetching = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
+        fetching: list[Any] = self.fetching_recall + [one for one in later if isinstance(one, Fetching)]
+        self.fetching_early, self.fetching_late = apart(fetching)
         loading = any(isinstance(stage, Loading) for stage in (*self.recalls, *self.filters, *later))
-        self.awaits = bool(self.fetching) or loading or remotes or any(one.awaits for one in self.pipelines)
+        self.awaits = bool(fetching) or loading or remotes or any(one.awaits for one in self.pipelines)
         self.algos = outputs.capacity
         self.writer = Writer(self.score.outputs, list(self.conf.output_fields))
         self.user_loads, self.loads = list[Load](), list[Load]()

@@ -132,7 +132,7 @@ class Walker:
     def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
         """Recall and filters alone; PAI-Rec loads nothing for them."""
         if scene.awaits:
-            walked = self._stores.admit(self._recalling(scene, query, [], scene.fetching_recall))
+            walked = self._stores.admit(self._recalling(scene, query, scene.fetching_recall))
             yield walked
             return _outcome(walked)
         clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
@@ -193,11 +193,10 @@ class Walker:
         arena.follow(scene.snapshot.overlay)
         return arena
 
-    async def _recalling(self, scene: Scene, query: Query, loads: list[Load], fetching: list[Any]) -> Walked:
+    async def _recalling(self, scene: Scene, query: Query, fetching: list[Any]) -> Walked:
         """What the query asks of live stores is awaited first, all at once; what the candidates ask, just before the
         stage that uses it. What is late or fails, the answer goes without."""
         clock = time.perf_counter_ns
-        await self.load(scene.name, loads, query, None, together=True)
         await asyncio.gather(*(self._within(scene.name, stage, stage.fetch(query), query) for stage in fetching))
         walked = Walked(self._take(scene, scene.repeats), [])
         for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
@@ -208,7 +207,10 @@ class Walker:
         return walked
 
     async def _awaiting(self, scene: Scene, query: Query) -> Walked:
-        await self.load(scene.name, scene.user_loads, query, None, together=True)
+        # What reads nothing that is loaded of the user begins beside those loads.
+        loading = self.load(scene.name, scene.user_loads, query, None, together=True)
+        early = (self._within(scene.name, stage, stage.fetch(query), query) for stage in scene.fetching_early)
+        await asyncio.gather(loading, *early)
         if scene.pipelines:
             sides = [query.beside() for _ in scene.pipelines]
             beside = (self._beside(scene, one, side) for one, side in zip(scene.pipelines, sides, strict=True))
@@ -229,7 +231,7 @@ class Walker:
     async def _ranking(self, scene: Scene, query: Query) -> Walked:
         """The main line from recall to rank."""
         clock = time.perf_counter_ns
-        walked = await self._recalling(scene, query, [], scene.fetching)
+        walked = await self._recalling(scene, query, scene.fetching_late)
         if scene.general:
             await self._general(scene, scene.general, query, walked.arena)
         walked.laps.append(clock())

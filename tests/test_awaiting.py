@@ -185,7 +185,7 @@ def test_requests_that_wait_side_by_side_keep_their_items_guests_and_properties_
     with world.engine() as engine:
         scene, jitter = engine._scene("home_feed", "own"), Jitter()
         scene.filters.append(jitter)
-        scene.fetching, scene.awaits = [jitter], True
+        scene.fetching_late, scene.awaits = [jitter], True
 
         def ask_often(user: int) -> None:
             for turn in range(15):

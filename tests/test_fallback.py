@@ -34,7 +34,7 @@ class Slow:
 def slowed(engine, seconds: float) -> Slow:
     scene, slow = engine._scene("home_feed", "default"), Slow(seconds)
     scene.filters.append(slow)
-    scene.fetching = scene.fetching_recall = [slow]
+    scene.fetching_late = scene.fetching_recall = [slow]
     scene.awaits = True
     return slow
 

@@ -194,6 +194,38 @@ def test_recalls_that_await_do_so_together_and_a_late_one_is_named(awaiting):
     assert 'degraded_total{scene="home_feed",stage="r2",reason="timeout"} 1' in engine.metrics.text({})
 
 
+class Slowly:
+    """A load of the user's features that takes its time."""
+
+    name, timeout, awaits, aside, on_item = "user", 5.0, True, False, False
+
+    async def load(self, query, arena):
+        await asyncio.sleep(0.3)
+
+    def __call__(self, query, arena):
+        query.user_features["loaded"] = 1
+
+
+@pytest.mark.parametrize("reads_user", [False, True])
+def test_what_reads_nothing_of_the_user_begins_beside_the_loads_of_the_user(awaiting, monkeypatch, reads_user):
+    seen = []
+
+    async def fetch(self, query):
+        seen.append("loaded" in query.user_features)
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(Awaited, "reads_user", reads_user, raising=False)
+    monkeypatch.setattr(Awaited, "fetch", fetch)
+
+    def loads(confs, scene, section, at, **more):
+        return [Slowly()] * section.startswith("User")
+
+    monkeypatch.setattr("pairec_fast.scene.loads", loads)
+    engine = awaiting({"Timeout": 5.0}, {"Timeout": 5.0})
+    engine.recommend({"uid": "u1", "scene_id": "home_feed", "size": 2})
+    assert seen == [reads_user, reads_user], "who reads what is loaded waits for it, and nobody else"
+
+
 def test_an_event_loop_serves_others_while_a_request_awaits(awaiting):
     engine = awaiting({"Slow": 0.1, "Timeout": 5.0})
 

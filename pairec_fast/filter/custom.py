@@ -168,6 +168,7 @@ class Own:
     """One user's list, asked for before the walk."""
 
     timeout = ASK_SECONDS + 0.1  # stores have limits of their own; this one only ends what would never end
+    reads_user = False
 
     def __init__(self, conf: User2ItemCustomFilter, at: Binding, where: str) -> None:
         if at.stores is None:

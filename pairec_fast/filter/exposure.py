@@ -113,6 +113,7 @@ class Shown:
         self._stores, self._scene = at.stores, at.scene
         self.timeout = SQL_SECONDS + 0.1  # stores have limits of their own; this one only ends what would never end
         self._use = mark if conf.only_log_user_expose_flag else drop
+        self.reads_user = bool(conf.generate_user_data_expr)
 
     async def fetch(self, query: Query) -> None:
         """Raises StoreError: the history cannot be had."""

@@ -68,6 +68,7 @@ class Chosen(Fetched):
         stores = stores_of(at, where)
         self._client = stores.postgres(dao.hologres_name, f"{where}.HologresName")
         self._clause = Clause(dao.where_clause, f"{where}.WhereClause")
+        self.reads_user = self._clause.asks_user
         self._interval, self._ordered = dao.time_interval, bool(dao.order_by)
         self._limit = dao.limit or (self._count if self._clause.asks_user else max(self._count, LIST_MAX))
         order = dao.order_by.replace("%", "%%") or "random()"

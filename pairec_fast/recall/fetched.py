@@ -25,6 +25,7 @@ class Fetched:
     """
 
     colons = "::"
+    reads_user = False
 
     def __init__(self, at: Binding, conf: Live, timeout: float) -> None:
         self.name, self.timeout = conf.name, timeout

@@ -135,7 +135,7 @@ class UserGroupHotRecall(Live, frozen=True, rename="pascal", kw_only=True):
                 raise ConfigError(f"{self.where}.Triggers[{place}].Boundaries must ascend, got {trigger.boundaries}")
         if self.dao_conf.checked(where) != "local":
             read = reader(at, self.dao_conf, where, key="trigger_id", value="item_ids")
-            return Listed(at, self, read, lambda query: self.groups(query.user_features), sort=True)
+            return Listed(at, self, read, lambda query: self.groups(query.user_features), sort=True, reads_user=True)
         table = _list(at.snapshot, self.dao_conf, where)
         keys = [trigger.trigger_key for trigger in self.triggers]
         if not table.by or (len(keys) == 1 and keys != [table.by]):

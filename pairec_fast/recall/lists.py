@@ -23,9 +23,11 @@ Keys = Callable[[Query], Sequence[str]]
 class Listed(Fetched):
     """The lists of some keys, one after the other: best first, or in their order, then cut."""
 
-    def __init__(self, at: Binding, conf: Live, read: Read, keys: Keys, *, sort: bool) -> None:
+    def __init__(
+        self, at: Binding, conf: Live, read: Read, keys: Keys, *, sort: bool, reads_user: bool = False
+    ) -> None:
         super().__init__(at, conf, conf.seconds())
-        self._read, self._keys, self._sort = read, keys, sort
+        self._read, self._keys, self._sort, self.reads_user = read, keys, sort, reads_user
 
     def cache_key(self, query: Query) -> str:
         return "_".join(self._keys(query))

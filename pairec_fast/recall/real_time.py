@@ -185,6 +185,7 @@ class RealTime(Fetched):
         names += user.property_fields
         chosen = [self._client.identifier(name, place) for name in names]
         self._clause = Clause(user.where_clause, f"{place}.WhereClause")
+        self.reads_user = self._clause.asks_user
         more = f" and ({self._clause.sql})".replace("{", "{{").replace("}", "}}") if self._clause.sql else ""
         self._statement = self._client.compose(
             f"select {', '.join(['{}'] * len(chosen))} from {{}} where {{}} = %s{more} order by {{}} desc limit %s",
