@@ -262,3 +262,18 @@ def test_names_inside_of_entries_must_be_defined_too():
         'configuration: FilterConfs[0].AdjustCountConfs[0].RecallName: unknown recall "hott" (did you mean "hot"?)',
         'configuration: SortConfs[0].MixSortRules[0].RecallNames[1]: unknown recall "cold"',
     ]
+
+
+def test_a_name_in_a_formula_that_is_nearly_a_score_s_is_told():
+    """It may be a property, so it is no error; and it counts 0, so nothing else would tell."""
+    rank = {
+        "RankAlgoList": ["ranker"],
+        "RankScore": "${rankr} + ${current_scor} * ${price} + ${ranker_ctr} + ${ranker}",
+    }
+    algos = [{"Name": "ranker", "Type": "LOOKUP", "LookupConf": {"FieldName": "x"}}]
+    warnings = parse(AlgoConfs=algos, RankConf={"s": rank}).warnings
+    assert [line for line in warnings if "RankScore" in line] == [
+        f'configuration: RankConf.s.RankScore: "{name}" is no score here (did you mean "{near}"?); '
+        "an item without it counts 0"
+        for name, near in (("rankr", "ranker"), ("current_scor", "current_score"))
+    ]

@@ -5,6 +5,7 @@ PAI-Rec logs and skips unknown names in RecallNames, FilterNames and SortNames; 
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -196,18 +197,28 @@ def _expressions_parse(sections: Sections, report: Report) -> None:
         text, kind = getattr(rank, "rank_score", ""), getattr(rank, "ast_type", "")
         if not isinstance(text, str) or not isinstance(kind, str):
             continue
+        rewrites = dict(_items(getattr(rank, "score_rewrite", None)))
+        algos = getattr(rank, "rank_algo_list", ())
+        known = {"current_score", *rewrites, *(algos if isinstance(algos, tuple) else ())}
         if text or kind:
-            _parses(text or "0", kind, (*path, "RankScore" if text else "ASTType"), report)
-        for name, rewrite in _items(getattr(rank, "score_rewrite", None)):
+            _parses(text or "0", kind, known, (*path, "RankScore" if text else "ASTType"), report)
+        for name, rewrite in rewrites.items():
             if isinstance(rewrite, str):
-                _parses(rewrite, kind, (*path, "ScoreRewrite", name), report)
+                _parses(rewrite, kind, known, (*path, "ScoreRewrite", name), report)
 
 
-def _parses(text: str, kind: str, path: Path, report: Report) -> None:
+def _parses(text: str, kind: str, known: set[str], path: Path, report: Report) -> None:
+    """A name may be any property, and counts 0 where an item has none: one that is nearly a `known` one is told."""
     try:
-        score_expression.compile(text, kind)
+        names = score_expression.compile(text, kind).names
     except ConfigError as error:
         report.error(path, str(error))
+        return
+    for name in names:
+        near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.85)
+        if near and not name.startswith(f"{near[0]}_"):
+            told = f"{quote(name)} is no score here (did you mean {quote(near[0])}?); an item without it counts 0"
+            report.warn(path, told, key=False)
 
 
 def _resolve(names: Any, known: set[str], noun: str, path: Path, report: Report) -> None:
