@@ -58,7 +58,7 @@ def recalled(engine, uid):
     scene = engine._bound.scenes["home_feed", "default"]
     found = []
     for recall in scene.recalls:
-        arena = engine._walker._take(scene)
+        arena = engine._walker._take(scene, scene.repeats)
         recall(Query(scene.snapshot, uid, 10, {}, history_max=1000), arena)
         found += [[scene.snapshot.items.ids.id(row) for row in arena.row[: arena.count].tolist()]]
     return found
