@@ -80,22 +80,24 @@ def ended(clients: list[Watcher], totals: Counter[str]) -> list[str]:
 
 def kill(times: int, seed: int, place: Path, log: ModuleType) -> Counter[str]:
     rng, totals = random.Random(seed), Counter[str]()
-    world, born = new_world(place), dict[int, float]()
+    world, born, killed = new_world(place), dict[int, float](), set[int]()
     with Server(world, WORKERS) as server:
         clients = [Watcher(server, f"c{number}") for number in range(4)]
         born.update(dict.fromkeys(server.workers(), time.monotonic() - SETTLED))  # the first ones may die at once
         while totals["kills"] < times and server.process.poll() is None:
             time.sleep(rng.uniform(0, 0.3))
             workers, now = server.workers(), time.monotonic()
-            settled = [pid for pid in workers if now - born.setdefault(pid, now) >= SETTLED]
+            settled = [pid for pid in workers if now - born.setdefault(pid, now) >= SETTLED and pid not in killed]
             if settled:
+                pid = rng.choice(settled)
+                killed.add(pid)  # and dies in its own time: it may be seen for a while
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(rng.choice(settled), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
                     totals["kills"] += 1
         deadline = time.monotonic() + 60
-        while len(server.workers()) < WORKERS and time.monotonic() < deadline:
+        while len(back := set(server.workers()) - killed) < WORKERS and time.monotonic() < deadline:
             time.sleep(0.05)
-        totals["not_back"] += len(server.workers()) < WORKERS
+        totals["not_back"] += len(back) < WORKERS
         time.sleep(0.5)
         code, seconds = server.end(signal.SIGTERM)
         totals["bad_end"] += code != 0 or seconds > 10
