@@ -186,5 +186,5 @@ def test_nothing_acknowledged_is_lost_when_the_worker_is_killed_and_the_broker_n
 
 
 def test_control_records_are_lost_where_the_ring_of_a_dead_worker_is_thrown_away(kafka, tmp_path):
-    totals = kafka_worker.run(kafka, 8, 3, tmp_path, broken=True)
+    totals = kafka_worker.run(kafka, 4, 3, tmp_path, broken=True)
     assert totals["lost"] > 0 and kafka_worker.wrong(totals), totals
