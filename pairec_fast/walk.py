@@ -72,20 +72,11 @@ class Walker:
 
     def walk_here(self, scene: Scene, query: Query) -> Walked:
         """The whole line, of a scene that awaits nothing."""
-        clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
         for load in scene.user_loads:
             load(query, None)
         sides = [(pipeline, query.beside()) for pipeline in scene.pipelines]
-        for recall in scene.recalls:
-            recall(query, arena)
-        laps = [clock()]
-        if watch is not None:
-            watch("recall", arena)
-        for filter_ in scene.filters:
-            filter_(query, arena)
-        laps.append(clock())
-        if watch is not None:
-            watch("filter", arena)
+        walked = self._recall_here(scene, query)
+        clock, arena, laps, watch = time.perf_counter_ns, walked.arena, walked.laps, query.watch
         if scene.general:
             _at_once(self._general(scene, scene.general, query, arena))
         laps.append(clock())
@@ -104,7 +95,7 @@ class Walker:
         laps.append(clock())
         if watch is not None:
             watch("rerank", arena)
-        return Walked(arena, laps)
+        return walked
 
     def walk_within(
         self, scene: Scene, query: Query, seconds: float, late: Callable[[Walked], None]
@@ -135,6 +126,9 @@ class Walker:
             walked = self._stores.admit(self._recalling(scene, query, scene.fetching_recall))
             yield walked
             return _outcome(walked)
+        return self._recall_here(scene, query)
+
+    def _recall_here(self, scene: Scene, query: Query) -> Walked:
         clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
         for recall in scene.recalls:
             recall(query, arena)
