@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "go_json.hpp"
+#include "json_text.hpp"
 
 namespace pairec {
 namespace {
@@ -63,40 +64,6 @@ void append_integer(std::string& out, std::int64_t value) {
 }
 
 bool is_digit(char character) noexcept { return character >= '0' && character <= '9'; }
-
-// The first character of a text that is not copied as it is: a quote, a backslash or a control character.
-const char* plain_end(const char* at, const char* end) noexcept {
-  constexpr std::uint64_t ones = 0x0101010101010101, highs = 0x8080808080808080;
-  for (; end - at >= 8; at += 8) {
-    std::uint64_t eight;
-    std::memcpy(&eight, at, 8);
-    const std::uint64_t quote = eight ^ ones * '"', backslash = eight ^ ones * '\\';
-    // A borrow may mark a byte too many, but only behind one that is marked rightly: the first is right.
-    const std::uint64_t marked =
-        (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((eight - ones * 0x20) & ~eight)) & highs;
-    if (marked != 0) return at + std::countr_zero(marked) / 8;
-  }
-  while (at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20) ++at;
-  return at;
-}
-
-// Four hex digits; -1 if they are not.
-int hex4(const char* at, const char* end) noexcept {
-  if (end - at < 4) return -1;
-  unsigned value = 0;
-  const auto [stop, error] = std::from_chars(at, at + 4, value, 16);
-  return error == std::errc() && stop == at + 4 ? static_cast<int>(value) : -1;
-}
-
-void append_utf8(std::string& out, unsigned code) {
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-    return;
-  }
-  const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-  out += static_cast<char>((0xff00u >> (more + 1)) | (code >> (6 * more)));
-  for (int shift = 6 * (more - 1); shift >= 0; shift -= 6) out += static_cast<char>(0x80 | ((code >> shift) & 0x3f));
-}
 
 }  // namespace
 
@@ -351,11 +318,11 @@ bool CallbackBody::parse_number() {
 bool CallbackBody::parse_text(Key& text) {
   if (!take('"')) return false;
   const char* const begin = at_;
-  at_ = plain_end(at_, end_);
+  at_ = json_text::plain_end(at_, end_);
   if (at_ == end_) return false;
   std::string_view plain(begin, static_cast<std::size_t>(at_ - begin));
   if (*at_ == '\\') {
-    if (!unescape(begin)) return false;
+    if (!json_text::unescape(begin, at_, end_, plain_)) return false;
     plain = plain_;
   } else if (*at_ != '"') {
     return false;
@@ -365,38 +332,6 @@ bool CallbackBody::parse_text(Key& text) {
   append_text(packed_, plain);
   text = {packed_.size() - plain.size(), plain.size()};
   return true;
-}
-
-// Moves on to the closing quote, and puts what stands before it into `plain_`. A lone half of a surrogate pair is refused.
-bool CallbackBody::unescape(const char* begin) {
-  static constexpr std::string_view escapes = "\"\\/bfnrt", meant = "\"\\/\b\f\n\r\t";
-  plain_.assign(begin, at_);
-  while (*at_ == '\\') {
-    if (end_ - at_ < 2) return false;
-    const char kind = at_[1];
-    at_ += 2;
-    if (kind == 'u') {
-      int code = hex4(at_, end_);
-      if (code < 0 || (code >= 0xdc00 && code < 0xe000)) return false;
-      at_ += 4;
-      if (code >= 0xd800 && code < 0xdc00) {
-        const int low = end_ - at_ >= 6 && at_[0] == '\\' && at_[1] == 'u' ? hex4(at_ + 2, end_) : -1;
-        if (low < 0xdc00 || low >= 0xe000) return false;
-        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-        at_ += 6;
-      }
-      append_utf8(plain_, static_cast<unsigned>(code));
-    } else {
-      const std::size_t place = escapes.find(kind);
-      if (place == std::string_view::npos) return false;
-      plain_ += meant[place];
-    }
-    const char* const run = at_;
-    at_ = plain_end(at_, end_);
-    if (at_ == end_) return false;
-    plain_.append(run, at_);
-  }
-  return *at_ == '"';
 }
 
 // A key and its colon. False also if the map, whose keys begin at `first` of `keys_`, has it already: which counts is

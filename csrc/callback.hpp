@@ -48,7 +48,6 @@ class CallbackBody {
   bool parse_texts();
   bool parse_number();
   bool parse_text(Key& text);
-  bool unescape(const char* begin);
   bool parse_key(std::uint64_t& seen, std::size_t first, Key& key);
   bool parse_word(std::string_view word, char packed);
   char next() noexcept;
