@@ -13,6 +13,7 @@ FOREST = ["forest_ranks", "forest_bin", "forest_columns", "forest_walk", "forest
 LOG = ["ring", "segment", "segment_directory", "recover", "thread", "file"]
 CORE = {
     "simd": [],
+    "cache": [],
     "checksum": [],
     "bucket": [],
     "mapping": [],
@@ -40,6 +41,7 @@ CORE = {
     "ssd": ["ssd", "vectors"],
     "aggregate": ["aggregate"],
     "protobuf": ["protobuf"],
+    "columns": ["text_columns"],
     "callback": ["callback", "go_json"],
     "expand": ["expand", "go_json"],
     "repair": ["repair", *LOG],

@@ -18,11 +18,12 @@ from pairec_fast.binding import Binding
 from pairec_fast.callback import Record, without_empty
 from pairec_fast.config import Config
 from pairec_fast.core import Arena
+from pairec_fast.core.columns import columns_of
 from pairec_fast.limits import LimitConf
 from pairec_fast.load import Load, loads
 from pairec_fast.logs import Waits
 from pairec_fast.messages import CallbackRequest, with_texts
-from pairec_fast.properties import MISSING, column_of, loaded, loaded_each
+from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.query import Query, merged_features
 from pairec_fast.scene import properties
 from pairec_fast.snapshot import Column, Snapshot
@@ -172,8 +173,8 @@ class CallbackFeatures:
         told = [{name: value for name, value in entry.items() if name != "item_id"} for entry in entries]
         for place, columns in zip(known.tolist(), loaded_each(self._items, rows[known]), strict=True):
             told[place] |= columns
-        for name in dict.fromkeys(name for entry in told for name in entry):
-            query.given.put(name, places, column_of([entry.get(name, MISSING) for entry in told]))
+        for name, column in columns_of(told)[0].items():
+            query.given.put(name, places, column)
         return arena
 
     def _through(

@@ -12,10 +12,10 @@ import msgspec
 
 from pairec_fast.callback import Record, draw
 from pairec_fast.config import CallBackConfig, Config, RankConfig
+from pairec_fast.core.columns import columns_of
 from pairec_fast.errors import ConfigError, RequestError
 from pairec_fast.messages import EmbeddingRequest
 from pairec_fast.metrics import Metrics
-from pairec_fast.properties import MISSING, column_of
 from pairec_fast.query import kinds_of, merged_features
 from pairec_fast.remote import RemoteError, Scored, Server, easyrec, features
 from pairec_fast.score.algorithms import PROCESSOR, Servers, server_of
@@ -129,8 +129,8 @@ class Inquiry:
         sampled = conf.raw_features and draw(record.request_id, "raw") * 100 < conf.raw_features_rate
         level = DEBUG_LEVEL if debug else SAMPLED_LEVEL if sampled else LEVEL
         ids = [item["item_id"] for item in items]
-        names = dict.fromkeys(name for item in items for name in item if name != "item_id")
-        properties = {name: column_of([item.get(name, MISSING) for item in items]) for name in names}
+        properties, _ = columns_of(items)
+        del properties["item_id"]
         user = easyrec.user_part(record.features | {"uid": record.uid}, kinds)
         body = easyrec.request(user, ids, *written(properties, rank, len(ids)), debug_level=level)
         asked = (self._seen(scene, server, body, ids, function) for server, function in self._logged[scene])

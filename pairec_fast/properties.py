@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena
+from pairec_fast.core.columns import MISSING
 from pairec_fast.expression import Column
 from pairec_fast.snapshot import Column as Stored
 from pairec_fast.snapshot import Snapshot
-
-MISSING: Any = object()
-_NUMBERS = {float, object}  # the types of a column of numbers: nothing else here is a bare object than MISSING
 
 
 class Given(dict[str, Column]):
@@ -201,31 +199,6 @@ class Properties(Mapping[str, Column]):
             if strange.any():
                 return np.where(strange, np.nan, values.astype(np.float64))
         return values
-
-
-def column_of(values: Sequence[Any]) -> Column:
-    """A column of Python values, `MISSING` among them: of numbers if all are finite doubles or there is none."""
-    kinds = set(map(type, values))
-    if kinds <= _NUMBERS:
-        missing = kinds != {float}
-        numbers = np.array(
-            [np.nan if value is MISSING else value for value in values] if missing else values, np.float64
-        )
-        if np.count_nonzero(numbers != numbers) == (sum(value is MISSING for value in values) if missing else 0):
-            return numbers
-    codes, texts, known = np.full(len(values), -1, np.int32), list[Any](), dict[Any, int]()
-    for place, value in enumerate(values):
-        if value is MISSING:
-            continue
-        key = (type(value), value) if isinstance(value, str | int | float) else None
-        code = known.get(key) if key is not None else None
-        if code is None:
-            code = len(texts)
-            texts.append(value)
-            if key is not None:
-                known[key] = code
-        codes[place] = code
-    return codes, texts
 
 
 def loaded(given: dict[str, Any], columns: Mapping[str, Stored], row: int) -> dict[str, Any]:

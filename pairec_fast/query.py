@@ -127,6 +127,13 @@ class Query:
         row = self._guests[id] = guests.start + len(self._guests)
         return row
 
+    def rows(self, ids: list[str]) -> NDArray[np.int32]:
+        """`row` of each of `ids` [n]."""
+        rows = self._snapshot.items.ids.find_each(ids)
+        for place in np.flatnonzero(rows < 0).tolist():  # items that the snapshot has not
+            rows[place] = self.row(ids[place])
+        return rows
+
     def label(self, arena: Arena, slots: slice, name: str) -> None:
         """The candidates in `slots` are said to be of recall `name`, which the scene does not have."""
         if self.labels is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena
-from pairec_fast.properties import MISSING
+from pairec_fast.core.columns import MISSING
 from pairec_fast.query import Query
 
 ENOUGH, SHORT = (200, "success"), (299, "items size not enough")

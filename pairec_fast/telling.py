@@ -17,12 +17,13 @@ from pairec_fast.config.convert import Converter
 from pairec_fast.config.positions import Document
 from pairec_fast.config.report import Report
 from pairec_fast.core import Arena
+from pairec_fast.core.columns import MISSING
 from pairec_fast.items.live import Live
 from pairec_fast.logs import Logs
 from pairec_fast.measures import SceneMeasures
 from pairec_fast.messages import go_json
 from pairec_fast.metrics import Metrics
-from pairec_fast.properties import MISSING, loaded_each
+from pairec_fast.properties import loaded_each
 from pairec_fast.query import Query
 from pairec_fast.recall.hnsw import Nearest
 from pairec_fast.records import Request, Shown, Watch, feature_log, is_logged, is_watched, ready

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from pairec_fast.cache import Cache, LocalCacheConf
+from pairec_fast.core.columns import MISSING
 from pairec_fast.errors import ConfigError
 
 
@@ -40,6 +41,26 @@ def test_the_oldest_makes_room_and_what_is_put_again_is_the_newest():
     assert [cache.get(str(number)) for number in range(4)] == [10, None, 2, 3]
     with pytest.raises(ValueError, match="entries_max must be positive"):
         Cache[int](0, entries_max=0)
+
+
+def test_many_are_looked_up_at_once_and_what_came_is_filled_in():
+    clock = Clock()
+    cache = Cache[str](10, entries_max=3, clock=clock)
+    cache.put("a", "1")
+    values, places, asked = cache.get_many(["b", "a", "c", "d"])
+    assert values == [MISSING, "1", MISSING, MISSING] and places == [0, 2, 3] and asked == ["b", "c", "d"]
+    cache.fill(values, places, asked, ["2", None, "4"], but=[2], nothing=False)
+    assert values == ["2", "1", None, "4"], "all is there"
+    assert [cache.get(key) for key in "abcd"] == ["1", "2", None, None], "but only what is known to be is kept"
+    cache.fill(values, places, asked, [None, "3", "4"])
+    assert cache.get_many("bcd")[0] == [None, "3", "4"] and len(cache) == 3, "the oldest made room"
+    cache.forget("b")
+    cache.forget("nobody")
+    assert cache.get_many("bc")[0] == [MISSING, "3"]
+    clock.now = 10
+    assert cache.get_many("c") == ([MISSING], [0], ["c"]) and len(cache) == 1, "too old"
+    with pytest.raises(ValueError):
+        cache.fill([MISSING], [0], ["a"], [])
 
 
 def test_threads_may_share_it():

@@ -76,6 +76,7 @@ def test_find_all_keeps_the_order_and_leaves_out_what_is_unknown_or_no_text():
     rows = known.find_all(["c", "x", None, 3, b"a", "a", "", "c", "\ud800"])
     assert rows.dtype == np.int32 and rows.tolist() == [2, 0, 2]
     assert known.find_all([]).tolist() == []
+    assert known.find_each(["c", "x", None, 3, b"a", "a", "\ud800"]).tolist() == [2, -1, -1, -1, -1, 0, -1]
 
 
 def test_a_lone_surrogate_is_no_id_and_no_error():

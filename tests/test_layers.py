@@ -18,7 +18,7 @@ LAYERS = [
     "core",
     "manifest",
     "snapshot expression",
-    "items properties cache",
+    "items properties cache replies",
     "query",
     "binding transform",
     "store recall filter features rerank reply experiment sink remote",

@@ -11,8 +11,9 @@ import pytest
 
 from pairec_fast import Engine
 from pairec_fast.core import Arena, add, keep, select
+from pairec_fast.core.columns import MISSING, column_of
 from pairec_fast.expression import Condition, mask
-from pairec_fast.properties import MISSING, Given, column_of
+from pairec_fast.properties import Given
 from pairec_fast.query import Query
 from pairec_fast.scene import KINDS
 from pairec_fast.snapshot import Snapshot

@@ -11,8 +11,8 @@ import pytest
 from pairec_fast.config.convert import Converter
 from pairec_fast.config.positions import Document
 from pairec_fast.config.report import Report
+from pairec_fast.core.columns import MISSING
 from pairec_fast.errors import ConfigError
-from pairec_fast.properties import MISSING
 from pairec_fast.transform import FeatureConfig, Transforms, item_text, texts_of, user_text
 from tests.contract.filters import Case
 from tests.reference_transform import NOW, transform

@@ -122,26 +122,28 @@ cdef class IdMap:
 
     def find_all(self, list ids not None):
         """Rows of those of `ids` that are known texts, in order: int32 [<= len(ids)]."""
+        rows = self.find_each(ids)
+        return rows[rows >= 0]
+
+    def find_each(self, list ids not None):
+        """The row of each of `ids`, -1 where it is no known text: int32 [len(ids)]."""
         rows = np.empty(len(ids), np.int32)
         cdef int32_t[::1] view = rows
-        cdef int32_t found, count = 0
-        cdef Py_ssize_t size
+        cdef Py_ssize_t size, at = 0
         cdef const char* data
         for id in ids:
-            if not isinstance(id, str):
-                continue
-            if self._rows is not None and id in self._rows:
-                found = self._rows[id]
-            else:
-                try:
-                    data = PyUnicode_AsUTF8AndSize(id, &size)
-                except UnicodeEncodeError:
-                    continue
-                found = c_find(self.c, data, size)
-            if found >= 0:
-                view[count] = found
-                count += 1
-        return rows[:count]
+            view[at] = -1
+            if isinstance(id, str):
+                if self._rows is not None and id in self._rows:
+                    view[at] = self._rows[id]
+                else:
+                    try:
+                        data = PyUnicode_AsUTF8AndSize(id, &size)
+                        view[at] = c_find(self.c, data, size)
+                    except UnicodeEncodeError:
+                        pass
+            at += 1
+        return rows
 
     def id(self, int32_t row) -> str:
         """Id of `row`.

@@ -15,9 +15,9 @@ from pairec_fast.core import Arena, keep, keep_allowed
 from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.expression import Column, Condition, check, depends_on_user, mask, matches
 from pairec_fast.filter.kind import Count
-from pairec_fast.filter.rows import SECONDS, RedisRows, Row, Rows, SqlRows
+from pairec_fast.filter.rows import SECONDS, Known, RedisRows, Rows, SqlRows
 from pairec_fast.filter.written import texts_of_items, written
-from pairec_fast.properties import MISSING, column_of
+from pairec_fast.properties import Given
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
 from pairec_fast.transform import FeatureConfig, Transforms
@@ -166,7 +166,7 @@ class Live:
         self._params, self._defaults, self._transforms = conf.filter_params, dao.default_field_values, transforms
         seconds, size = conf.item_state_cache_time or CACHE_SECONDS, conf.item_state_cache_size
         self._key = written(conf.generate_user_data_expr, f"{where}.GenerateUserDataExpr")
-        cache: Cache[tuple[Row | None]] | None = Cache(seconds, size) if size else None
+        cache = Cache[Any](seconds, size) if size else None
         where += ".ItemStateDaoConf"
         self._rows: Rows
         if dao.adapter_type == "redis":
@@ -189,34 +189,46 @@ class Live:
             keys = query.ids(arena.row[: arena.count])
         else:
             keys = texts_of_items(self._key, query, arena, {"user": query.user_features})
-        rows = await self._rows.of(keys)
-        query.fetched[self] = keys, rows
-        missing = sum(key not in rows for key in keys)
+        known = query.fetched[self] = await self._rows.of(keys)
+        missing = np.count_nonzero(known.unanswered)
         if missing:
             raise StoreError(f"{missing} of {len(keys)} candidates kept without an answer")
 
     def __call__(self, query: Query, arena: Arena) -> None:
-        keys, rows = query.fetched.pop(self, ((), {}))
-        if len(keys) != arena.count:
+        known: Known | None = query.fetched.pop(self, None)
+        if known is None or len(known.unanswered) != arena.count:
             return  # nothing came: fail open
-        nothing: Row = self._defaults
-        states: list[Row | None] = [(rows[key] or nothing) if key in rows else None for key in keys]
-        names = dict.fromkeys(name for state in states if state for name in state)
-        columns: Mapping[str, Column] = {
-            name: column_of([MISSING if not one else one.get(name, MISSING) for one in states]) for name in names
-        }
+        of_item: Mapping[str, Column] = self._with_defaults(known, arena.count)
         places = arena.place[: arena.count]
-        for name, column in columns.items():
+        for name, column in of_item.items():
             query.given.put(name, places, column)
-        user, of_item = query.user_features, columns
+        user = query.user_features
         if self._transforms:
             user = dict(user)  # as they are before: transforms may write into them
             self._transforms(query, arena)
             of_item = query.properties(arena)
         if self._params:
             kept = mask(self._params, of_item, arena.count, user)
-            kept |= np.array([state is None for state in states], np.uint8)
+            kept |= known.unanswered.view(np.uint8)
             keep(arena, kept)
+
+    def _with_defaults(self, known: Known, count: int) -> dict[str, Column]:
+        """The columns, and the defaults where an item has none of them."""
+        nothing = ~known.unanswered
+        for column in known.columns.values():
+            nothing &= column[0] < 0 if isinstance(column, tuple) else column != column
+        if not self._defaults or not nothing.any():
+            return known.columns
+        columns = Given(count)
+        for name, column in known.columns.items():
+            columns.put(name, np.arange(count, dtype=np.int32), column)
+        slots = np.flatnonzero(nothing).astype(np.int32)
+        for name, value in self._defaults.items():
+            is_number = type(value) is float and value == value
+            columns.put(
+                name, slots, np.full(len(slots), value) if is_number else (np.zeros(len(slots), np.int32), [value])
+            )
+        return columns
 
 
 def _fields(text: str) -> list[str]:

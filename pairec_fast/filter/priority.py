@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -24,8 +24,7 @@ from pairec_fast.filter.kind import (
     typed,
     value_codes,
 )
-from pairec_fast.filter.rows import SECONDS, Row, SqlRows
-from pairec_fast.properties import MISSING, column_of
+from pairec_fast.filter.rows import SECONDS, SqlRows
 from pairec_fast.query import Query
 from pairec_fast.snapshot import pick
 from pairec_fast.sql import sql_name
@@ -91,7 +90,7 @@ class Adjust:
                 pick(at.snapshot.items.columns, name, f"{where}.DistinctFields[{place}]")
         elif dao.adapter_type == "hologres" and self._fields:
             names = [sql_name(name, f"{where}.DistinctFields[{at}]") for at, name in enumerate(self._fields)]
-            cache: Cache[tuple[Row | None]] = Cache(60.0 * (dao.cache_time_in_minutes or CACHE_MINUTES), CACHE_SIZE)
+            cache = Cache[Any](60.0 * (dao.cache_time_in_minutes or CACHE_MINUTES), CACHE_SIZE)
             self._rows = SqlRows(
                 at.stores, dao.hologres_name, dao.hologres_table_name, dao.item_key_field, ", ".join(names), "",
                 where=where, cache=cache,
@@ -115,11 +114,11 @@ class Adjust:
         if not self._asked_of(query)[0]:
             return
         ids, places = query.ids(arena.row[: arena.count]), arena.place[: arena.count].copy()
-        rows = await self._rows.of(ids)
+        columns, unanswered = await self._rows.of(ids)
         for name in self._fields:
-            values = [(rows.get(id) or {}).get(name, MISSING) for id in ids]
-            query.given.put(name, places, column_of(values))
-        missing = sum(id not in rows for id in ids)
+            if name in columns:
+                query.given.put(name, places, columns[name])
+        missing = np.count_nonzero(unanswered)
         if missing:
             raise StoreError(f"{missing} of {len(ids)} candidates without their fields")
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.binding import Binding
+from pairec_fast.cache import Cache
 from pairec_fast.config import FeatureDaoConf, FeatureLoadConfig, SceneFeatureConfig
 from pairec_fast.core import Arena
 from pairec_fast.errors import ConfigError
+from pairec_fast.expression import Column
 from pairec_fast.load.local import local_columns
 from pairec_fast.load.sequence import Sequences
-from pairec_fast.load.source import DEADLINE, Found, Source, Unsure, source_of
-from pairec_fast.load.values import Cache, Values
-from pairec_fast.properties import MISSING, column_of, loaded
+from pairec_fast.load.source import DEADLINE, Found, Source, source_of
+from pairec_fast.properties import loaded
 from pairec_fast.query import Query
-from pairec_fast.snapshot import Column
+from pairec_fast.replies import Read, Values
+from pairec_fast.snapshot import Column as Stored
 from pairec_fast.transform import Transforms, side_and_name, texts_of, user_text
 
 CACHED_SET_SECONDS = 0.15  # how long a cached set is waited for
@@ -63,10 +64,16 @@ def loads(
 
 
 class Got(NamedTuple):
-    """What a load brought: for each key, and which key each candidate has; None of a user, who has one."""
+    """What a load brought: values of the user, or what was read of the keys, and which key each candidate has.
 
-    found: Found
-    codes: NDArray[np.int32] | None = None
+    unsure: why what stands under a key is not known, of as many of the keys as could not be read.
+    """
+
+    values: Values | None
+    read: Read
+    codes: NDArray[np.int32] | None
+    keys: int
+    unsure: list[str]
 
 
 class Load:
@@ -86,7 +93,7 @@ class Load:
             self._source = Sequences(at, dao, f"{where}.FeatureDaoConf")
         elif dao.feature_type != "be_rt_cnt_feature":
             self._source = source_of(dao, at, f"{where}.FeatureDaoConf")
-        self._columns: dict[str, Column] = {}
+        self._columns: dict[str, Stored] = {}
         if dao.adapter_type == "local":
             columns = local_columns(dao, at.snapshot, where)
             self._columns = {} if first or self.on_item else columns
@@ -95,7 +102,7 @@ class Load:
         self._null_deletes = self._source is not None and self._source.null_deletes
         # A sequence is of this moment: neither here nor in PAI-Rec is it kept.
         cached = dao.cache_size and not isinstance(self._source, Sequences)
-        self._cache = Cache(dao.cache_size, dao.cache_time) if cached else None
+        self._cache = Cache[Any](dao.cache_time, dao.cache_size) if cached else None
         self._transforms = Transforms(conf.features, f"{where}.Features")
         # In PAI-Rec too this is for UserFeatureConfs alone: what came after FeatureConfs would never be seen.
         self.aside = dao.feature_async_load and where.startswith("UserFeatureConfs.") and self._source is not None
@@ -108,15 +115,28 @@ class Load:
         if self._out_of and query.running:
             await asyncio.wait(query.running.values(), timeout=CACHED_SET_SECONDS)
         if self._source is not None:
-            keys, codes = self._keys(query, arena)
-            query.fetched[self] = Got(await self._get(keys), codes)
+            query.fetched[self] = await self._got(*self._keys(query, arena))
 
     def begin(self, query: Query) -> Coroutine[Any, Any, Got]:
         """What comes to what `load` would leave for the user. Only the call reads the query, not what is awaited."""
-        return self._begun(self._keys(query, None)[0])
+        return self._got(*self._keys(query, None))
 
-    async def _begun(self, keys: Sequence[str]) -> Got:
-        return Got(await self._get(keys))
+    async def _got(self, keys: Sequence[str], codes: NDArray[np.int32] | None) -> Got:
+        assert self._source is not None
+        found = await self._get(keys) if keys else Found([], {})
+        unsure, values, read = dict(found.unsure), None, Read({}, 0, {})
+        if codes is not None:
+            read = self._source.reader.columns(found.raws, NAMES_MAX)
+            unsure |= read.unsure
+        elif keys and found.raws[0] is not None:  # of a user, who has one key
+            try:
+                values = self._source.reader.values(found.raws[0])
+            except ValueError as error:
+                unsure[0] = str(error)
+        if self._cache is not None:
+            for place in unsure:
+                self._cache.forget(keys[place])
+        return Got(values, read, codes, len(keys), list(unsure.values()))
 
     def __call__(self, query: Query, arena: Arena | None) -> None:
         """Apply what came, then the transforms."""
@@ -129,12 +149,11 @@ class Load:
             _put_user(query, query.cached_sets.get(self._out_of, {}), False)
         got: Got | None = query.fetched.pop(self, None)
         if got is not None:
-            found = self._known(query, got.found)
+            self._tell(query, got)
             if not self.on_item:
-                for values in found:
-                    self._put(query, values)
+                self._put(query, got.values)
             elif arena is not None and got.codes is not None and len(got.codes) == arena.count:
-                self._put_items(query, arena, found, got.codes)
+                _put_items(query, arena, got.read.columns, got.codes)
         self._transforms(query, arena)
 
     def _put(self, query: Query, values: Values | None) -> None:
@@ -146,29 +165,13 @@ class Load:
         kept = {name: value for name, value in values.items() if value is not None or not self._null_deletes}
         query.cached_sets[self._into] = query.cached_sets.get(self._into, {}) | kept
 
-    def _put_items(self, query: Query, arena: Arena, found: list[Values | None], codes: NDArray[np.int32]) -> None:
-        """Make properties of the candidates out of what was found for each key."""
-        names = list(dict.fromkeys(chain.from_iterable(values for values in found if values)))
-        if len(names) > NAMES_MAX:
-            query.degraded.append(f"{self.name}: {len(names)} properties; the first {NAMES_MAX} are taken")
-        places = arena.place[: arena.count]
-        for name in names[:NAMES_MAX]:
-            given = [MISSING if values is None else values.get(name, MISSING) for values in found]
-            if self._null_deletes and None in given:
-                given = [MISSING if value is None else value for value in given]
-            column = column_of(given)
-            if isinstance(column, tuple):
-                query.given.put(name, places, (column[0][codes], column[1]))
-            else:
-                query.given.put(name, places, column[codes])
-
-    def _known(self, query: Query, found: Found) -> list[Values | None]:
-        """The values; of those that are not known it is told. Why, is for the log: it may name servers and tables."""
-        unsure = [one for one in found if isinstance(one, Unsure)]
-        if unsure:
-            query.degraded.append(f"{self.name}: {len(unsure)} of {len(found)} keys")
-            log.warning("%s: %d of %d keys: %s", self.name, len(unsure), len(found), unsure[0].why)
-        return [one.values if isinstance(one, Unsure) else one for one in found]
+    def _tell(self, query: Query, got: Got) -> None:
+        """What is not known or not taken. Why, is for the log: it may name servers and tables."""
+        if got.unsure:
+            query.degraded.append(f"{self.name}: {len(got.unsure)} of {got.keys} keys")
+            log.warning("%s: %d of %d keys: %s", self.name, len(got.unsure), got.keys, got.unsure[0])
+        if got.read.names > NAMES_MAX:
+            query.degraded.append(f"{self.name}: {got.read.names} properties; the first {NAMES_MAX} are taken")
 
     def _keys(self, query: Query, arena: Arena | None) -> tuple[Sequence[str], NDArray[np.int32] | None]:
         """The distinct keys, and which each candidate has. A user without a property of that name has no key."""
@@ -188,21 +191,15 @@ class Load:
 
     async def _get(self, keys: Sequence[str]) -> Found:
         assert self._source is not None
-        known: dict[str, Values | Unsure | None] = {}
-        if self._cache is not None:
-            for key in keys:
-                hit, values = self._cache.get(key)
-                if hit:
-                    known[key] = values
-        missing = [key for key in dict.fromkeys(keys) if key not in known]
-        if missing:
-            for key, found in zip(missing, await self._source.get(missing), strict=True):
-                known[key] = found
-                if self._cache is None or isinstance(found, Unsure):
-                    continue
-                if found is not None or self._source.remembers_nothing:
-                    self._cache.put(key, found)
-        return [known[key] for key in keys]
+        if self._cache is None:
+            return await self._source.get(keys)
+        raws, places, asked = self._cache.get_many(keys)
+        if not asked:
+            return Found(raws, {})
+        came, unsure = await self._source.get(asked)
+        nothing = self._source.remembers_nothing
+        self._cache.fill(raws, places, asked, came, but=unsure, nothing=nothing)
+        return Found(raws, {places[at]: why for at, why in unsure.items()})
 
 
 def _key(dao: FeatureDaoConf, where: str) -> tuple[str, str]:
@@ -213,6 +210,16 @@ def _key(dao: FeatureDaoConf, where: str) -> tuple[str, str]:
     if key is None and dao.adapter_type in (*LIVE, "local"):
         raise ConfigError(f'{where}.FeatureKey: "{dao.feature_key}"; `user:NAME` or `item:NAME` is right')
     return key or own
+
+
+def _put_items(query: Query, arena: Arena, columns: Mapping[str, Column], codes: NDArray[np.int32]) -> None:
+    """Make properties of the candidates out of what was found for each key."""
+    places = arena.place[: arena.count]
+    for name, column in columns.items():
+        if isinstance(column, tuple):
+            query.given.put(name, places, (column[0][codes], column[1]))
+        else:
+            query.given.put(name, places, column[codes])
 
 
 def _put_user(query: Query, values: Values, null_deletes: bool) -> None:

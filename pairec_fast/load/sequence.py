@@ -9,10 +9,11 @@ from typing import Any
 
 from pairec_fast.binding import Binding
 from pairec_fast.config import FeatureDaoConf
+from pairec_fast.core.columns import plain
 from pairec_fast.errors import ConfigError, StoreError
 from pairec_fast.expression.convert import to_float, to_int, to_string
-from pairec_fast.load.source import SLACK_SECONDS, SQL_SECONDS, Found, Keyed, Unsure
-from pairec_fast.load.values import from_sql
+from pairec_fast.load.source import SLACK_SECONDS, SQL_SECONDS, Found, Keyed
+from pairec_fast.replies import Reader, Rows
 from pairec_fast.sql import sql_name
 
 ONLINE_SECONDS = 5 * 86_400
@@ -24,6 +25,7 @@ class Sequences:
     """A source whose values are the joined texts of one user's behaviour, newest first."""
 
     remembers_nothing = null_deletes = False
+    reader: Reader = Rows()
 
     def __init__(self, at: Binding, conf: FeatureDaoConf, where: str, clock: Callable[[], float] = time.time) -> None:
         """Raises ConfigError: a field that is missing, or what the server refuses."""
@@ -65,9 +67,12 @@ class Sequences:
         return key, f"{select} = ANY(%s::{key.kind}[]){among}{since} {order} LIMIT {limit}"
 
     async def get(self, keys: Sequence[str]) -> Found:
-        return [await self._of(key) for key in keys]
+        (uid,) = keys  # of a user, who has one
+        values, why = await self._of(uid)
+        return Found([values], {0: why} if why else {})
 
-    async def _of(self, uid: str) -> Row | Unsure:
+    async def _of(self, uid: str) -> tuple[Row | None, str]:
+        """The texts, and why they are not all there are."""
         now = int(self._clock())
         among = [self._events] if self._events else []
         asked = [self._rows(self._key, self._online, uid, [*among, now - ONLINE_SECONDS])]
@@ -79,17 +84,16 @@ class Sequences:
                 raise answer
         failures = [str(answer) for answer in answers if isinstance(answer, StoreError)]
         if len(failures) == len(answers):
-            return Unsure(failures[0])
+            return None, failures[0]
         online, offline = (*(answer if isinstance(answer, list) else [] for answer in answers), [])[:2]
-        texts = self.texts(online, offline, now)
-        return Unsure(failures[0], texts) if failures else texts
+        return self.texts(online, offline, now), failures[0] if failures else ""
 
     async def _rows(self, key: Keyed, statement: str, uid: str, args: list[Any]) -> list[Row]:
         usable = key.usable([uid])
         if not usable:
             return []
         rows = await self._client.rows(statement, [usable, *args], SQL_SECONDS)
-        named = [dict(zip(self._columns, map(from_sql, row), strict=True)) for row in rows]
+        named = [dict(zip(self._columns, map(plain, row), strict=True)) for row in rows]
         return [row for row in named if self._long_enough(row)]
 
     def texts(self, online: list[Row], offline: list[Row], now: int) -> Row:

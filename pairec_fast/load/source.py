@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 from pairec_fast.binding import Binding
 from pairec_fast.config import FeatureDaoConf
+from pairec_fast.core.columns import hashes, integers, prefixed, rows_by_key, texts
 from pairec_fast.errors import ConfigError, StoreError
-from pairec_fast.load.values import Values, from_json, from_sql, item_csv, user_csv
+from pairec_fast.replies import Reader, Rows, Texts
 from pairec_fast.sql import sql_name, sql_text
 
 SQL_SECONDS = 0.1  # for each statement
@@ -19,15 +20,15 @@ BATCH = 600  # ids in one statement
 DEADLINE = 1.0  # of loads whose store has limits of its own: this one only ends what would never end
 
 
-class Unsure(NamedTuple):
-    """What stands under a key is not known, or not all of it: no answer came, or one that cannot be read. It is not
-    remembered."""
+class Found(NamedTuple):
+    """raws: what stands under each key [n], as its store has it; None: nothing.
 
-    why: str
-    values: Values | None = None
+    unsure: of a key, by its place, why what stands there is not known, or not all of it: no answer came, or one that
+    cannot be read. It is not remembered.
+    """
 
-
-Found = list[Values | Unsure | None]  # for each key; None: nothing stands there
+    raws: list[Any]
+    unsure: dict[int, str]
 
 
 class Source(Protocol):
@@ -40,6 +41,7 @@ class Source(Protocol):
     timeout: float
     remembers_nothing: bool
     null_deletes: bool
+    reader: Reader
 
     async def get(self, keys: Sequence[str]) -> Found: ...
 
@@ -58,28 +60,14 @@ def source_of(conf: FeatureDaoConf, at: Binding, where: str) -> Source | None:
     if conf.adapter_type == "lmdb":
         if not conf.table_name:
             raise ConfigError(f"{where}.TableName is missing; of lmdb it is the environment's path")
-        return Lmdb(at.stores.lmdb(conf.table_name), conf, on_item)
+        return Lmdb(at.stores.lmdb(conf.table_name), conf)
     if conf.adapter_type == "hologres":
         return Postgres(at.stores, conf, on_item, where)
     return None
 
 
-class _Texts:
-    """Reads the texts under keys."""
-
-    def __init__(self, conf: FeatureDaoConf, on_item: bool) -> None:
-        self._json, self._parse = conf.redis_field_type == "json", item_csv if on_item else user_csv
-        self._delimiter, self._on_item = conf.redis_value_delimeter or ",", on_item
-
-    def __call__(self, text: str | None) -> Values | Unsure | None:
-        if text is None or (self._on_item and not text):
-            return None
-        if not self._json:
-            return self._parse(text, self._delimiter)
-        try:
-            return from_json(text)
-        except (ValueError, OverflowError) as error:
-            return Unsure(str(error))
+def _texts(conf: FeatureDaoConf) -> Texts:
+    return Texts(is_json=conf.redis_field_type == "json", delimiter=conf.redis_value_delimeter)
 
 
 class Redis:
@@ -89,32 +77,37 @@ class Redis:
 
     def __init__(self, client: Any, conf: FeatureDaoConf, on_item: bool) -> None:
         self.timeout = DEADLINE
-        self._client, self._prefix, self._read = client, conf.redis_prefix, _Texts(conf, on_item)
+        self._client, self._prefix = client, conf.redis_prefix
         fields = conf.item_select_fields if on_item else conf.user_select_fields
         self._fields = [] if fields.strip() in ("", "*") else [part.strip() for part in fields.split(",")]
         self._hash = conf.redis_data_type == "hash"
+        self.reader: Reader = Rows() if self._hash else _texts(conf)
         self._default = "" if on_item else conf.redis_default_key
 
     async def get(self, keys: Sequence[str]) -> Found:
-        names = [self._prefix + key for key in keys]
+        names = prefixed(self._prefix, keys)
         if not self._default:
             return await self._under(names)
-        *found, otherwise = await self._under([*names, self._default])
-        return [otherwise if one is None or not key else one for one, key in zip(found, keys, strict=True)]
+        raws, unsure = await self._under([*names, self._default])
+        otherwise, why = raws.pop(), unsure.pop(len(keys), "")
+        for at, key in enumerate(keys):  # of users, who have one
+            if (raws[at] is None and at not in unsure) or not key:
+                raws[at] = otherwise
+                unsure |= {at: why} if why else {}
+        return Found(raws, unsure)
 
     async def _under(self, names: list[str]) -> Found:
         if not self._hash:
-            return [self._read(text) for text in await self._client.mget(names)]
-        command = ("HMGET", *self._fields) if self._fields else ("HGETALL",)
-        answers = await self._client.read_each([(command[0], name, *command[1:]) for name in names])
-        return [self._row(answer) for answer in answers]
-
-    def _row(self, answer: Any) -> Values | Unsure | None:
-        if isinstance(answer, StoreError):
-            return Unsure(str(answer))
-        if self._fields:
-            answer = {name: value for name, value in zip(self._fields, answer, strict=True) if value}
-        return answer or None
+            return Found(await self._client.mget(names), {})
+        if not self._fields:
+            answers = await self._client.read_each(list(zip(repeat("HGETALL"), names)))
+        else:
+            answers = await self._client.read_each(list(zip(repeat("HMGET"), names, *map(repeat, self._fields))))
+        raws = hashes(self._fields, answers)
+        if StoreError not in set(map(type, raws)):
+            return Found(raws, {})
+        unsure = {at: str(one) for at, one in enumerate(raws) if isinstance(one, StoreError)}
+        return Found([None if at in unsure else one for at, one in enumerate(raws)], unsure)
 
 
 class Lmdb:
@@ -122,13 +115,13 @@ class Lmdb:
 
     remembers_nothing = null_deletes = False
 
-    def __init__(self, client: Any, conf: FeatureDaoConf, on_item: bool) -> None:
+    def __init__(self, client: Any, conf: FeatureDaoConf) -> None:
         self.timeout = DEADLINE
-        self._client, self._prefix, self._read = client, conf.redis_prefix, _Texts(conf, on_item)
+        self._client, self._prefix = client, conf.redis_prefix
+        self.reader: Reader = _texts(conf)
 
     async def get(self, keys: Sequence[str]) -> Found:
-        found = self._client.get_many([self._prefix + key for key in keys])
-        return [self._read(None if value is None else value.decode(errors="replace")) for value in found]
+        return Found(texts(self._client.get_many(prefixed(self._prefix, keys))), {})
 
 
 class Keyed:
@@ -151,15 +144,14 @@ class Keyed:
         self._bits = {"smallint": 16, "integer": 32, "bigint": 64}.get(kind, 0)
         self.kind = "text" if kind in ("text", "character varying", "character") else kind
 
-    def usable(self, keys: Sequence[str]) -> list[str]:
+    def usable(self, keys: Sequence[str]) -> Sequence[str]:
         """Those that the column's type can hold: of a number's, one that is none would void the whole statement."""
         if not self._bits:
-            return [key for key in keys if "\0" not in key]
+            return keys if "\0" not in "".join(keys) else [key for key in keys if "\0" not in key]
         top = 1 << (self._bits - 1)
-        return [key for key in keys if _WHOLE.fullmatch(key) and -top <= int(key) < top]
+        return integers(keys, -top, top - 1)
 
 
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # as the server writes them back
 STARTING_SECONDS = 3.0
 
 
@@ -172,6 +164,7 @@ class Postgres:
         """Raises ConfigError: no such store, table or column, or a statement that the server refuses."""
         self.timeout = SQL_SECONDS + SLACK_SECONDS
         self.remembers_nothing = on_item
+        self.reader: Reader = Rows(null_deletes=True)
         self._client = stores.postgres(conf.hologres_name)
         key = conf.item_feature_key_name if on_item else conf.user_feature_key_name
         self._key = Keyed(stores, self._client, conf.hologres_table_name, key, where)
@@ -185,22 +178,23 @@ class Postgres:
 
     async def get(self, keys: Sequence[str]) -> Found:
         usable = self._key.usable(keys)
-        batches = [usable[begin : begin + BATCH] for begin in range(0, len(usable), BATCH)]
+        batches = [list(usable[begin : begin + BATCH]) for begin in range(0, len(usable), BATCH)]
         answers = await asyncio.gather(*map(self._ask, batches), return_exceptions=True)
-        found: dict[str, Values | Unsure] = {}
+        raws, failed = list[Any](), dict[str, str]()
         for batch, answer in zip(batches, answers, strict=True):
             if isinstance(answer, StoreError):
-                found |= dict.fromkeys(batch, Unsure(str(answer)))
+                failed |= dict.fromkeys(batch, str(answer))
+                raws += [None] * len(batch)
             elif isinstance(answer, BaseException):
                 raise answer
             else:
-                found |= answer
-        return [found.get(key) for key in keys]
+                names, rows = answer
+                raws += rows_by_key(batch, names[1:], rows)
+        if len(usable) < len(keys):
+            raws = list(map(dict(zip(usable, raws, strict=True)).get, keys))
+        return Found(raws, {at: failed[key] for at, key in enumerate(keys) if key in failed} if failed else {})
 
-    async def _ask(self, batch: list[str]) -> dict[str, Values]:
+    async def _ask(self, batch: list[str]) -> tuple[list[str], list[tuple[Any, ...]]]:
         statement = f"{self._select} = ANY(%s::{self._key.kind}[])"
-        columns, rows = await self._client.table(statement, [batch], SQL_SECONDS)
-        names, found = columns[1:], dict[str, dict[str, Any]]()
-        for row in rows:
-            found.setdefault(row[0], {}).update(zip(names, map(from_sql, row[1:]), strict=True))
-        return dict(found)
+        table: tuple[list[str], list[tuple[Any, ...]]] = await self._client.table(statement, [batch], SQL_SECONDS)
+        return table

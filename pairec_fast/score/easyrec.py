@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pairec_fast.config import RankConfig
 from pairec_fast.core import Arena
-from pairec_fast.properties import MISSING, Properties
+from pairec_fast.core.columns import MISSING
+from pairec_fast.properties import Properties
 from pairec_fast.query import Query
 from pairec_fast.remote import Scored, Server, easyrec
 from pairec_fast.remote.features import Column, default_of, of_items

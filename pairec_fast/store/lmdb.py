@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,7 +74,11 @@ class Lmdb:
 
     def get_many(self, keys: Iterable[str]) -> list[bytes | None]:
         """A value or None for each of `keys`, all of one moment. A key longer than LMDB takes is not there."""
-        with self._environment.begin() as view:
-            most, get = self._environment.env.max_key_size(), view.get
-            encoded = (key.encode(errors="replace") for key in keys)
-            return [get(key, db=self._database) if 0 < len(key) <= most else None for key in encoded]
+        encoded = list(map(str.encode, keys, repeat("utf-8"), repeat("replace")))
+        sizes, most = set(map(len, encoded)), self._environment.env.max_key_size()
+        asked = encoded
+        if 0 in sizes or max(sizes, default=0) > most:
+            asked = [key for key in encoded if 0 < len(key) <= most]
+        with self._environment.begin() as view, view.cursor(self._database) as cursor:
+            found = dict(cursor.getmulti(asked))
+        return list(map(found.get, encoded))

@@ -95,6 +95,8 @@ class Redis:
     async def read_each(self, commands: Iterable[Command]) -> list[Any]:
         """As `read`, but where Redis refuses one, as of a key of another type, a StoreError stands in its place."""
         answers = await self._together(commands, self._reading, atomic=False, each=True)
+        if not any(issubclass(kind, Exception) for kind in set(map(type, answers))):
+            return answers
         return [StoreError(f"{self.name}: {one}") if isinstance(one, Exception) else one for one in answers]
 
     async def write(self, commands: Iterable[Command]) -> list[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from pairec_fast.core.columns import column_of
 from pairec_fast.expression import Condition, compile, mask, matches, normalizer
-from pairec_fast.properties import column_of
 
 
 def run_condition(given: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from pairec_fast.config.convert import Converter
 from pairec_fast.config.positions import Document
 from pairec_fast.config.report import Report
-from pairec_fast.properties import MISSING
+from pairec_fast.core.columns import MISSING
 from pairec_fast.transform import FeatureConfig, Transforms
 from tests.contract.filters import Case
 

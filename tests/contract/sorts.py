@@ -15,7 +15,7 @@ from pairec_fast.config.kinds import STAGES
 from pairec_fast.config.positions import Document
 from pairec_fast.config.report import Report
 from pairec_fast.core import Arena, add, in_order
-from pairec_fast.properties import MISSING, column_of
+from pairec_fast.core.columns import MISSING, column_of
 from pairec_fast.query import Query
 from pairec_fast.rerank import KINDS
 from pairec_fast.snapshot import Column, Snapshot
