@@ -359,4 +359,16 @@ void TextColumns::settle() {
   }
 }
 
+void read_vector(std::string_view text, std::string_view separator, std::vector<float>& numbers) {
+  while (!text.empty() && (text.front() == '{' || text.front() == '}')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == '{' || text.back() == '}')) text.remove_suffix(1);
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(separator, begin), text.size());
+    double value;
+    const bool is_number = parse_double(text.substr(begin, end - begin), value);
+    numbers.push_back(is_number ? static_cast<float>(value) : 0.0f);
+    begin = end + separator.size();
+  }
+}
+
 }  // namespace pairec

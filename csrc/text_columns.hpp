@@ -77,4 +77,7 @@ class TextColumns {
   const char* end_ = nullptr;
 };
 
+// Appends the numbers of a vector written as `{a,b}` or `a,b`; what Go's ParseFloat does not take is 0.
+void read_vector(std::string_view text, std::string_view separator, std::vector<float>& numbers);
+
 }  // namespace pairec

@@ -24,10 +24,12 @@ from pairec_fast.core.columns import (
     prefixed,
     read_objects,
     read_pairs,
+    read_vectors,
     rows_by_key,
     texts,
     values_of,
 )
+from pairec_fast.expression.convert import to_float
 from pairec_fast.replies import from_json
 from tests import reference_columns as reference
 
@@ -206,6 +208,26 @@ def test_objects_of_python_are_columns_too(entries):
     expected = reference.columns_of(entries)
     assert names == expected[1]
     assert_same(columns, expected[0])
+
+
+@pytest.mark.parametrize("separator", [",", ";", ";;"])
+def test_vectors_are_read_as_the_twin_reads_them(separator):
+    rng = np.random.default_rng(3)
+    for dims in (1, 2, 64):
+        rows = [[str(rng.normal() * 10.0 ** rng.integers(-40, 40)), *rng.choice(PIECES, dims - 1)] for _ in range(20)]
+        given = [separator.join(row).replace("{", "") for row in rows]
+        given = [f"{{{text}}}" if at % 2 else text for at, text in enumerate(given)]
+        if all(len(text.strip("{}").split(separator)) == dims for text in given):
+            with np.errstate(over="ignore"):
+                expected = [[to_float(part, 0.0) for part in text.strip("{}").split(separator)] for text in given]
+                expected = np.array(expected).astype(np.float32)
+            got = read_vectors(given, separator)
+            assert got.dtype == np.float32
+            np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
+    assert read_vectors([], ",").shape == (0, 0) and read_vectors([""], ",").tolist() == [[0.0]]
+    with pytest.raises(ValueError) as error:
+        read_vectors(["1,2", "3,4", "5"], ",")
+    assert error.value.args == (2, "1 numbers, others have 2")
 
 
 def test_null_is_a_value_or_missing_as_is_asked():

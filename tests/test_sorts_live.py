@@ -10,7 +10,7 @@ import pytest
 
 from pairec_fast.binding import Fetching, Loading
 from pairec_fast.errors import ConfigError, StoreError
-from pairec_fast.rerank.live import Fetched, parsed
+from pairec_fast.rerank.live import Fetched
 from pairec_fast.store import HologresConf, RedisConf, Stores
 from tests.contract.sorts import Walk, stage_of
 from tests.test_store import Confs
@@ -27,7 +27,8 @@ class Asked:
 
     async def __call__(self, ids):
         self.ids.append(list(ids))
-        return [(id, self.texts[id]) for id in ids if id in self.texts]
+        there = [id for id in ids if id in self.texts]
+        return there, [self.texts[id] for id in there]
 
 
 def of(fetched, *ids):
@@ -70,7 +71,7 @@ def test_vectors_of_different_lengths_are_an_error():
     [("{1,2.5}", ",", [1, 2.5]), ("1|2", "|", [1, 2]), ("{1,x}", ",", [1, 0]), ("", ",", [0])],
 )
 def test_texts_of_vectors_are_read_as_upstream(text, separator, expected):
-    assert parsed(text, separator).tolist() == expected
+    assert of(Fetched(Asked({"a": text}), separator, 60.0), "a") == [expected]
 
 
 # in sorts

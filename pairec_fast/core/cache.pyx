@@ -46,6 +46,10 @@ cdef class Cache:
         """Keep the value no longer."""
         self._entries.pop(key, None)
 
+    def clear(self):
+        """Keep nothing any longer."""
+        self._entries.clear()
+
     def get_many(self, keys):
         """The values of `keys` [n], `MISSING` where there is none, and of these where they stand, and the keys."""
         cdef list values = [], places = [], asked = []

@@ -49,6 +49,7 @@ cdef extern from "text_columns.hpp" namespace "pairec" nogil:
         void settle() except +
         size_t names()
         vector[c_TextColumn]& columns()
+    void c_read_vector "pairec::read_vector"(string_view, string_view, vector[float]&) except +
 
 
 class Missing:
@@ -156,6 +157,32 @@ cdef dict _columns(c_TextColumns* read, Py_ssize_t count):
         for (words, spot), value in zip(later, msgspec.json.decode(nested), strict=True):
             words[spot] = value
     return columns
+
+
+def read_vectors(list given, str separator):
+    """Texts [n], each a vector written as `{a,b}` or `a,b`: float32 [n, dims]. What is no number is 0.
+
+    Raises:
+        ValueError: vectors of different lengths; its first argument is the place of the first such.
+    """
+    if not separator:
+        raise ValueError("separator must not be empty")
+    cdef Py_ssize_t size, at, dims = 0
+    cdef const char* data = PyUnicode_AsUTF8AndSize(separator, &size)
+    cdef string_view between = string_view(data, size)
+    cdef vector[float] numbers
+    for at in range(len(given)):
+        data = PyUnicode_AsUTF8AndSize(given[at], &size)
+        c_read_vector(string_view(data, size), between, numbers)
+        if at == 0:
+            dims = numbers.size()
+        elif <Py_ssize_t> numbers.size() != dims * (at + 1):
+            raise ValueError(at, f"{numbers.size() - dims * at} numbers, others have {dims}")
+    made = np.empty((len(given), dims), np.float32)
+    cdef float[:, ::1] view = made
+    if numbers.size():
+        memcpy(&view[0, 0], numbers.data(), numbers.size() * sizeof(float))
+    return made
 
 
 def column_of(values):

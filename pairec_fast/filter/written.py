@@ -47,8 +47,12 @@ def texts_of_items(expression: Expression, query: Query, arena: Arena, names: Ma
     columns: Any = ChainMap({"item_id": item_id}, query.properties(arena))  # type: ignore[arg-type]  # never written
     column = expression.column(columns, count, {**names, "item": ROW, "item_id": PerRow(item_id)})
     if isinstance(column, tuple):
-        codes, texts = column
-        found = [to_string(texts[code], "") if code >= 0 else "" for code in codes.tolist()]
+        distinct, which = np.unique(column[0], return_inverse=True)
+        values = [column[1][code] if code >= 0 else "" for code in distinct.tolist()]
     else:
-        found = ["" if value != value else to_string(value, "") for value in column.tolist()]
-    return [text or id for text, id in zip(found, ids, strict=True)]
+        distinct, which = np.unique(column, return_inverse=True)
+        values = ["" if value != value else value for value in distinct.tolist()]
+    texts = np.array([to_string(value, "") for value in values], object)
+    found = np.where((texts != "")[which], texts[which], np.array(ids, object))
+    listed: list[str] = found.tolist()
+    return listed

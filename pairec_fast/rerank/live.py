@@ -7,13 +7,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import compress, repeat
+from operator import and_, is_not
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pairec_fast.cache import Cache
+from pairec_fast.core.columns import prefixed, read_vectors
 from pairec_fast.errors import ConfigError, NotReadyError, StoreError
-from pairec_fast.expression.convert import to_float
 from pairec_fast.query import Query
 from pairec_fast.snapshot import Snapshot
 from pairec_fast.sql import sql_name
@@ -25,7 +28,7 @@ LOAD_SECONDS = 60.0  # for a whole table of weights: read beside the requests, s
 RELOAD_SECONDS = 60  # where TimeInterval is not given: PAI-Rec would ask without a pause
 ENTRIES_MAX = 500_000  # vectors kept, as in PAI-Rec
 
-Ask = Callable[[Sequence[str]], Any]  # ids -> awaitable of (id, text of the vector) pairs
+Ask = Callable[[Sequence[str]], Any]  # ids -> awaitable of the ids that have a vector, and its text for each
 
 
 class Fetched:
@@ -38,12 +41,12 @@ class Fetched:
         self, ask: Ask, separator: str, seconds: float, *, entries_max: int = ENTRIES_MAX,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._ask, self._separator, self._seconds = ask, separator, seconds
-        self._entries_max, self._clock = entries_max, clock
+        self._ask, self._separator, self._entries_max = ask, separator, entries_max
+        self._rows = Cache[int](seconds, entries_max, clock)
         self._forget()
 
     def _forget(self) -> None:
-        self._rows: dict[str, tuple[int, float]] = {}
+        self._rows.clear()
         self._table = np.empty((0, 0), np.float32)
         self._used = 0
 
@@ -53,38 +56,41 @@ class Fetched:
         Raises:
             StoreError: the store does not answer, or vectors are of different lengths.
         """
-        missing = self._missing(ids)
-        if self._used + len(missing) > self._entries_max:
+        rows, places, asked = self._rows.get_many(ids)
+        if self._used + len(asked) > self._entries_max:
             self._forget()
-            missing = self._missing(ids)
-        if missing:
-            for id, text in await self._ask(missing):
-                if id is not None and text is not None:
-                    self._put(str(id), parsed(str(text), self._separator))
-        rows = np.array([self._rows.get(id, (-1, 0.0))[0] for id in ids], np.int32)
-        return self._table, rows
+            rows, places, asked = self._rows.get_many(ids)
+        if asked:
+            came: Sequence[str]
+            came, texts = await self._ask(list(dict.fromkeys(asked)))
+            of = dict(zip(came, self._put(came, texts), strict=True))
+            for place in places:
+                rows[place] = of.get(ids[place], -1)
+        return self._table, np.array(rows, np.int32)
 
-    def _missing(self, ids: Sequence[str]) -> list[str]:
-        now = self._clock()
-        return [id for id in dict.fromkeys(ids) if self._rows.get(id, (0, 0.0))[1] <= now]
-
-    def _put(self, id: str, vector: NDArray[np.float32]) -> None:
-        if self._used and len(vector) != self._table.shape[1]:
-            known = self._table.shape[1]
-            raise StoreError(f"the vector of item {id!r:.100} has {len(vector)} numbers, others have {known}")
-        if self._used == len(self._table):
-            grown = np.zeros((max(256, 2 * self._used), len(vector)), np.float32)
+    def _put(self, ids: Sequence[str], texts: list[str]) -> range:
+        """Where the vectors that came lie now: behind those that are there."""
+        if not texts:
+            return range(0)
+        known = self._table.shape[1]
+        try:
+            vectors = read_vectors(texts, self._separator)
+        except ValueError as error:
+            place, why = error.args
+            raise StoreError(f"the vector of item {ids[place]!r:.100} has {why}") from None
+        if self._used and vectors.shape[1] != known:
+            raise StoreError(f"the vector of item {ids[0]!r:.100} has {vectors.shape[1]} numbers, others have {known}")
+        end = self._used + len(vectors)
+        if end > len(self._table):
+            grown = np.zeros((max(256, 2 * self._used, end), vectors.shape[1]), np.float32)
             if self._used:
-                grown[: self._used] = self._table
+                grown[: self._used] = self._table[: self._used]
             self._table = grown
-        self._table[self._used] = vector
-        self._rows[id] = self._used, self._clock() + self._seconds
-        self._used += 1
-
-
-def parsed(text: str, separator: str) -> NDArray[np.float32]:
-    """A vector written as `{a,b}` or `a,b`; what is no number is 0, as upstream."""
-    return np.array([to_float(part, 0.0) for part in text.strip("{}").split(separator)], np.float32)
+        self._table[self._used : end] = vectors
+        rows = range(self._used, end)
+        self._rows.fill([None] * len(ids), list(range(len(ids))), ids, rows)
+        self._used = end
+        return rows
 
 
 def from_postgres(stores: Any, store: str, table: str, key: str, column: str, where: str) -> Ask:
@@ -99,7 +105,8 @@ def from_postgres(stores: Any, store: str, table: str, key: str, column: str, wh
     stores.run(client.check(f"{select}{name} IS NULL LIMIT 0", (), where)).result()
 
     async def ask(ids: Sequence[str]) -> Any:
-        return await client.rows(f"{select}{name} IN ({', '.join(['%s'] * len(ids))})", list(ids), ASK_SECONDS)
+        rows = await client.rows(f"{select}{name} IN ({', '.join(['%s'] * len(ids))})", list(ids), ASK_SECONDS)
+        return _there(*zip(*rows, strict=True)) if rows else ([], [])
 
     return ask
 
@@ -109,9 +116,15 @@ def from_redis(stores: Any, store: str, prefix: str, where: str) -> Ask:
     client = _stores(stores, where).redis(store)
 
     async def ask(ids: Sequence[str]) -> Any:
-        return zip(ids, await client.mget([prefix + id for id in ids]), strict=True)
+        return _there(ids, await client.mget(prefixed(prefix, ids)))
 
     return ask
+
+
+def _there(ids: Sequence[str | None], texts: Sequence[str | None]) -> tuple[list[Any], list[Any]]:
+    """The ids that have a text, and the texts."""
+    has = list(map(and_, map(is_not, ids, repeat(None)), map(is_not, texts, repeat(None))))
+    return list(compress(ids, has)), list(compress(texts, has))
 
 
 def _stores(stores: Any, where: str) -> Any:
