@@ -27,6 +27,7 @@ CORE = {
     "recall": ["recall"],
     "filter": ["filter"],
     "join": ["join"],
+    "meter": [],
     "pick": ["pick", "priority", "snake", "groups"],
     "features": ["features", "recall"],
     "forest": ["forest_text", "forest_objective", "forest_compile", "forest_explain", *FOREST],

@@ -18,6 +18,7 @@ from pairec_fast.callbacks import Callbacks, nothing
 from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
 from pairec_fast.core import Arena, CallbackBody, in_order
+from pairec_fast.core.meter import Laps
 from pairec_fast.errors import ConfigError, NotReadyError, RequestError
 from pairec_fast.experiment import NOTHING, Experiments
 from pairec_fast.inquiry import EmbeddingReply, Inquiry
@@ -25,20 +26,22 @@ from pairec_fast.items import add, remove
 from pairec_fast.items.live import Live, keep_up
 from pairec_fast.logs import Logs, Waits, awaited, finish
 from pairec_fast.manifest import read_manifest, resolve
-from pairec_fast.measures import RECOMMEND_SECONDS, RequestMeasures
+from pairec_fast.measures import RequestMeasures
 from pairec_fast.messages import CallbackRequest, EmbeddingRequest, RecommendRequest, request_of
-from pairec_fast.metrics import Laps, Metrics
+from pairec_fast.metrics import Metrics
 from pairec_fast.push import push_of
 from pairec_fast.query import Query, kinds_of, merged_features
 from pairec_fast.reply import ENOUGH, SHORT, Item, Reply
 from pairec_fast.scene import KINDS, Scene, bind, guests_of, snapshot_of
 from pairec_fast.score.algorithms import Servers
+from pairec_fast.slots import place
 from pairec_fast.snapshot import Snapshot
+from pairec_fast.stages import Meters
 from pairec_fast.store import Stores
-from pairec_fast.telling import STAGES, Teller, debug_logs
+from pairec_fast.telling import Teller, debug_logs
 from pairec_fast.textlog import request_log
 from pairec_fast.variants import Variants
-from pairec_fast.walk import Walked, Walker
+from pairec_fast.walk import Walker
 
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
 
@@ -60,11 +63,15 @@ def _item_types(config: Config) -> dict[str, str]:
 
 
 def _text(engine: Engine | None) -> str:
-    return "" if engine is None or engine.closed else engine.metrics_text()
+    return "" if engine is None or engine.closed else engine.metrics.text(engine.gauges(), own=True)
 
 
 def _live(engine: Engine | None) -> Live | None:
-    return None if engine is None or engine.closed else engine._bound.live
+    """Asked for some times a second, by a thread that also lets other workers show this one's gauges."""
+    if engine is None or engine.closed:
+        return None
+    engine.metrics.tick(engine.gauges)
+    return engine._bound.live
 
 
 class Engine:
@@ -80,7 +87,7 @@ class Engine:
             ConfigError, SnapshotError: cannot serve; nothing is left open.
         """
         self._first, self.limits = config, config.limit_conf  # what cannot change while running is held against it
-        self.metrics = Metrics(config.prometheus_config.subsystem or "pairec")
+        self.metrics = Metrics(config.prometheus_config.subsystem or "pairec", place())
         self.item_types = _item_types(config)
         self.custom_metrics = Metrics("")  # an embedder's own, at `/custom_metrics`
         told = config.prometheus_config.raw
@@ -91,7 +98,7 @@ class Engine:
         self.stores = Stores(config, self.metrics, self.limits.awaiting_max)
         self._walker = Walker(self.limits, self.metrics, self.stores)
         self.servers: Servers = {}
-        self._laps: dict[str, Laps] = {}
+        self._meters = Meters(self.metrics)
         self.closed = self.reload_failed = False
         self._swapping = threading.Lock()
         self.request_log = request_log(config.log_conf, config.path("log"), self.metrics)
@@ -182,6 +189,8 @@ class Engine:
         if self.request_log is not None:
             self.request_log.close(timeout / 4)
         self.logs.close(max(0.0, timeout - (time.monotonic() - begin)))
+        self.metrics.publish(self.gauges())
+        self.metrics.release()
 
     def __enter__(self) -> Engine:
         return self
@@ -221,7 +230,7 @@ class Engine:
         features = merged_features(request.features, request.complex_type_features)
         if not request.uid:
             raise RequestError("uid not empty", request_id=request_id)
-        begin = time.perf_counter_ns()
+        laps = Laps()
         bound = self._current()
         match, is_variant = NOTHING, True
         if bound.experiments is None:
@@ -234,7 +243,7 @@ class Engine:
         reply = Reply(200, "", request_id, 0, match.exp_id, [])
         after = nothing
         if scene is not None:
-            query = self._query(scene, request, request_id, size, features)
+            query = self._query(scene, request, request_id, size, features, laps)
             if match is not NOTHING:
                 query.experiment_id, query.params = match.exp_id, match.params
             if not is_variant:
@@ -242,45 +251,45 @@ class Engine:
             if self._teller.listens or match is not NOTHING:
                 self._teller.watch(scene, query)
             instead = scene.fallback if fallback else None
-            walked: Walked | None
+            arena: Arena | None
             if instead is None:
                 if scene.awaits:
-                    walked = yield from self._walker.walk(scene, query)
+                    arena = yield from self._walker.walk(scene, query)
                 else:
-                    walked = self._walker.walk_here(scene, query)
+                    arena = self._walker.walk_here(scene, query)
             else:
-                walked = yield from self._walker.walk_within(
-                    scene, query, instead.seconds, lambda late: self._late(bound, scene, query, request, late, begin)
+                arena = yield from self._walker.walk_within(
+                    scene, query, instead.seconds, lambda late: self._late(bound, scene, query, request, late)
                 )
-            if walked is not None:
-                after = self._answer(reply, bound, scene, query, request, walked, begin)
+            if arena is not None:
+                after = self._answer(reply, bound, scene, query, request, arena)
             else:
                 reply.degraded = ["recommendation: timeout"]
-            if instead is not None and (walked is None or (instead.completes and len(reply.items) < size)):
+            if instead is not None and (arena is None or (instead.completes and len(reply.items) < size)):
                 known = {item.item_id for item in reply.items}
                 reply.items += instead.items(request_id, request.item_list, size - len(known), known)
                 self.metrics.count("fallback_total", scene=scene_id)
         reply.size = len(reply.items)
         reply.code, reply.msg = ENOUGH if reply.size >= wanted else SHORT
+        meter = self._meters.of("" if scene is None else scene.name)
         if reply.code != 200:
-            self.metrics.count("size_not_enough_total", scene=scene_id if scene else "", exp_id="")
-        self.metrics.count("rec_total", scene=scene_id if scene else "", exp_id="")
+            meter.short.add()
+        meter.answers.add()
         return reply, after
 
     def _answer(
-        self, reply: Reply, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, walked: Walked,
-        begin: int,
+        self, reply: Reply, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, arena: Arena
     ) -> Callable[[], None]:  # fmt: skip
         """Put what a walk has brought into `reply`, and give its arena back. Returns what is to be done afterwards."""
-        arena, laps = walked
         items = reply.items = scene.writer.items(query, arena, query.size)
-        laps.append(time.perf_counter_ns())
-        self._timed(scene.name).observe(begin, laps)
+        query.laps.last(len(items))
+        meter = self._meters.of(scene.name, scene.awaits)
+        meter.observe(query.laps, query.request_id)
         if query.degraded:
             reply.degraded = query.degraded
         if request.debug:
             scene.writer.put_positions(items, query, arena)
-            reply.logs = debug_logs(query.request_id, scene, bound.live, laps, query)
+            reply.logs = debug_logs(query.request_id, scene, bound.live, query, meter)
             slots = arena.order[: len(items)]
             own = [item for item, slot in zip(items, slots.tolist(), strict=True) if slot < query.own_end]
             for model, matrix in scene.score.matrices(query, arena, slots[slots < query.own_end]) if own else ():
@@ -290,18 +299,18 @@ class Engine:
         if scene.recorders:
             after = _recorded(scene, query, arena, len(items), after)
         if self._teller.listens or query.watch is not None:
-            told = self._teller.told(scene, query, arena, items, begin, laps)
+            told = self._teller.told(scene, query, arena, items)
             after = after if told is None else _both(after, told)
         self._walker.give(arena)
         return after
 
     def _late(
-        self, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, walked: Walked, begin: int
+        self, bound: Bound, scene: Scene, query: Query, request: RecommendRequest, arena: Arena
     ) -> None:  # fmt: skip
         """A recommendation whose fallback has been answered: thrown away, but for what it leaves in the logs."""
         if not self.closed:
             unseen = Reply(200, "", query.request_id, 0, query.experiment_id, [])
-            self._answer(unseen, bound, scene, query, request, walked, begin)()
+            self._answer(unseen, bound, scene, query, request, arena)()
 
     def recall(self, request: RecommendRequest) -> tuple[Reply, Callable[[], None]]:
         """As `recall_waits`; waits in this thread."""
@@ -323,7 +332,7 @@ class Engine:
         after = nothing
         if scene is not None:
             query = self._query(scene, request, request_id, min(wanted, self.limits.size_max), {})
-            arena, _ = yield from self._walker.recall(scene, query)
+            arena = yield from self._walker.recall(scene, query)
             in_order(arena)
             items = scene.writer.recalled(query, arena, query.size)
             if len(items) >= wanted:
@@ -385,18 +394,20 @@ class Engine:
             "config_time_seconds": bound.time,
             f'config_info{{fingerprint="{bound.config.fingerprint}"}}': 1,
             "reload_failed": float(self.reload_failed),
+            **self._meters.gauges(),
             **bound.live.gauges(),
             **self.logs.gauges(),
         }
 
     def _query(
-        self, scene: Scene, request: RecommendRequest, request_id: str, size: int, features: dict[str, Any]
-    ) -> Query:
+        self, scene: Scene, request: RecommendRequest, request_id: str, size: int, features: dict[str, Any],
+        laps: Laps | None = None,
+    ) -> Query:  # fmt: skip
         return Query(
             scene.snapshot, request.uid, size, features, history_max=self.limits.history_max, item_id=request.item_id,
             item_list=request.item_list, request_id=request_id, sources=scene.sources,
             places=self.limits.candidates_max, user_columns=scene.user_properties,
-            kinds=kinds_of(request.complex_type_features) if request.complex_type_features else None,
+            kinds=kinds_of(request.complex_type_features) if request.complex_type_features else None, laps=laps,
         )  # fmt: skip
 
     def _current(self) -> Bound:
@@ -432,8 +443,6 @@ class Engine:
         variants, path = Variants(config, scenes, make, self.metrics), config.experiments_path
         experiments = None if path is None else Experiments.load(path)
         every = {*scenes.values(), *(variants.bind(experiments) if experiments is not None else ())}
-        for name in {scene.name for scene in every}:
-            self._timed(name)
         callback_features = {
             name: CallbackFeatures(config, snapshot, self.stores, name) for name in config.call_back_confs
         }
@@ -443,6 +452,7 @@ class Engine:
             for scene in every:
                 self._rehearse(scene)
         inquiry = Inquiry(config, self.servers, self.metrics)
+        self._meters.bind(config.limit_conf.budget_microseconds, [(scene.name, scene.awaits) for scene in every])
         self._bound = Bound(
             config, time.time(), snapshot, live, scenes, variants, experiments, callback_features, inquiry
         )
@@ -454,20 +464,9 @@ class Engine:
         for uid in ("", *([users.id(0)] if len(users) else [])):
             if not scene.awaits:
                 query = self._query(scene, RecommendRequest(uid=uid), "", SIZE_DEFAULT, {})
-                arena = finish(self._walker.walk(scene, query)).arena
+                arena = finish(self._walker.walk(scene, query))
                 scene.writer.items(query, arena, SIZE_DEFAULT)
                 self._walker.give(arena)
-
-    def _timed(self, scene: str) -> Laps:
-        """Where times of a scene go: one for each stage, and one for the whole."""
-        found = self._laps.get(scene)
-        if found is None:
-            named = "stage_duration_seconds"
-            found = self._laps[scene] = Laps(
-                [self.metrics.histogram(named, scene=scene, stage=stage) for stage in STAGES],
-                self.metrics.histogram("rec_duration_seconds", RECOMMEND_SECONDS, scene=scene, exp_id=""),
-            )
-        return found
 
 
 def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:

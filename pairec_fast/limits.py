@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 Positive = Annotated[int, Meta(ge=1)]
+
+# What the time of a request is told by, in this order; and all of it. Budgets may be set for each.
+STAGES = ("recall", "filter", "general", "features", "score", "rerank", "reply")
+TOTAL = "total"
+Budgets = Annotated[
+    dict[str, Positive], Meta(extra_json_schema={"propertyNames": {"enum": [*STAGES, TOTAL]}})
+]  # fmt: skip
 
 
 class LimitConf(Struct, frozen=True, rename="pascal"):
@@ -20,6 +27,8 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     awaiting_max: requests of a worker that wait for live stores or model servers at once, answers whose fallback has
         been given included; more are answered 503.
     new_items_max: rows for items added or changed since the snapshot was built. Each costs memory when it is taken.
+    budget_microseconds: by scene, or "*" for those not named, and by stage or "total", how long it should take. What
+        takes longer is answered all the same, and counted. May change while running.
     """
 
     candidates_max: Positive = 4096
@@ -29,3 +38,4 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     in_flight_max: Positive = 8
     awaiting_max: Positive = 256
     new_items_max: Annotated[int, Meta(ge=0, le=1 << 24)] = 10_000
+    budget_microseconds: dict[str, Budgets] = field(default_factory=dict)

@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 from pairec_fast.callback import Sink, log_directories, open_logs
 from pairec_fast.config import CallBackConfig, Config, DataSource
 from pairec_fast.errors import RequestError
-from pairec_fast.metrics import Counter, Metrics
+from pairec_fast.metrics import Key, Metrics
 from pairec_fast.sink.disk import Adopter
 
 log = logging.getLogger("pairec_fast")
@@ -98,7 +98,7 @@ class Logs:
         self._closed = False
         self._dropped_at = -float("inf")
         self._logs: dict[DataSource, Sink] = open_logs(config)
-        self._counters: dict[tuple[str, str, str, str], tuple[Counter, ...]] = {}
+        self._counters: dict[tuple[str, str, str, str], tuple[Key, ...]] = {}
         self._adopted, self._stop = 0, threading.Event()
         seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
         adopters = [Adopter(place, rings, seconds, sink) for place, rings, sink in log_directories(config)]
@@ -257,7 +257,7 @@ def _adopt(itself: weakref.ref[Logs], stop: threading.Event, adopters: list[Adop
                 logs._adopted += records
 
 
-def _counters_of(source: str, scene: str, outcome: str, reason: str) -> tuple[Counter, ...]:
+def _counters_of(source: str, scene: str, outcome: str, reason: str) -> tuple[Key, ...]:
     """What `Logs.count` counts up: callbacks offered and ended, items offered, sampled out and ended."""
     labels = ("source", source), ("scene", scene)
     ended = (*labels, ("reason", reason)) if reason else labels

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pairec_fast.metrics import BUCKETS, Counter, Histogram, Laps, Metrics
+from pairec_fast.core.meter import Counter, Histogram, Line
+from pairec_fast.metrics import BUCKETS, Key, Metrics
 
 STAGE_SECONDS = (
     0.005, 0.01, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45,
@@ -36,19 +37,17 @@ class SceneMeasures:
     def __init__(self, metrics: Metrics, scene: str, sources: Sequence[str], stages: Sequence[str]) -> None:
         """`stages` names the laps that `walked` is given, in order; `sources` the recalls that `recalled` counts."""
         self._metrics, self._sources = metrics, tuple(sources)
-        laps: list[Histogram | None] = []
+        times: list[Histogram | None] = []
         for stage in stages:
             labels = {"scene": scene, "exp_id": ""} | ({"stage": "before_rank"} if stage == "features" else {})
             name = STAGES.get(stage)
-            laps.append(metrics.histogram(name, STAGE_SECONDS, **labels) if name else None)
-        self.walked = Laps(laps).observe
-        self._counts: list[Counter] = [
+            times.append(metrics.histogram(name, STAGE_SECONDS, **labels) if name else None)
+        self.walked = Line([(one, None, None, None, None, 0) for one in times]).observe
+        self._counts: list[Key] = [
             ("recall_count", (("scene", scene), ("recall_name", source))) for source in self._sources
         ]
-        self._shares: list[Counter] = [
-            ("recall_items_percentage", (("recall_name", source),)) for source in self._sources
-        ]
-        self._total: Counter = ("recall_count_total", (("scene", scene),))
+        self._shares: list[Key] = [("recall_items_percentage", (("recall_name", source),)) for source in self._sources]
+        self._total: Key = ("recall_count_total", (("scene", scene),))
 
     def recalled(self, counts: Sequence[int]) -> None:
         """How many candidates each source brought."""
@@ -61,6 +60,7 @@ class SceneMeasures:
 
 METHODS = {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"}
 HOSTS_MAX = 32  # hosts with a label of their own; who sends others must not fill the memory
+KNOWN_MAX = 128  # codes, methods, hosts and urls together with labels of their own
 
 
 class RequestMeasures:
@@ -84,16 +84,17 @@ class RequestMeasures:
         """`url` is a route, or "other": a path of the client's own must not become a label."""
         known = self._known.get((code, method, host, url)) or self._add(code, method, host, url)
         counter, histograms = known
-        self._metrics.add(((counter, 1),))
+        counter.add()
         for histogram, value in zip(histograms, (seconds, request_bytes, response_bytes), strict=False):
             histogram.observe(value)
 
     def _add(self, code: int, method: str, host: str, url: str) -> tuple[Counter, tuple[Histogram, ...]]:
-        own = method in METHODS and (host in self._hosts or len(self._hosts) < HOSTS_MAX)
+        known = host in self._hosts or len(self._hosts) < HOSTS_MAX
+        own = method in METHODS and known and len(self._known) < KNOWN_MAX
         if own:
             self._hosts.add(host)
         labels = {"code": str(code), "method": method if method in METHODS else "other"}
-        labels |= {"host": host if host in self._hosts else "other", "url": url}
+        labels |= {"host": host if own else "other", "url": url}
         histograms = tuple(
             self._metrics.histogram(name, bounds, **labels)
             for name, bounds in (
@@ -103,7 +104,7 @@ class RequestMeasures:
             )
             if self._enable
         )
-        counter: Counter = ("requests_total", tuple(labels.items()))
+        counter = self._metrics.counter("requests_total", **labels)
         if own:
             self._known[code, method, host, url] = counter, histograms
         return counter, histograms

@@ -33,8 +33,8 @@ def push_of(conf: dict[str, Any], run_mode: str, metrics: Metrics, text: Callabl
 class Pusher:
     """Sends `text()` every `seconds`, until it is stopped or nobody holds it. What fails is counted and said once.
 
-    The instance is the host's name, and of a server with several workers the worker's process too: a gateway keeps the
-    last that was sent under one name.
+    The instance is the host's name, and of a server with several workers the worker's slot too: a gateway keeps the
+    last that was sent under one name, and who comes in a worker's place counts on under its name.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Pusher:
         self.seconds, self._metrics, self._text = seconds, metrics, text
         instance = socket.gethostname()
         if os.environ.get("PAIREC_WORKERS", "1") != "1":
-            instance += f"-{os.getpid()}"
+            instance += f"-{metrics.place.index if metrics.place.shared else os.getpid()}"
         parts = "/".join(urllib.parse.quote(part, safe="") for part in ("job", job, "instance", instance))
         self.url = f"{url.rstrip('/')}/metrics/{parts}"
         self._headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairec_fast.core import Arena, join
+from pairec_fast.core.meter import Laps
 from pairec_fast.core.pick import Merged
 from pairec_fast.errors import RequestError
 from pairec_fast.expression.convert import to_float, to_int, to_string
@@ -45,12 +46,13 @@ class Query:
     user_loaded: names of the user's properties that live loads and transforms have set.
     merged: which recalls brought each item with what scores, by place, once UniqueFilter has merged them.
     own_end: the slot from which on the candidates came from side pipelines, which ranked them themselves.
+    laps: when each stage ended, what it left and how long it waited.
     watch: called with the name of each stage that is over and the arena it left, where somebody wants to know.
     """
 
     __slots__ = (
         "_guests", "_places", "_snapshot", "_user_features", "cached_sets", "context", "degraded", "experiment_id",
-        "fetched", "given", "history", "item_id", "item_list", "kinds", "labels", "merged", "own_end", "params",
+        "fetched", "given", "history", "item_id", "item_list", "kinds", "labels", "laps", "merged", "own_end", "params",
         "request_id", "running", "shown", "size", "sources", "uid", "user", "user_columns", "user_loaded", "watch",
     )  # fmt: skip
 
@@ -70,8 +72,11 @@ class Query:
         user_columns: Mapping[str, Column] | None = None,
         params: Mapping[str, Any] | None = None,
         kinds: Mapping[str, str] | None = None,
+        laps: Laps | None = None,
     ) -> None:
-        """`places` is how many candidates there may be; `user_columns` what of the snapshot is loaded."""
+        """`places` is how many candidates there may be; `user_columns` what of the snapshot is loaded; `laps` when the
+        request began, by default now."""
+        self.laps = Laps() if laps is None else laps
         self._snapshot = snapshot
         self.request_id, self.sources, self.params = request_id, sources, params or {}
         self.experiment_id = ""
@@ -164,7 +169,7 @@ class Query:
         side.given, side.labels = Given(self._places), None
         side._user_features, side.user_loaded = dict(self.user_features), set(self.user_loaded)
         side.cached_sets, side.running, side.fetched = dict(self.cached_sets), dict(self.running), {}
-        side.watch = None
+        side.watch, side.laps = None, Laps()
         return side
 
     def join(self, arena: Arena, side: Query, other: Arena) -> None:

@@ -21,6 +21,7 @@ from pairec_fast.callback import check_sinks, log_directories
 from pairec_fast.errors import PairecError
 from pairec_fast.scene import prepare
 from pairec_fast.sink.disk import recover_all
+from pairec_fast.slots import created
 
 KILL_SECONDS = 8  # a worker that has not stopped by then is killed; its ring is written out all the same
 HOST = "127.0.0.1"  # loopback unless the configuration names an address
@@ -49,7 +50,8 @@ def serve(path: Path, workers: int = 1, *, port: int | None = None, ready: Calla
         threading.Thread(target=_when_ready, args=(address, port, ready), daemon=True).start()
     server = granian("pairec_fast.app:create", address, port, workers)
     try:
-        server.serve()
+        with created(workers):  # what workers count, for any of them to show
+            server.serve()
     except SystemExit as stopped:
         # Granian exits 1 when a signal reached the workers too, as Ctrl-C does: that is an orderly end.
         if stopped.code not in (0, 1, None) or not server.interrupt_signal:

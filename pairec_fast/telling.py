@@ -19,6 +19,7 @@ from pairec_fast.config.report import Report
 from pairec_fast.core import Arena
 from pairec_fast.core.columns import MISSING
 from pairec_fast.items.live import Live
+from pairec_fast.limits import STAGES, TOTAL
 from pairec_fast.logs import Logs
 from pairec_fast.measures import SceneMeasures
 from pairec_fast.messages import go_json
@@ -30,8 +31,8 @@ from pairec_fast.records import Request, Shown, Watch, feature_log, is_logged, i
 from pairec_fast.reply import Item
 from pairec_fast.scene import Scene
 from pairec_fast.sink.file import Files, Writer, to_console
+from pairec_fast.stages import SceneMeter
 
-STAGES = ("recall", "filter", "general", "features", "score", "rerank", "reply")
 ROWS_MAX = 50  # of one record in the ring, which is no larger than its ring allows
 
 
@@ -63,12 +64,12 @@ class Teller:
             query.watch = measures
 
     def told(
-        self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item], begin: int, laps: Sequence[int]
+        self, scene: Scene, query: Query, arena: Arena, items: Sequence[Item]
     ) -> Callable[[], None] | None:  # fmt: skip
         """After the walk: what is to be done after the answer, with everything it needs taken out of the arena now."""
         measures = self._measures_of(scene)
         if measures is not None:
-            measures.of.walked(begin, laps)
+            measures.of.walked(query.laps)
         feature_log = self._feature_log(scene, query, arena, items) if self._config.feature_log_confs else None
         watching = query.watch
         records = None
@@ -217,15 +218,24 @@ def debug_config(text: str) -> DebugConfig | None:
     return None if report.error_count else conf
 
 
-def debug_logs(request_id: str, scene: Scene, live: Live, laps: Sequence[int], query: Query) -> list[str]:
-    """The time of each stage, how many items came and went since the snapshot was built, how vectors were searched, and
-    how each model is fed."""
+def debug_logs(request_id: str, scene: Scene, live: Live, query: Query, meter: SceneMeter) -> list[str]:
+    """How many items came and went since the snapshot was built; of each stage its time and how much of it was waiting,
+    in milliseconds, the candidates it got and left, and its budget; how vectors were searched, how each model is fed,
+    and the slowest requests of the last minutes that this worker answered."""
     begin = f"[INFO] requestId={request_id}"
     lines = [
         f"{begin}\tscene={scene.name}\tcategory={scene.category}\tsnapshot={scene.snapshot.fingerprint}"
         f"\titems={live.count}\tadded={live.added}\tremoved={len(live.removed)}"
     ]
-    for stage, start, end in zip(STAGES[1:], laps, laps[1:], strict=False):
-        lines.append(f"{begin}\tmodule={stage}\tcost={(end - start) / 1e6:.3f}")
+    laps = query.laps
+    for stage, (ns, waited, came, went) in zip(STAGES, laps.stages, strict=True):
+        cost = f"\tcost={ns / 1e6:.3f}\twait={waited / 1e6:.3f}\tin={came}\tout={went}"
+        lines.append(f"{begin}\tmodule={stage}{cost}{_budget(meter, stage)}")
+    lines.append(f"{begin}\tmodule={TOTAL}\tcost={laps.nanoseconds / 1e6:.3f}{_budget(meter, TOTAL)}")
     lines += [f"{begin}\t{recall.told(query)}" for recall in scene.recalls if isinstance(recall, Nearest)]
-    return lines + [f"{begin}\tmodel={model}" for model in scene.score.models]
+    lines += [f"{begin}\tmodel={model}" for model in scene.score.models]
+    return lines + [f"{begin}\t{slow}" for slow in meter.lines()]
+
+
+def _budget(meter: SceneMeter, stage: str) -> str:
+    return f"\tbudget={meter.budgets[stage] / 1e3:.3f}" if stage in meter.budgets else ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pairec_fast.binding import Fetching, Loading, Stage
 from pairec_fast.core import Arena
@@ -28,14 +27,7 @@ log = logging.getLogger("pairec_fast")
 Value = TypeVar("Value")
 
 
-class Walked(NamedTuple):
-    """`laps`: when each stage ended, nanoseconds of the clock of `perf_counter_ns`. The arena is to be given back."""
-
-    arena: Arena
-    laps: list[int]
-
-
-def _outcome(walked: Future[Walked]) -> Walked:
+def _outcome(walked: Future[Arena]) -> Arena:
     """Raises NotReadyError: the engine was closed meanwhile."""
     try:
         return walked.result()
@@ -43,7 +35,7 @@ def _outcome(walked: Future[Walked]) -> Walked:
         raise NotReadyError("the engine was closed while it was awaited") from None
 
 
-async def _ended(walked: Future[Walked], seconds: float) -> None:
+async def _ended(walked: Future[Arena], seconds: float) -> None:
     """Until the walk is over, for `seconds` at most; the walk goes on."""
     waiting = asyncio.wrap_future(walked)
     waiting.add_done_callback(lambda walk: walk.cancelled() or walk.exception())  # told elsewhere, and not twice
@@ -62,7 +54,7 @@ class Walker:
         self._arenas: list[Arena] = []  # that no request uses now
         self._warned = Warned()
 
-    def walk(self, scene: Scene, query: Query) -> Waits[Walked]:
+    def walk(self, scene: Scene, query: Query) -> Waits[Arena]:
         """The whole line."""
         if scene.awaits:
             walked = self._stores.admit(self._awaiting(scene, query))
@@ -70,36 +62,36 @@ class Walker:
             return _outcome(walked)
         return self.walk_here(scene, query)
 
-    def walk_here(self, scene: Scene, query: Query) -> Walked:
+    def walk_here(self, scene: Scene, query: Query) -> Arena:
         """The whole line, of a scene that awaits nothing."""
         for load in scene.user_loads:
             load(query, None)
         sides = [(pipeline, query.beside()) for pipeline in scene.pipelines]
-        walked = self._recall_here(scene, query)
-        clock, arena, laps, watch = time.perf_counter_ns, walked.arena, walked.laps, query.watch
+        arena = self._recall_here(scene, query)
+        laps, watch = query.laps, query.watch
         if scene.general:
             _at_once(self._general(scene, scene.general, query, arena))
-        laps.append(clock())
+        laps.lap(arena)
         for load in scene.loads:
             load(query, arena)
         scene.score.features(query, arena)
-        laps.append(clock())
+        laps.lap(arena)
         scene.score.score(query, arena)
         for pipeline, side in sides:
             self._join(query, arena, side, _at_once(self._beside(scene, pipeline, side)))
-        laps.append(clock())
+        laps.lap(arena)
         if watch is not None:
             watch("score", arena)
         for rerank in scene.reranks:
             rerank(query, arena)
-        laps.append(clock())
+        laps.ordered(arena)
         if watch is not None:
             watch("rerank", arena)
-        return walked
+        return arena
 
     def walk_within(
-        self, scene: Scene, query: Query, seconds: float, late: Callable[[Walked], None]
-    ) -> Waits[Walked | None]:  # fmt: skip
+        self, scene: Scene, query: Query, seconds: float, late: Callable[[Arena], None]
+    ) -> Waits[Arena | None]:  # fmt: skip
         """As `walk`; None after `seconds` of a walk that awaits. It is called `late` with, on the stores' loop, when it
         is over."""
         if not scene.awaits or seconds <= 0:
@@ -109,7 +101,7 @@ class Walker:
         if walked.done():
             return _outcome(walked)
 
-        def ended(walked: Future[Walked]) -> None:
+        def ended(walked: Future[Arena]) -> None:
             try:
                 late(_outcome(walked))
             except NotReadyError:
@@ -120,7 +112,7 @@ class Walker:
         walked.add_done_callback(ended)
         return None
 
-    def recall(self, scene: Scene, query: Query) -> Waits[Walked]:
+    def recall(self, scene: Scene, query: Query) -> Waits[Arena]:
         """Recall and filters alone; PAI-Rec loads nothing for them."""
         if scene.awaits:
             walked = self._stores.admit(self._recalling(scene, query, scene.fetching_recall))
@@ -128,19 +120,19 @@ class Walker:
             return _outcome(walked)
         return self._recall_here(scene, query)
 
-    def _recall_here(self, scene: Scene, query: Query) -> Walked:
-        clock, arena, watch = time.perf_counter_ns, self._take(scene, scene.repeats), query.watch
+    def _recall_here(self, scene: Scene, query: Query) -> Arena:
+        arena, laps, watch = self._take(scene, scene.repeats), query.laps, query.watch
         for recall in scene.recalls:
             recall(query, arena)
-        laps = [clock()]
+        laps.lap(arena)
         if watch is not None:
             watch("recall", arena)
         for filter_ in scene.filters:
             filter_(query, arena)
-        laps.append(clock())
+        laps.lap(arena)
         if watch is not None:
             watch("filter", arena)
-        return Walked(arena, laps)
+        return arena
 
     def found(self, scene: Scene, query: Query) -> Waits[Arena]:
         """Recall alone, each item once, from the recall named first."""
@@ -187,20 +179,19 @@ class Walker:
         arena.follow(scene.snapshot.overlay)
         return arena
 
-    async def _recalling(self, scene: Scene, query: Query, fetching: list[Any]) -> Walked:
+    async def _recalling(self, scene: Scene, query: Query, fetching: list[Any]) -> Arena:
         """What the query asks of live stores is awaited first, all at once; what the candidates ask, just before the
         stage that uses it. What is late or fails, the answer goes without."""
-        clock = time.perf_counter_ns
         await asyncio.gather(*(self._within(scene.name, stage, stage.fetch(query), query) for stage in fetching))
-        walked = Walked(self._take(scene, scene.repeats), [])
+        arena = self._take(scene, scene.repeats)
         for stage, stages in (("recall", scene.recalls), ("filter", scene.filters)):
-            await self._through(scene, stages, query, walked.arena)
-            walked.laps.append(clock())
+            await self._through(scene, stages, query, arena)
+            query.laps.lap(arena)
             if query.watch is not None:
-                query.watch(stage, walked.arena)
-        return walked
+                query.watch(stage, arena)
+        return arena
 
-    async def _awaiting(self, scene: Scene, query: Query) -> Walked:
+    async def _awaiting(self, scene: Scene, query: Query) -> Arena:
         # What reads nothing that is loaded of the user begins beside those loads.
         loading = self.load(scene.name, scene.user_loads, query, None, together=True)
         early = (self._within(scene.name, stage, stage.fetch(query), query) for stage in scene.fetching_early)
@@ -208,32 +199,31 @@ class Walker:
         if scene.pipelines:
             sides = [query.beside() for _ in scene.pipelines]
             beside = (self._beside(scene, one, side) for one, side in zip(scene.pipelines, sides, strict=True))
-            walked, others = await asyncio.gather(self._ranking(scene, query), asyncio.gather(*beside))
+            arena, others = await asyncio.gather(self._ranking(scene, query), asyncio.gather(*beside))
             for side, other in zip(sides, others, strict=True):
-                self._join(query, walked.arena, side, other)
+                self._join(query, arena, side, other)
         else:
-            walked = await self._ranking(scene, query)
-        walked.laps.append(time.perf_counter_ns())
+            arena = await self._ranking(scene, query)
+        query.laps.lap(arena)
         if query.watch is not None:
-            query.watch("score", walked.arena)
-        await self._through(scene, scene.reranks, query, walked.arena)
-        walked.laps.append(time.perf_counter_ns())
+            query.watch("score", arena)
+        await self._through(scene, scene.reranks, query, arena)
+        query.laps.ordered(arena)
         if query.watch is not None:
-            query.watch("rerank", walked.arena)
-        return walked
+            query.watch("rerank", arena)
+        return arena
 
-    async def _ranking(self, scene: Scene, query: Query) -> Walked:
+    async def _ranking(self, scene: Scene, query: Query) -> Arena:
         """The main line from recall to rank."""
-        clock = time.perf_counter_ns
-        walked = await self._recalling(scene, query, scene.fetching_late)
+        arena = await self._recalling(scene, query, scene.fetching_late)
         if scene.general:
-            await self._general(scene, scene.general, query, walked.arena)
-        walked.laps.append(clock())
-        await self.load(scene.name, scene.loads, query, walked.arena, together=scene.loads_together)
-        scene.score.features(query, walked.arena)
-        walked.laps.append(clock())
-        await self._score(scene, scene.score, query, walked.arena)
-        return walked
+            await self._general(scene, scene.general, query, arena)
+        query.laps.lap(arena)
+        await self.load(scene.name, scene.loads, query, arena, together=scene.loads_together)
+        scene.score.features(query, arena)
+        query.laps.lap(arena)
+        await self._score(scene, scene.score, query, arena)
+        return arena
 
     async def _beside(self, scene: Scene, pipeline: Pipeline, query: Query) -> Arena:
         """A side pipeline, over an arena of its own, to be given back. Nothing awaits where the scene does not."""
@@ -337,10 +327,13 @@ class Walker:
         self, scene: str, stage: Fetching | Loading | Load, got: Coroutine[Any, Any, None], query: Query
     ) -> None:
         """Await `got` for the stage's timeout; count and name what comes of it if it is nothing."""
+        query.laps.pause()
         try:
             await within(got, stage.timeout)
         except Exception as error:
             self._missed(scene, stage, error, query)
+        finally:
+            query.laps.resume()
 
     def _missed(self, scene: str, stage: Fetching | Loading | Load, error: Exception, query: Query) -> None:
         why = "timeout" if isinstance(error, TimeoutError | StoreLate) else "error"

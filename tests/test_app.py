@@ -133,7 +133,7 @@ def test_output_fields_become_extra(app):
 
 def test_debug_adds_logs_and_explanations_and_nothing_else(app):
     plain, debug = (ask(app, FEED, FIRST | {"request_id": "r", "debug": flag}).json for flag in (False, True))
-    logs = debug.pop("logs")
+    logs = [line for line in debug.pop("logs") if "\tslowest=" not in line]
     assert all(item.pop("explain") for item in debug["items"])
     assert debug == plain
     models = [line for line in logs if "\tmodel=" in line]
@@ -143,7 +143,7 @@ def test_debug_adds_logs_and_explanations_and_nothing_else(app):
     assert searches == ["[INFO] requestId=r\trecall=vectors\tstrategy=none"], "nobody's vector"
     logs.remove(searches[0])
     assert logs[0].startswith("[INFO] requestId=r\tscene=home_feed\tcategory=default")
-    assert all(re.fullmatch(r"\[INFO\] requestId=r\tmodule=\w+\tcost=\d+\.\d{3}", line) for line in logs[1:])
+    assert all(re.match(r"\[INFO\] requestId=r\tmodule=\w+\tcost=\d+\.\d{3}(\t|$)", line) for line in logs[1:])
     assert "logs" not in ask(app, FEED, FIRST | {"scene_id": "nope", "debug": True}).json
 
 

@@ -75,3 +75,8 @@ def test_types_that_the_engine_refuses_are_refused_by_the_schema():
     for sections, error in WRONG_PAIRS:
         if "expected" in error and not any(word in error for word in unseen) and "DataSource.Type" not in error:
             assert not small.is_valid(json.loads(sections)), sections
+
+
+def test_a_budget_is_for_a_stage_that_there_is(ours):
+    for stage, fine in (("recall", True), ("total", True), ("rank", False), ("Recall", False)):
+        assert ours.is_valid({"LimitConf": {"BudgetMicroseconds": {"home": {stage: 100}}}}) == fine, stage

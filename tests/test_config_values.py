@@ -86,6 +86,16 @@ WRONG = r"""
     SnapshotConf.ReloadSeconds: expected a number >= 0.0, got -1.0
 {"LimitConf": {"CandidatesMax": 0}}
     LimitConf.CandidatesMax: expected an integer >= 1, got 0
+{"LimitConf": {"BudgetMicroseconds": {"*": {"recall": 0}}}}
+    LimitConf.BudgetMicroseconds["*"].recall: expected an integer >= 1, got 0
+{"LimitConf": {"BudgetMicroseconds": {"*": {"total": 1.5}}}}
+    LimitConf.BudgetMicroseconds["*"].total: expected an integer, got 1.5
+{"LimitConf": {"BudgetMicroseconds": {"*": {"rank": 10}}}}
+    LimitConf.BudgetMicroseconds["*"].rank: unknown stage "rank" (did you mean "rerank"?)
+{"LimitConf": {"BudgetMicroseconds": {"home": {"recall": 10}}}}
+    LimitConf.BudgetMicroseconds.home: unknown scene "home"
+{"LimitConf": {"BudgetMicroseconds": {"*": 10}}}
+    LimitConf.BudgetMicroseconds["*"]: expected an object, got 10
 {"LogRingConf": {"RingBytes": 1000}}
     LogRingConf.RingBytes: expected a power of two, got 1000
 {"LogRingConf": {"SegmentBytes": -1}}

@@ -80,7 +80,7 @@ def test_scores_of_new_and_changed_items_are_the_forest_s_own(engine):
     engine.add_items([{"item_id": "n1", **WHOLE}, *({"item_id": id, "price": 0.25} for id in changed)])
     scene = engine._bound.scenes["home_feed", "default"]
     query = Query(scene.snapshot, USERS[1], 10, {}, history_max=1000, item_list=[{"item_id": "n1"}])
-    arena, _ = finish(engine._walker.walk(scene, query))
+    arena = finish(engine._walker.walk(scene, query))
     new = arena.row[: arena.count] >= len(scene.snapshot.items)
     assert new.sum() == 6
     [(model, matrix)] = scene.score.matrices(query, arena)

@@ -13,9 +13,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 
 LAYERS = [
     "errors terminal warned",
-    "limits messages metrics latency compress sql",
-    "measures push",
+    "limits messages latency compress sql",
     "core",
+    "slots",
+    "metrics",
+    "measures push",
+    "stages",
     "manifest",
     "snapshot expression",
     "items properties cache replies",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pairec_fast.core.meter import Laps
 from pairec_fast.measures import (
     BODY_BYTES,
     HOSTS_MAX,
@@ -30,7 +31,8 @@ def test_stages_of_a_scene_are_observed_under_the_names_of_pairec():
     metrics = Metrics()
     stages = ("recall", "filter", "features", "score", "rerank", "reply")
     measures = SceneMeasures(metrics, "home", ["hot", "near"], stages)
-    measures.walked(1_000, [1_000 + 5_000_000, 11_001_000, 12_001_000, 13_001_000, 14_001_000, 15_001_000])
+    ends = [1_000 + 5_000_000, 11_001_000, 12_001_000, 13_001_000, 14_001_000, 15_001_000]
+    measures.walked(Laps.of(1_000, ends, [0] * 6, [0] * 6))
     samples = parsed(metrics.text())
     common = 'scene="home",exp_id=""'
     sums = {key: value for key, value in samples.items() if "_sum" in key}

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pairec_fast.metrics import BUCKETS, Histogram, Laps, Metrics
+from pairec_fast.metrics import BUCKETS, Metrics, series
 
 SAMPLE = re.compile(
     r'(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>[a-z_]+="(?:[^"\\\n]|\\["\\n])*"'
@@ -61,7 +61,7 @@ def test_values_read_at_the_moment_may_carry_labels_and_are_typed_by_their_name(
         'pairec_e_total{errno="ENOSPC"}': 3,
     }
     types = [line for line in text.splitlines() if line.startswith("# TYPE")]
-    assert types == ["# TYPE pairec_age_seconds gauge", "# TYPE pairec_e_total counter"]
+    assert types == ["# TYPE pairec_e_total counter", "# TYPE pairec_age_seconds gauge"]
 
 
 def test_several_counters_change_at_one_moment():
@@ -103,7 +103,7 @@ def test_histogram_buckets_are_cumulative_and_bounds_belong_to_them():
     assert samples['pairec_t_seconds_count{scene="s"}'] == 5
     assert samples['pairec_t_seconds_sum{scene="s"}'] == pytest.approx(100 + BUCKETS[0] * 2.01 + BUCKETS[-1])
     bounds = [re.search('le="([^"]+)"', key)[1] for key in samples if "_bucket" in key]
-    assert bounds[-1] == "+Inf" and len(set(bounds)) == len(BUCKETS) + 1
+    assert (BUCKETS[0], BUCKETS[-1]) == (20e-6, 2.0) and bounds[-1] == "+Inf" and len(set(bounds)) == len(BUCKETS) + 1
     assert [float(bound) for bound in bounds[:-1]] == pytest.approx(BUCKETS, rel=1e-4)
 
 
@@ -135,24 +135,50 @@ def test_threads_that_count_together_lose_nothing():
     assert samples['pairec_n_total{scene="s"}'] == samples["pairec_t_seconds_count"] == 80_000
 
 
-def test_laps_are_observed_as_each_histogram_would():
-    seconds = [0.0, 50e-6, 51e-6, 1e-3, 1000.0]
-    stages, whole, alone = [Histogram(), None, Histogram()], Histogram(), Histogram()
-    laps = Laps(stages, whole)
-    for value in seconds:
-        lap = round(value * 1e9)
-        laps.observe(5, [5 + lap, 9 + lap, 9 + 3 * lap])
-        alone.observe(lap * 1e-9)
-    assert stages[0].counts == alone.counts and stages[0].sum == alone.sum
-    assert stages[2].sum == pytest.approx(2 * alone.sum) and sum(whole.counts) == len(seconds)
-    assert whole.sum == pytest.approx(3 * alone.sum + 4e-9 * len(seconds))
-    with pytest.raises(ValueError):
-        laps.observe(5, [6, 7])
-
-
 def test_several_gauges_are_put_as_each_would_be():
     one, all_ = Metrics(), Metrics()
     one.set("level", 1, place="a")
     one.set("level", 2, place="b")
     all_.put([(("level", (("place", "a"),)), 1), (("level", (("place", "b"),)), 2)])
     assert parsed(all_.text()) == parsed(one.text()) and len(parsed(one.text())) == 2
+
+
+def test_a_gauge_that_is_read_at_the_moment_may_carry_any_label():
+    told = {series("slowest_seconds", scene='a"b{c', stage="recall"): 2.0}
+    assert parsed(Metrics().text(told)) == {'pairec_slowest_seconds{scene="a\\"b{c",stage="recall"}': 2}
+    assert series("n") == "n"
+
+
+def test_families_are_told_apart_where_one_name_begins_another():
+    """Each is declared once, and its samples stand together; `parsed` holds them against that."""
+    metrics = Metrics()
+    for name in ("a", "a_b", "ab"):
+        metrics.count(name)
+        metrics.count(name, scene="s")
+        for end in ("", "_c"):
+            metrics.histogram(f"h{name}{end}", (1.0,)).observe(1)
+            metrics.histogram(f"h{name}{end}", (1.0,), scene="s").observe(1)
+    assert len(parsed(metrics.text({"g": 1, "g_h": 1, 'g{x="y"}': 1}))) == 3 * 2 + 6 * 2 * 4 + 3
+
+
+def test_what_has_no_room_is_refused_and_counted_and_all_else_goes_on():
+    metrics = Metrics()
+    early, histogram = metrics.counter("early_total"), metrics.histogram("early_seconds")
+    count = 0
+    while metrics._slot.refused == 0:
+        metrics.count("n_total", scene=f"{count}{'x' * 1000}")
+        count += 1
+    metrics.count("n_total", scene="0" + "x" * 1000)  # an old one
+    metrics.count("n_total", scene=f"{count - 1}{'x' * 1000}")  # the refused one again
+    late = metrics.histogram("late_seconds", scene="x" * 2000)
+    late.observe(1)
+    early.add(5)
+    histogram.observe(1)
+    metrics.add([(("n_total", (("scene", "y" * 2000),)), 7), (("early_total", ()), 1)])
+    samples = parsed(metrics.text())
+    assert 300 < count < 600 and sum(key.startswith("pairec_n_total") for key in samples) == count - 1
+    assert sum(value for key, value in samples.items() if key.startswith("pairec_n_total")) == count
+    assert samples["pairec_early_total"] == 6 and samples["pairec_early_seconds_count"] == 1
+    assert samples["pairec_metrics_series_refused_total"] == 4 and sum(late.counts) == 1
+    assert not any("late" in key for key in samples)
+    assert len(metrics._counters) == count, "those that are refused leave nothing behind"

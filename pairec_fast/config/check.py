@@ -21,6 +21,8 @@ from pairec_fast.config.sections import Sections
 from pairec_fast.config.sinks import DatahubConf, DiskConf, KafkaConf
 from pairec_fast.errors import ConfigError
 from pairec_fast.expression import score_expression
+from pairec_fast.limits import STAGES as STAGES_TIMED
+from pairec_fast.limits import TOTAL
 
 _TOPIC = re.compile("[a-zA-Z0-9._-]{1,249}")  # a broker refuses others, and all that is sent to them
 
@@ -83,6 +85,7 @@ def check(sections: Sections, document: dict[str, Any], report: Report, director
     if isinstance(ring_bytes, int) and ring_bytes & (ring_bytes - 1):
         report.error(("LogRingConf", "RingBytes"), f"expected a power of two, got {ring_bytes}")
     _durabilities_agree(sections, report)
+    _budgets_resolve(sections, report)
     kept, one = (getattr(sections.log_ring_conf, name, None) for name in ("retention_bytes", "segment_bytes"))
     if isinstance(kept, int) and isinstance(one, int) and 0 < kept < one:
         told = f"{kept} is less than SegmentBytes, {one}: segments would go as soon as closed"
@@ -327,6 +330,18 @@ def _durabilities_agree(sections: Sections, report: Report) -> None:
         if getattr(conf, "durability", "") == "process":
             told = 'LogRingConf.Durability is "memory", and rings without files do not outlive their process'
             report.error(("CallBackConfs", scene, "Durability"), told)
+
+
+def _budgets_resolve(sections: Sections, report: Report) -> None:
+    scenes, stages = {"*", *dict(_items(sections.scene_confs))}, {*STAGES_TIMED, TOTAL}
+    for scene, budgets in _items(getattr(sections.limit_conf, "budget_microseconds", None)):
+        path = ("LimitConf", "BudgetMicroseconds", scene)
+        if scene not in scenes:
+            report.error(path, f"unknown scene {quote(scene)}{report.did_you_mean(scene, scenes)}", key=True)
+        for stage, _ in _items(budgets):
+            if stage not in stages:
+                hint = report.did_you_mean(stage, stages) or f"; there are {', '.join((*STAGES_TIMED, TOTAL))}"
+                report.error((*path, stage), f"unknown stage {quote(stage)}{hint}", key=True)
 
 
 def _items(value: Any) -> Iterable[tuple[str, Any]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pairec_fast.config import Config
 
 _FIELDS = (("ListenConf", "listen_conf"), ("LimitConf", "limit_conf"), ("LogRingConf", "log_ring_conf"))
+_FREE = {"budget_microseconds"}  # sizes nothing
 _WHOLE = ("PrometheusConfig", "LogConf", "RunMode", "RedisConfs", "HologresConfs")
 _SINKS = {"disk": "DiskConfs", "kafka": "KafkaConfs", "datahub": "DatahubConfs"}
 _HOW = "restart the server, or set it back"
@@ -31,7 +32,7 @@ def frozen(
         before, after = getattr(running, attribute), getattr(wanted, attribute)
         for field in fields(before):
             old, new = getattr(before, field.name), getattr(after, field.name)
-            if old != new:
+            if old != new and field.name not in _FREE:
                 found.append(f"{key}.{field.encode_name}: cannot change from {old!r} to {new!r} while running; {_HOW}")
     for section in _WHOLE:
         if (running.raw.get(section) or {}) != (wanted.raw.get(section) or {}):
