@@ -43,7 +43,7 @@ static_assert(sizeof(MeterEntry) == 24);
 struct MeterSlot {
   MeterHead head;
   alignas(meter_page) unsigned char table[meter_table_bytes];
-  unsigned char gauges[meter_gauges_bytes];
+  std::uint64_t gauges[meter_gauges_bytes / 8];
   alignas(meter_page) std::uint64_t cell[meter_cells_max];
 };
 static_assert(sizeof(MeterSlot) % meter_page == 0);
@@ -91,23 +91,28 @@ inline void meter_settle(MeterSlot& slot) noexcept {
   slot.head.gauges.store(0, std::memory_order_relaxed);
 }
 
-// False if they are too many. One thread of the owner at a time.
+// False if they are too many. One thread of the owner at a time. Words are stored with `release`, as cells of a group
+// are: who reads one of them and then `version` finds it odd.
 inline bool meter_put_gauges(MeterSlot& slot, const void* data, std::size_t size) noexcept {
   if (size > meter_gauges_bytes) return false;
-  slot.head.version.fetch_add(1, std::memory_order_acq_rel);
-  std::memcpy(slot.gauges, data, size);
-  slot.head.gauges.store(size, std::memory_order_relaxed);
+  slot.head.version.fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t at = 0; at < size; at += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, static_cast<const char*>(data) + at, std::min<std::size_t>(8, size - at));
+    std::atomic_ref<std::uint64_t>(slot.gauges[at / 8]).store(word, std::memory_order_release);
+  }
+  slot.head.gauges.store(size, std::memory_order_release);
   slot.head.version.fetch_add(1, std::memory_order_release);
   return true;
 }
 
 // The bytes copied to `out` [meter_gauges_bytes]; -1 if they were written meanwhile.
-inline std::int64_t meter_gauges(const MeterSlot& slot, unsigned char* out) noexcept {
+inline std::int64_t meter_gauges(MeterSlot& slot, std::uint64_t* out) noexcept {
   const std::uint64_t version = slot.head.version.load(std::memory_order_acquire);
-  const std::uint64_t size = slot.head.gauges.load(std::memory_order_relaxed);
+  const std::uint64_t size = slot.head.gauges.load(std::memory_order_acquire);
   if (version % 2 || size > meter_gauges_bytes) return -1;
-  std::memcpy(out, slot.gauges, size);
-  std::atomic_thread_fence(std::memory_order_acquire);
+  for (std::size_t at = 0; at < (size + 7) / 8; ++at)
+    out[at] = std::atomic_ref<std::uint64_t>(slot.gauges[at]).load(std::memory_order_acquire);
   if (slot.head.version.load(std::memory_order_relaxed) != version) return -1;
   return static_cast<std::int64_t>(size);
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import random
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from bisect import bisect_left
@@ -16,6 +18,7 @@ import pytest
 from pairec_fast.core import Arena
 from pairec_fast.core.meter import SLOT_BYTES, Counter, Histogram, Laps, Line, Slot, Total
 from pairec_fast.metrics import BUCKETS
+from tests.worlds import ROOT
 
 
 def shared_slot() -> Slot:
@@ -266,3 +269,22 @@ def test_gauges_are_read_as_they_were_put_or_not_at_all():
             seen.add(data[0])
     os.waitpid(pid, 0)
     assert len(seen) > 20
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the soak with")
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_sanitizers_find_nothing_while_threads_count_register_and_read(sanitizer, tmp_path):
+    flags = ["-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-pthread", f"-I{ROOT / 'csrc'}", "-Wall", "-Wextra"]
+    source = ROOT / "tests" / "native" / "meter_soak.cpp"
+    built = subprocess.run(["g++", *flags, source, "-o", tmp_path / "soak"], capture_output=True, text=True)
+    if built.returncode and ("tsan" in built.stderr or "asan" in built.stderr):
+        pytest.skip(f"this g++ has no {sanitizer} sanitizer")
+    assert built.returncode == 0, built.stderr
+    command = [tmp_path / "soak", "20000"]
+    if shutil.which("setarch"):
+        command = ["setarch", "-R", *command]  # some kernels place memory where the thread sanitizer cannot follow
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "unexpected memory mapping" in run.stderr:
+        pytest.skip("the thread sanitizer does not run on this kernel")
+    assert run.returncode == 0 and "WARNING" not in run.stderr and "error" not in run.stderr, run.stderr[:5000]
+    assert int(run.stdout) > 0, "nothing was ever read whole"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from msgspec import to_builtins
 
+from pairec_fast import slots
 from pairec_fast.cli import main
 from tests.faults import requests
 from tests.logs import assert_sound
 from tests.servers import Client, Server, command
+from tests.test_metrics import parsed
 from tests.worlds import FEED, FIRST, World
 
 ASKED = [FIRST | {"uid": f"u{number:05d}", "request_id": f"r{number}", "size": 5} for number in range(5)]
@@ -172,3 +176,37 @@ def test_a_topic_that_names_no_brokers_is_refused_before_anything_listens(world)
 def test_a_storm_of_malformed_requests_does_no_harm(world):
     totals = requests.run(world, times=300, seed=20)
     assert totals["good"] >= 15 and not requests.failed(totals), totals
+
+
+def test_any_worker_tells_what_all_have_answered_and_a_killed_one_takes_nothing_with_it(world):
+    world.conf["LimitConf"] = {"BudgetMicroseconds": {"home_feed": {"recall": 1}}}
+    labels = '{scene="home_feed",stage="recall"}'
+    names = ('pairec_rec_total{scene="home_feed",exp_id=""}', f"pairec_over_budget_total{labels}")
+    names += (f"pairec_stage_duration_seconds_count{labels}",)
+    with Server(world, 2) as server:
+        first = server.workers()
+        asked, seen, workers = 0, dict[str, float](), set[str]()
+        for turn in range(3):
+            for _ in range(30):  # each over a connection of its own: whichever worker takes it
+                assert server.ask(FEED, ASKED[0])[0] == 200
+                asked += 1
+            for _ in range(12):
+                samples = parsed(server.ask("/metrics")[1].decode())
+                assert [samples[name] for name in names] == [asked] * 3
+                workers |= {re.search(r'worker="(\d)"', key)[1] for key in samples if "items_live" in key}
+                counters = {key: value for key, value in samples.items() if "worker=" not in key}
+                assert all(counters.get(key, -1) >= value for key, value in seen.items()), "a counter fell"
+                seen = counters
+            if turn < 2:
+                os.kill(first[turn], signal.SIGKILL)  # each once: who dies just after its start ends the server
+                deadline = time.monotonic() + 20
+                while len(server.workers()) < 2 or first[turn] in server.workers():
+                    assert time.monotonic() < deadline, "the worker did not come back"
+                    time.sleep(0.02)
+                server.wait()
+        assert workers == {"0", "1"}
+        (path,) = (
+            one for folder in slots.FOLDERS for one in Path(folder).glob(f"{slots.PREFIX}{server.process.pid}-*")
+        )
+        assert server.end(signal.SIGTERM)[0] == 0
+    assert not path.exists()

@@ -36,7 +36,7 @@ cdef extern from "meter.hpp" namespace "pairec" nogil:
     bint meter_copy(c_Slot& slot, uint64_t* out, size_t count) noexcept
     void meter_settle(c_Slot& slot) noexcept
     bint meter_put_gauges(c_Slot& slot, const void* data, size_t size) noexcept
-    int64_t meter_gauges(const c_Slot& slot, unsigned char* out) noexcept
+    int64_t meter_gauges(c_Slot& slot, uint64_t* out) noexcept
     void meter_reach(double* cell, double value) noexcept
     int64_t meter_now() noexcept
 
@@ -161,9 +161,10 @@ cdef class Slot:
 
     def gauges(self) -> bytes:
         """What was put last; nothing while it is being put, or if nothing was."""
-        cdef unsigned char[::1] out = np.empty(meter_gauges_bytes, np.uint8)
+        words = np.empty(meter_gauges_bytes // 8, np.uint64)
+        cdef uint64_t[::1] out = words
         cdef int64_t size = meter_gauges(self.c[0], &out[0])
-        return bytes(out[:size]) if size > 0 else b""
+        return words.tobytes()[:size] if size > 0 else b""
 
 
 cdef class Counter:
