@@ -85,8 +85,11 @@ class RequestMeasures:
         known = self._known.get((code, method, host, url)) or self._add(code, method, host, url)
         counter, histograms = known
         counter.add()
-        for histogram, value in zip(histograms, (seconds, request_bytes, response_bytes), strict=False):
-            histogram.observe(value)
+        if histograms:
+            times, asked, answered = histograms
+            times.observe(seconds)
+            asked.observe(request_bytes)
+            answered.observe(response_bytes)
 
     def _add(self, code: int, method: str, host: str, url: str) -> tuple[Counter, tuple[Histogram, ...]]:
         known = host in self._hosts or len(self._hosts) < HOSTS_MAX

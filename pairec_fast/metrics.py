@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -235,15 +236,23 @@ class _Buckets:
         self.sum += float(amounts[sum_at])
 
     def lines(self, prefix: str, name: str) -> list[str]:
-        bare, _, labels = name.partition("{")
-        lines, total = [], 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+        total, totals = 0, list[int]()
+        for count in self.counts:
             total += count
-            edge = "+Inf" if bound == float("inf") else f"{bound:.10g}"
-            key = _with(f"{bare}_bucket" + (f"{{{labels}" if labels else ""), f'le="{edge}"')
-            lines.append(f"{prefix}{key} {total}")
-        rest = f"{{{labels}" if labels else ""
-        return [*lines, f"{prefix}{bare}_sum{rest} {self.sum:.9g}", f"{prefix}{bare}_count{rest} {total}"]
+            totals.append(total)
+        *heads, sum_head, count_head = _heads(prefix, name, self.bounds)
+        lines = [f"{head} {value}" for head, value in zip(heads, totals, strict=True)]
+        return [*lines, f"{sum_head} {self.sum:.9g}", f"{count_head} {total}"]
+
+
+@lru_cache(2048)
+def _heads(prefix: str, name: str, bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """What the lines of a histogram begin with: most of the work of a scrape."""
+    bare, _, labels = name.partition("{")
+    rest = f"{{{labels}" if labels else ""
+    edges = (*(f"{bound:.10g}" for bound in bounds), "+Inf")
+    buckets = (_with(f"{prefix}{bare}_bucket{rest}", f'le="{edge}"') for edge in edges)
+    return (*buckets, f"{prefix}{bare}_sum{rest}", f"{prefix}{bare}_count{rest}")
 
 
 def series(name: str, **labels: str) -> str:

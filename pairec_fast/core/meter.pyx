@@ -130,8 +130,8 @@ cdef class Slot:
         cdef uint64_t[::1] out = copy
         cdef bint whole
         for turn in range(TRIES if count else 0):
-            with nogil:
-                whole = meter_copy(self.c[0], &out[0], count)
+            # Microseconds, which the interpreter is kept for: so no thread of this process is in the midst of a group.
+            whole = meter_copy(self.c[0], &out[0], count)
             if whole:
                 break
             if turn >= TRIES_AWAKE:
