@@ -145,10 +145,11 @@ class Metrics:
         counters, histograms, refused = dict[str, float](), dict[str, _Buckets](), 0
         for index, slot in sorted(slots.items()):
             refused += slot.refused
-            with self._lock:
-                series = self._tables.setdefault(index, _Table()).read(slot)
-            cells = slot.cells()  # after the table, so that all it names is there
+            cells = slot.cells()
             amounts = cells.view(np.float64)
+            with self._lock:
+                known = self._tables.setdefault(index, _Table()).read(slot)
+            series = [one for one in known if one.first + one.cells <= len(cells)]  # others came after the copy
             for one in series:
                 if one.kind != _HISTOGRAM:
                     last = one.first + one.cells - 1

@@ -78,9 +78,25 @@ def test_several_counters_change_at_one_moment():
     thread.start()
     for _ in range(300):
         samples = parsed(metrics.text())
-        assert samples.get("pairec_offered_total") == samples.get("pairec_accepted_total")
+        assert samples.get("pairec_offered_total", 0) == samples.get("pairec_accepted_total", 0)
     stop.set()
     thread.join()
+    sys.setswitchinterval(interval)
+
+
+def test_counters_that_are_new_change_at_one_moment_too():
+    """One of them may be registered while the cells are copied."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for _ in range(200):
+        metrics = Metrics()
+        group = [((f"{name}_total", ()), 1.0) for name in ("offered", "accepted")]
+        thread = threading.Thread(target=lambda given, to: [to.add(given) for _ in range(5)], args=(group, metrics))
+        thread.start()
+        while thread.is_alive():
+            samples = parsed(metrics.text() + "# TYPE none counter\n")
+            assert samples.get("pairec_offered_total", 0) == samples.get("pairec_accepted_total", 0)
+        thread.join()
     sys.setswitchinterval(interval)
 
 

@@ -125,14 +125,20 @@ cdef class Slot:
 
     def cells(self):
         """A copy of all cells taken, uint64, taken while no group was added to, if that can be had."""
-        cdef uint64_t count = self.c.head.cells.load()
-        copy = np.zeros(count, np.uint64)
-        cdef uint64_t[::1] out = copy
+        cdef uint64_t count = 0
+        cdef uint64_t[::1] out
         cdef bint whole
-        for turn in range(TRIES if count else 0):
+        copy = np.zeros(0, np.uint64)
+        for turn in range(TRIES):
+            if count != self.c.head.cells.load():
+                count = self.c.head.cells.load()
+                copy = np.zeros(count, np.uint64)
+                out = copy
+            if count == 0:
+                break
             # Microseconds, which the interpreter is kept for: so no thread of this process is in the midst of a group.
             whole = meter_copy(self.c[0], &out[0], count)
-            if whole:
+            if whole and count == self.c.head.cells.load():  # else a group may have had cells that came meanwhile
                 break
             if turn >= TRIES_AWAKE:
                 sleep(PAUSE_SECONDS)
