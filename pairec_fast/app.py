@@ -1,45 +1,45 @@
-"""The ASGI callable: routes, admission, error -> answer. Runs on Granian and on any other ASGI server.
+"""The fronts of the shell: ASGI for uvicorn and for mounting, RSGI for Granian, where it costs less.
 
-    granian --interface asgi --factory pairec_fast.app:create        with PAIREC_CONFIG=engine.json in the environment
-
-The walk runs inline, GIL released: a hand-over to a thread would cost more than the walk (the limit on requests in
-flight, counted before the body is read, decides what happens under overload).
+granian --interface rsgi --factory pairec_fast.app:create        with PAIREC_CONFIG=engine.json in the environment
+uvicorn --factory pairec_fast.app:create                         likewise
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FunctionType, MethodType
+from typing import Any
 
-from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
 from pairec_fast.config import Config
 from pairec_fast.engine import Engine
-from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
-from pairec_fast.logs import awaited, finish
-from pairec_fast.messages import error_answer
+from pairec_fast.errors import RequestError
 from pairec_fast.reload import Reloader
-from pairec_fast.routes import JSON, NOT_FOUND, OVERLOADED, ROUTES, TEXT, After, Answer, Begun
+from pairec_fast.routes import Answer
 from pairec_fast.scene import KINDS
+from pairec_fast.shell import DRAIN, Shell, Visit, packed
 
 Scope = dict[str, Any]
-PROBES = {"/ping", "/livez", "/readyz", "/metrics", "/custom_metrics", "/route_paths"}
+UNREADABLE = "read parammeter error"  # PAI-Rec's spelling
 
 log = logging.getLogger("pairec_fast")
 
 
-class App:
+class App(Shell):
     """Serve an engine. `App(engine)` can be mounted in another ASGI application."""
 
-    def __init__(self, make: Callable[[], Engine] | Engine) -> None:
-        """`make` is an engine, or makes one when the server starts."""
-        self._make = make
-        self.engine: Engine | None = make if isinstance(make, Engine) else None
-        self._in_flight = 0
+    def __init__(self, make: Callable[[], Engine] | Engine, *, owner: bool = False) -> None:
+        """`make` is an engine, or makes one when the server starts. `owner`: the process has no other application."""
+        super().__init__(make if isinstance(make, Engine) else None)
+        self._make, self._owner = make, owner
+
+    # ASGI
 
     async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] == "http":
@@ -47,95 +47,99 @@ class App:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
-    def handle(self, path: str, body: bytes) -> Answer:
-        """(status, content type, body, what to do when the answer has left) for a request to `path`.
-
-        What is to be waited for, is waited for in this thread.
-        """
-        begun = self._begin(path, body)
-        return begun if isinstance(begun, tuple) else finish(begun)
-
-    def _begin(self, path: str, body: bytes) -> Begun:
-        """The answer, or what is to be waited for: live stores, or the log of an explicit callback."""
-        if path == "/ping":
-            return 200, TEXT, b"success", None
-        if path == "/livez":
-            return 200, TEXT, b"alive", None
-        route = ROUTES.get(path)
-        if route is None:
-            return NOT_FOUND
-        if self.engine is None:
-            return 503, TEXT, b"not ready", None
-        try:
-            return route(self.engine, body)
-        except RequestError as error:
-            return 200, JSON, error_answer(error), None
-        except OverloadedError:
-            return OVERLOADED
-        except NotReadyError:
-            return 503, TEXT, b"not ready", None
-        except Exception:
-            log.exception("%s failed", path)
-            return 500, TEXT, b"server error", None
-
     async def _http(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        path, engine, begin = scope["path"], self.engine, time.perf_counter()
-        admitted, body, head = path not in PROBES, b"", _head(scope)
-        if engine is None:
-            reply = self.handle(path, b"")
-        elif admitted and self._in_flight >= engine.limits.in_flight_max:
-            reply = OVERLOADED
-        else:
-            self._in_flight += admitted
-            try:
-                body = await _body(head, receive, engine.limits.body_bytes_max)
-                begun = self._begin(path, body)
-            except RequestError as error:
-                begun = 200, JSON, error_answer(error), None
-            finally:
-                self._in_flight -= admitted
-            # Whoever waits for the log does no work, and must not keep recommendations out.
-            reply = begun if isinstance(begun, tuple) else await awaited(begun)
+        engine = self.engine
+        visit = _visit(scope, engine is not None and engine.requests.enable)
+
+        async def read(visit: Visit, most: int) -> bytes:
+            body = await _body(visit.length, receive, most)
+            if isinstance(receive, MethodType | FunctionType):
+                # A server in Python hands out a body without a pause, one request from socket to answer after the
+                # other: then none would ever be counted in flight beside another. The loop reads the others here.
+                await asyncio.sleep(0)
+            return body
+
+        reply = await self.answered(visit, read)
         sent = 0
         try:
             with contextlib.suppress(OSError):  # the client has left
-                sent = await _send(send, reply, head.accept)
+                sent = await self._send(send, visit, reply)
         finally:
-            _finish(path, reply[3])
-            if engine is not None:
-                self._told(engine, scope, head, body, reply, sent, time.perf_counter() - begin)
+            self._told(visit, reply, sent, lambda: _asgi_line(scope))
 
-    def _told(
-        self, engine: Engine, scope: Scope, head: Head, body: bytes, reply: Answer, sent: int, seconds: float
-    ) -> None:
-        path, method = scope["path"], scope.get("method", "")
-        url = path if path in ROUTES or path in PROBES else "other"
-        size = len(path) + len(method) + len(scope.get("http_version", "")) + 5 + head.size + max(head.length, 0)
-        engine.requests.answered(reply[0], method, head.host, url, seconds, size, sent)
-        if engine.request_log is not None and path.startswith("/api/"):
-            uri = path + ("?" + _text(scope["query_string"]) if scope.get("query_string") else "")
-            client = scope.get("client") or ("", 0)
-            address = f"{client[0]}:{client[1]}"
-            engine.request_log.answered(uri, address, body, reply[2], time.time() - seconds, seconds)
+    async def _send(self, send: Callable[..., Awaitable[None]], visit: Visit, reply: Answer) -> int:
+        """Answers the bytes of the body that was sent."""
+        body, headers = packed(reply, visit.accept)
+        raw = [*(headers.closing if self.draining else headers).raw, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": reply[0], "headers": raw})
+        await send({"type": "http.response.body", "body": body})
+        return len(body)
 
     async def _lifespan(self, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    if self.engine is None:
-                        assert not isinstance(self._make, Engine)
-                        self.engine = self._make()
+                    self._start(asyncio.get_running_loop())
                 except Exception as error:
                     log.error("%s", error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                if self.engine is not None:
-                    self.engine.close()
+                self._stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    # RSGI
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        engine = self.engine
+        visit = _rsgi_visit(scope, engine is not None and engine.requests.enable)
+
+        async def read(visit: Visit, most: int) -> bytes:
+            return await _rsgi_body(visit.length, protocol, most)
+
+        reply = await self.answered(visit, read)
+        body, headers = packed(reply, visit.accept)
+        sent = 0
+        try:
+            with contextlib.suppress(RuntimeError):  # the client has left
+                protocol.response_bytes(reply[0], (headers.closing if self.draining else headers).text, body)
+                sent = len(body)
+        finally:
+            self._told(visit, reply, sent, lambda: _rsgi_line(scope))
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._start(loop)
+        except Exception as error:
+            log.error("%s", error)
+            sys.exit(1)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._stop()
+
+    # Both
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.engine is None:
+            assert not isinstance(self._make, Engine)
+            self.serve(self._make())
+        if self._owner:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread's loop
+                loop.add_signal_handler(DRAIN, self.drain)
+
+    def _stop(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+
+    def _told(self, visit: Visit, reply: Answer, sent: int, uri: Callable[[], tuple[str, str]]) -> None:
+        self.left(visit, reply, sent)
+        engine = self.engine
+        if engine is not None and engine.request_log is not None and visit.path.startswith("/api/"):
+            seconds = time.perf_counter() - visit.begin
+            engine.request_log.answered(*uri(), visit.body, reply[2], time.time() - seconds, seconds)
 
 
 def create() -> App:
@@ -143,7 +147,7 @@ def create() -> App:
 
     `PAIREC_SNAPSHOT`, which `pairec-fast serve` sets, is the snapshot that it verified for all its workers.
     """
-    return App(_engine)
+    return App(_engine, owner=True)
 
 
 def _engine() -> Engine:
@@ -156,78 +160,99 @@ def _engine() -> Engine:
     return engine
 
 
-def _finish(path: str, after: After | None) -> None:
-    """What the answer did not wait for. It has left, so nobody is there to be told of an error."""
-    if after is not None:
-        try:
-            after()
-        except Exception:
-            log.exception("%s failed after its answer", path)
-
-
-class Head(NamedTuple):
-    """What of a request's headers is read. `size` counts them all, as PAI-Rec does."""
-
-    length: int  # -1 unless it is said
-    encoding: str
-    accept: str
-    host: str
-    size: int
-
-
-def _head(scope: Scope) -> Head:
-    length, encoding, accept, host, size = -1, b"", b"", b"", 0
+def _visit(scope: Scope, sized: bool) -> Visit:
+    """`sized`: somebody wants to know how large the head was."""
+    length, encoding, accept, host, timeout, size = -1, b"", b"", b"", b"", 0
     for name, value in scope["headers"]:
-        size += len(name) + len(value)
-        if name == b"content-length" and value.isdigit():
-            length = int(value[:19])  # enough of any length to see that it is too large
-        elif name == b"content-encoding":
-            encoding = value
+        if name == b"content-length":
+            length = _length(value)
         elif name == b"accept-encoding":
             accept = accept + b"," + value if accept else value
         elif name == b"host":
             host = value
-    return Head(length, _text(encoding).strip().lower(), _text(accept), _text(host), size)
+        elif name == b"content-encoding":
+            encoding = value
+        elif name == b"x-timeout-ms":
+            timeout = value
+    path, method = scope["path"], scope.get("method", "")
+    if sized:
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        size += len(path) + len(method) + len(scope.get("http_version", "")) + 5
+    return Visit(
+        path, method, length, _text(encoding).strip().lower(), _text(accept), _text(host), _text(timeout), size
+    )
+
+
+def _rsgi_visit(scope: Any, sized: bool) -> Visit:
+    """As `_visit`."""
+    headers, path, method, size = scope.headers, scope.path, scope.method, 0
+    get = headers.get
+    said = get("content-length")
+    length = _length(said) if said is not None else -1 if "transfer-encoding" in headers else 0
+    if sized:
+        size = sum(len(name) + len(value) for name, value in headers.items())
+        size += len(path) + len(method) + len(scope.http_version) + 5
+    encoding = get("content-encoding", "")
+    return Visit(
+        path, method, length, encoding.strip().lower() if encoding else "", get("accept-encoding", ""),
+        get("host", ""), get("x-timeout-ms", ""), size,
+    )  # fmt: skip
+
+
+def _asgi_line(scope: Scope) -> tuple[str, str]:
+    """URI and address of who asks, for the log of requests."""
+    query, client = scope.get("query_string"), scope.get("client") or ("", 0)
+    return scope["path"] + ("?" + _text(query) if query else ""), f"{client[0]}:{client[1]}"
+
+
+def _rsgi_line(scope: Any) -> tuple[str, str]:
+    """As `_asgi_line`."""
+    return scope.path + ("?" + scope.query_string if scope.query_string else ""), scope.client
 
 
 def _text(value: bytes) -> str:
-    return value.decode("latin-1")
+    return value.decode("latin-1") if value else ""
 
 
-async def _body(head: Head, receive: Callable[..., Awaitable[dict[str, Any]]], most: int) -> bytes:
+def _length(value: bytes | str) -> int:
+    """-1 unless it is one. Its first digits are enough to see of any length that it is too large."""
+    return int(value[:19]) if value.isdigit() else -1
+
+
+async def _body(length: int, receive: Callable[..., Awaitable[dict[str, Any]]], most: int) -> bytes:
     """The request's body, read up to its content-length and not one `receive()` further: on Granian that saves a lap.
 
     Raises:
-        RequestError: larger than `most` bytes, compressed or not, or it cannot be read.
+        RequestError: larger than `most` bytes, or it cannot be read.
     """
-    length = head.length
-    parts, size, more = list[bytes](), 0, length != 0
+    parts, size, more = list[bytes](), 0, True
     while more and size <= most and length <= most:
         message = await receive()
         if message["type"] == "http.disconnect":  # Granian's word for broken chunks too, and there an answer is due
-            raise RequestError("read parammeter error")  # PAI-Rec's spelling
+            raise RequestError(UNREADABLE)
         part = message.get("body", b"")
         parts.append(part)
         size += len(part)
         more = size != length and message.get("more_body", False)
     if max(length, size) > most:
         raise RequestError(f"request body larger than {most} bytes")
-    body = b"".join(parts)
-    return decoded(body, head.encoding, most) if head.encoding not in ("", "identity") else body
+    return b"".join(parts)
 
 
-async def _send(send: Callable[..., Awaitable[None]], reply: Answer, accept: str) -> int:
-    """Answers the bytes of the body that was sent."""
-    status, kind, body, _ = reply
-    headers = [(b"content-type", kind)]
-    if len(body) >= COMPRESS_FROM:
-        headers.append((b"vary", b"accept-encoding"))
-        if encoding := chosen(accept):
-            body = encoded(body, encoding)
-            headers.append((b"content-encoding", encoding.encode()))
-    headers.append((b"content-length", str(len(body)).encode()))
-    if status == 503:
-        headers.append((b"retry-after", b"1"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-    return len(body)
+async def _rsgi_body(length: int, protocol: Any, most: int) -> bytes:
+    """As `_body`."""
+    if length > most:
+        raise RequestError(f"request body larger than {most} bytes")
+    try:
+        if length >= 0:
+            body: bytes = await protocol()
+            return body
+        parts, size = list[bytes](), 0
+        async for part in protocol:
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise RequestError(f"request body larger than {most} bytes")
+    except RuntimeError:  # Granian's errors are: the client has left, or its chunks are broken
+        raise RequestError(UNREADABLE) from None
+    return b"".join(parts)

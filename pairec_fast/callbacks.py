@@ -169,3 +169,30 @@ class Callbacks:
 
 def nothing() -> None:
     """After an answer that no callback follows."""
+
+
+def both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    """One after the other, whatever comes of the first."""
+
+    def then() -> None:
+        try:
+            first()
+        finally:
+            second()
+
+    return then
+
+
+def recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:
+    """`after`, and before it what the scene's recorders have to do with the first `count` of the order."""
+    records = [one(query, arena, arena.order[:count]) for one in scene.recorders]
+    work = [one for one in records if one is not None]
+    if not work:
+        return after
+
+    def then() -> None:
+        for one in work:
+            one()
+        after()
+
+    return then

@@ -14,12 +14,12 @@ from typing import Any
 from pairec_fast.bound import Bound
 from pairec_fast.callback import data_sources
 from pairec_fast.callback_items import CallbackFeatures
-from pairec_fast.callbacks import Callbacks, nothing
+from pairec_fast.callbacks import Callbacks, both, nothing, recorded
 from pairec_fast.config import Config
 from pairec_fast.config.frozen import frozen
 from pairec_fast.core import Arena, CallbackBody, in_order
 from pairec_fast.core.meter import Laps
-from pairec_fast.errors import ConfigError, NotReadyError, RequestError
+from pairec_fast.errors import ConfigError, NotReadyError, OverloadedError, RequestError
 from pairec_fast.experiment import NOTHING, Experiments
 from pairec_fast.inquiry import EmbeddingReply, Inquiry
 from pairec_fast.items import add, remove
@@ -44,16 +44,6 @@ from pairec_fast.variants import Variants
 from pairec_fast.walk import Walker
 
 SIZE_DEFAULT = 10  # PAI-Rec's, for a size of 0 or less
-
-
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def both() -> None:
-        try:
-            first()
-        finally:
-            second()
-
-    return both
 
 
 def _item_types(config: Config) -> dict[str, str]:
@@ -221,10 +211,15 @@ class Engine:
         return finish(self.feed_waits(request))
 
     def feed_waits(
-        self, request: RecommendRequest, *, fallback: bool = True, filtered: bool = True
+        self, request: RecommendRequest, *, fallback: bool = True, filtered: bool = True, popular: bool = False
     ) -> Waits[tuple[Reply, Callable[[], None]]]:
         """As `feed`, for who waits in a way of its own. Without `fallback`, `FallbackConfig` does not act. `filtered`:
-        filters of experiments see the request's features, which they do not on `/api/recommend`."""
+        filters of experiments see the request's features, which they do not on `/api/recommend`. `popular`: there is
+        no time for more than what is popular.
+
+        Raises:
+            OverloadedError: the scene has nothing popular; or as `recommend`.
+        """
         request_id = request.request_id or str(uuid.uuid4())
         scene_id, category = request.scene_id or "default_scene", request.category or "default"
         features = merged_features(request.features, request.complex_type_features)
@@ -248,6 +243,9 @@ class Engine:
                 query.experiment_id, query.params = match.exp_id, match.params
             if not is_variant:
                 query.degraded.append("experiment: refused")
+        if scene is not None and popular:
+            after = self._popular(reply, scene, query)
+        elif scene is not None:
             if self._teller.listens or match is not NOTHING:
                 self._teller.watch(scene, query)
             instead = scene.fallback if fallback else None
@@ -297,11 +295,28 @@ class Engine:
                     item.explain = (item.explain or {}) | {model.name: why}
         after = self._callbacks.automatic(bound, scene, query, request, query.request_id, arena, items)
         if scene.recorders:
-            after = _recorded(scene, query, arena, len(items), after)
+            after = recorded(scene, query, arena, len(items), after)
         if self._teller.listens or query.watch is not None:
             told = self._teller.told(scene, query, arena, items)
-            after = after if told is None else _both(after, told)
+            after = after if told is None else both(after, told)
         self._walker.give(arena)
+        return after
+
+    def _popular(self, reply: Reply, scene: Scene, query: Query) -> Callable[[], None]:
+        """Put what is popular into `reply`. Nothing is logged for training: no model has chosen it."""
+        after = nothing
+        if scene.popular:
+            arena = self._walker.popular(scene, query)
+            reply.items = scene.writer.recalled(query, arena, query.size)
+            if scene.recorders:
+                after = recorded(scene, query, arena, len(reply.items), after)
+            self._walker.give(arena)
+        elif scene.fallback is not None and scene.fallback.lists:
+            reply.items = scene.fallback.popular(query.size)
+        else:
+            raise OverloadedError(f'the scene "{scene.name}" has nothing popular to be answered by')
+        reply.degraded = [*query.degraded, "recommendation: overload"]
+        self.metrics.count("degraded_total", scene=scene.name, stage="recommendation", reason="overload")
         return after
 
     def _late(
@@ -338,7 +353,7 @@ class Engine:
             if len(items) >= wanted:
                 after = self._callbacks.automatic(bound, scene, query, request, request_id, arena, items, scored=False)
                 if scene.recorders:
-                    after = _recorded(scene, query, arena, len(items), after)
+                    after = recorded(scene, query, arena, len(items), after)
             self._walker.give(arena)
         code, msg = ENOUGH if len(items) >= wanted else SHORT
         return Reply(code, msg, request_id, len(items), "", items), after
@@ -453,6 +468,7 @@ class Engine:
                 self._rehearse(scene)
         inquiry = Inquiry(config, self.servers, self.metrics)
         self._meters.bind(config.limit_conf.budget_microseconds, [(scene.name, scene.awaits) for scene in every])
+        self.has_popular = any(scene.popular or (scene.fallback and scene.fallback.lists) for scene in every)
         self._bound = Bound(
             config, time.time(), snapshot, live, scenes, variants, experiments, callback_features, inquiry
         )
@@ -467,18 +483,3 @@ class Engine:
                 arena = finish(self._walker.walk(scene, query))
                 scene.writer.items(query, arena, SIZE_DEFAULT)
                 self._walker.give(arena)
-
-
-def _recorded(scene: Scene, query: Query, arena: Arena, count: int, after: Callable[[], None]) -> Callable[[], None]:
-    """`after`, and before it what the scene's recorders have to do with the first `count` of the order."""
-    records = [one(query, arena, arena.order[:count]) for one in scene.recorders]
-    work = [one for one in records if one is not None]
-    if not work:
-        return after
-
-    def both() -> None:
-        for one in work:
-            one()
-        after()
-
-    return both

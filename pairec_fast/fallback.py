@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Any
 
 from pairec_fast.config import FallbackConfig
@@ -24,6 +25,7 @@ class Fallback:
 
     seconds: how long a recommendation may take; 0 is for ever.
     completes: whether answers that are too short are filled up.
+    lists: whether there is a list beside that of a request.
     """
 
     def __init__(self, conf: FallbackConfig, snapshot: Snapshot, where: str) -> None:
@@ -37,6 +39,13 @@ class Fallback:
         elif view in snapshot.lists:
             table = snapshot.lists[view]
         self._scores = _scores(table, snapshot, f'{where}: the list "{name or view}"') if table is not None else {}
+        self.lists = bool(self._scores)
+        self._best = sorted(self._scores, key=lambda id: -self._scores[id])
+
+    def popular(self, size: int) -> list[Item]:
+        """The `size` best of the list; fewer where it has fewer."""
+        there = (id for id in self._best if self._find(id) >= 0)  # not removed since
+        return [Item(id, self._scores[id], FALLBACK) for id in islice(there, size)]
 
     def items(
         self, request_id: str, item_list: list[dict[str, Any]], size: int, without: Collection[str] = ()

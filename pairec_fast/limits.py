@@ -23,7 +23,10 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     size_max: items one request may get; who asks for more gets this many.
     history_max: items of a user's history a request looks at, the newest.
     body_bytes_max: larger request bodies are refused.
-    in_flight_max: requests a worker works on at once; more are answered 503.
+    p99_target_ms: milliseconds in which 99 of 100 recommendations are to be answered. A worker lets in as many at once
+        as it answers within a twentieth of it; as many again get what is popular, more are answered 503.
+    in_flight_max: so many instead, whatever was measured.
+    drain_seconds: how long a worker that is told to stop goes on serving while it says that it is not ready.
     awaiting_max: requests of a worker that wait for live stores or model servers at once, answers whose fallback has
         been given included; more are answered 503.
     new_items_max: rows for items added or changed since the snapshot was built. Each costs memory when it is taken.
@@ -35,7 +38,9 @@ class LimitConf(Struct, frozen=True, rename="pascal"):
     size_max: Positive = 1000
     history_max: Positive = 1000
     body_bytes_max: Positive = 1 << 20
-    in_flight_max: Positive = 8
+    p99_target_ms: Annotated[float, Meta(gt=0, le=60_000)] = 50.0
+    in_flight_max: Positive | None = None
+    drain_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
     awaiting_max: Positive = 256
     new_items_max: Annotated[int, Meta(ge=0, le=1 << 24)] = 10_000
     budget_microseconds: dict[str, Budgets] = field(default_factory=dict)

@@ -71,7 +71,7 @@ class RequestMeasures:
         response_bytes: Sequence[float] = (),
     ) -> None:  # fmt: skip
         """Buckets that are empty are PAI-Rec's."""
-        self._metrics, self._enable = metrics, enable
+        self._metrics, self.enable = metrics, enable
         self._seconds = tuple(sorted(seconds)) or REQUEST_SECONDS
         self._request_bytes = tuple(sorted(request_bytes)) or BODY_BYTES
         self._response_bytes = tuple(sorted(response_bytes)) or BODY_BYTES
@@ -105,7 +105,7 @@ class RequestMeasures:
                 ("request_size_bytes", self._request_bytes),
                 ("response_size_bytes", self._response_bytes),
             )
-            if self._enable
+            if self.enable
         )
         counter = self._metrics.counter("requests_total", **labels)
         if own:

@@ -47,8 +47,12 @@ def _feed(engine: Engine, body: bytes) -> Begun:
     return _begun("/api/rec/feed", _fed(engine, decode(body, RecommendRequest)))
 
 
-def _fed(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
-    reply, after = yield from engine.feed_waits(request)
+def _feed_popular(engine: Engine, body: bytes) -> Begun:
+    return _begun("/api/rec/feed", _fed(engine, decode(body, RecommendRequest), popular=True))
+
+
+def _fed(engine: Engine, request: RecommendRequest, **how: bool) -> Waits[Answer]:
+    reply, after = yield from engine.feed_waits(request, **how)
     return 200, JSON, _encode(reply), after
 
 
@@ -56,8 +60,12 @@ def _recommend(engine: Engine, body: bytes) -> Begun:
     return _begun("/api/recommend", _recommended(engine, _bare(body)))
 
 
-def _recommended(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
-    reply, after = yield from engine.feed_waits(request, fallback=False, filtered=False)
+def _recommend_popular(engine: Engine, body: bytes) -> Begun:
+    return _begun("/api/recommend", _recommended(engine, _bare(body), popular=True))
+
+
+def _recommended(engine: Engine, request: RecommendRequest, **how: bool) -> Waits[Answer]:
+    reply, after = yield from engine.feed_waits(request, fallback=False, filtered=False, **how)
     types = engine.item_types
     items = [RecommendItem(item.item_id, types.get(item.retrieve_id, ""), item.retrieve_id) for item in reply.items]
     return 200, JSON, _encode(_without(reply, items)), after
@@ -181,7 +189,8 @@ def _without(reply: Any, items: list[Any]) -> dict[str, Any]:
 
 OVERLOADED: Answer = (503, JSON, answer(503, "overloaded", ""), None)
 NOT_FOUND: Answer = (404, TEXT, b"url not found route info", None)
-ROUTES: dict[str, Callable[[Engine, bytes], Begun]] = {
+Route = Callable[[Engine, bytes], Begun]
+ROUTES: dict[str, Route] = {
     "/api/rec/feed": _feed,
     "/api/recommend": _recommend,
     "/api/recall": _recall,
@@ -193,3 +202,8 @@ ROUTES: dict[str, Callable[[Engine, bytes], Begun]] = {
     "/custom_metrics": _custom_metrics,
     "/readyz": _readyz,
 }
+# Of these nobody reads a body, and they are answered however many others are under way.
+PROBES = {"/ping", "/livez", "/readyz", "/metrics", "/custom_metrics", "/route_paths"}
+# What is answered between full service and none.
+POPULAR: dict[str, Route] = {"/api/rec/feed": _feed_popular, "/api/recommend": _recommend_popular}
+CALLBACKS = {"/api/callback", "/api/feature_reply"}  # nobody waits for them on a page

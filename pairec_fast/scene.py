@@ -91,6 +91,10 @@ def _nothing(query: Query, arena: Arena) -> None:
     """Stands for a stage that was refused."""
 
 
+def _at_hand(stage: Stage) -> bool:
+    return not isinstance(stage, Fetching | Loading)
+
+
 class Scene:
     """The stages of one scene and category, in order, each a function of (query, arena).
 
@@ -143,6 +147,10 @@ class Scene:
         self.recalls = [self._sound("recall", one, replace(at, source=place)) for place, one in enumerate(own)]
         names = config.filters(name)
         self.filters = [self._sound("filter", one, at) for one in names]
+        # What is answered in overload: lists for all, and the filters, as far as nothing is awaited for them.
+        hot = [recalls.UserGlobalHotRecall is type(self._known["recall"].get(one)) for one in own]
+        popular = [stage for stage, is_hot in zip(self.recalls, hot, strict=True) if is_hot and _at_hand(stage)]
+        self.popular = [*popular, *filter(_at_hand, self.filters)] if popular else []
         self.repeats = self._sees_repeats(names)
         # Also of filters that this scene does not use: in PAI-Rec every answer is recorded by all of them.
         self.recorders = list[Any]()

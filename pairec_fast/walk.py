@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from pairec_fast.binding import Fetching, Loading, Stage
-from pairec_fast.core import Arena
+from pairec_fast.core import Arena, in_order
 from pairec_fast.errors import NotReadyError, StoreLate
 from pairec_fast.limits import LimitConf
 from pairec_fast.load import Load
@@ -132,6 +132,14 @@ class Walker:
         laps.lap(arena)
         if watch is not None:
             watch("filter", arena)
+        return arena
+
+    def popular(self, scene: Scene, query: Query) -> Arena:
+        """What is popular with everyone, filtered as far as nothing is awaited for that, in the order of its list."""
+        arena = self._take(scene, scene.repeats)
+        for stage in scene.popular:
+            stage(query, arena)
+        in_order(arena)
         return arena
 
     def found(self, scene: Scene, query: Query) -> Waits[Arena]:

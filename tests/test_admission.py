@@ -9,8 +9,12 @@ import zlib
 
 import pytest
 
+from pairec_fast import shell
+from pairec_fast.admission import Admission
+from pairec_fast.app import App
+from pairec_fast.limits import LimitConf
 from pairec_fast.messages import RecommendRequest
-from tests.worlds import CALLBACK, FEED, FIRST, ask
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, RECOMMEND, ask
 
 BODY = json.dumps(FIRST).encode()
 TOO_LARGE = {"code": 400, "msg": "request body larger than 1048576 bytes", "request_id": ""}
@@ -20,45 +24,232 @@ UNREADABLE = {"code": 400, "msg": "read parammeter error", "request_id": ""}
 # Admission
 
 
-def test_too_many_requests_in_flight_are_answered_503_and_probes_are_exempt(app):
-    most = app.engine.limits.in_flight_max
+class Crowd:
+    """Requests whose bodies come when `release` is set."""
+
+    def __init__(self, app) -> None:
+        self.app, self.release, self.waiting, self.tasks = app, asyncio.Event(), [], []
+
+    async def request(self, path, body=FIRST, headers=()):
+        """(status, headers, body) of one request."""
+        got = []
+
+        async def receive():
+            self.waiting.append(path)
+            await self.release.wait()
+            return {"type": "http.request", "body": json.dumps(body).encode()}
+
+        async def send(message):
+            got.append(message)
+
+        await self.app({"type": "http", "path": path, "headers": list(headers)}, receive, send)
+        start, content = got
+        return start["status"], dict(start["headers"]), content["body"]
+
+    async def come(self, count, path=FEED, **more) -> list[asyncio.Task]:
+        """So many more, each let in or answered already."""
+        tasks = [asyncio.create_task(self.request(path, **more)) for _ in range(count)]
+        self.tasks += tasks
+        await asyncio.sleep(0)
+        return tasks
+
+
+def has_nothing_popular(world):
+    world.scene["default"]["RecallNames"].remove("hot")
+    for name in [name for name in world.scene if name != "default"]:
+        del world.scene[name]
+
+
+def test_too_many_requests_in_flight_are_answered_503_and_probes_are_exempt(world):
+    has_nothing_popular(world)
+    with world.engine() as engine:
+        app = App(engine)
+        most = app.admission.recommend.limit
+        assert most == 8, "a twentieth of 50 ms, at 0.3 ms each"
+
+        async def scenario():
+            crowd, waits = Crowd(app), set()
+            first = await crowd.come(most)
+            assert len(crowd.waiting) == most
+            for path in (FEED, RECOMMEND, RECALL, "/api/embedding") * 20:
+                status, headers, body = await crowd.request(path)
+                assert (status, body) == (503, b'{"code":503,"msg":"overloaded","request_id":""}')
+                waits.add(headers[b"retry-after"])
+            assert waits == {b"1", b"2", b"3"}, "those who come back do not all come together"
+            for path in ("/ping", "/livez", "/readyz", "/metrics", "/nope"):  # and not one waits for a body
+                assert (await crowd.request(path))[0] == (404 if path == "/nope" else 200)
+            crowd.release.set()
+            assert {(await task)[0] for task in first} == {200}
+
+        asyncio.run(scenario())
+        assert 'shed_total{kind="recommend",reason="limit"} 80' in engine.metrics_text()
+        assert ask(app, FEED, FIRST).json["size"] == 3
+
+
+def test_between_full_service_and_none_requests_are_answered_by_what_is_popular(app):
+    before = ask(app, FEED, FIRST).json
+    every = {item["item_id"] for item in ask(app, FEED, FIRST | {"size": 1000}).json["items"]}
+    most = app.admission.recommend.limit  # what was asked before may have moved it
 
     async def scenario():
-        release, waiting = asyncio.Event(), []
-
-        async def request(path, got):
-            async def receive():
-                waiting.append(path)
-                await release.wait()
-                return {"type": "http.request", "body": json.dumps(FIRST).encode()}
-
-            async def send(message):
-                got.append(message)
-
-            await app({"type": "http", "path": path, "headers": []}, receive, send)
-
-        first = [[] for _ in range(most)]
-        tasks = [asyncio.create_task(request(FEED, got)) for got in first]
-        await asyncio.sleep(0)
-        assert len(waiting) == most
-        for path in (FEED, CALLBACK, "/nope"):
-            await request(path, refused := [])
-            start, content = refused
-            assert start["status"] == 503 and (b"retry-after", b"1") in start["headers"]
-            assert content["body"] == b'{"code":503,"msg":"overloaded","request_id":""}'
-        for path in ("/ping", "/livez", "/readyz", "/metrics"):
-            first.append([])
-            tasks.append(asyncio.create_task(request(path, first[-1])))
-        release.set()
-        await asyncio.gather(*tasks)
-        assert {got[0]["status"] for got in first} == {200}
+        crowd = Crowd(app)
+        full = await crowd.come(most, body=FIRST | {"request_id": "r"})
+        feeds = await crowd.come(most - 1, body=FIRST | {"request_id": "r"})
+        (bare,) = await crowd.come(1, RECOMMEND)
+        assert (await crowd.request(FEED))[0] == 503 and len(crowd.waiting) == 2 * most
+        crowd.release.set()
+        for task in full:
+            assert json.loads((await task)[2])["items"] == before["items"]
+        for task in feeds:
+            status, _, body = await task
+            answer = json.loads(body)
+            assert (status, answer["code"], answer["size"], answer["request_id"]) == (200, 200, 3, "r")
+            assert answer["degraded"] == ["recommendation: overload"]
+            assert {item["retrieve_id"] for item in answer["items"]} == {"hot"}
+            assert {item["item_id"] for item in answer["items"]} <= every, "filters hold for it too"
+        assert json.loads((await bare)[2])["size"] == 3
 
     asyncio.run(scenario())
-    assert ask(app, FEED, FIRST).json["size"] == 3
+    counted = f'degraded_total{{scene="home_feed",stage="recommendation",reason="overload"}} {most}'
+    assert counted in app.engine.metrics_text()
+    assert "degraded" not in ask(app, FEED, FIRST).json
+
+
+def test_a_scene_without_a_list_for_all_refuses_instead(world):
+    """Which scene it is, is known from the body: so late as that."""
+    world.scene["own"] = {"RecallNames": ["ContextItemRecall"]}
+    with world.engine() as engine:
+        app = App(engine)
+
+        async def scenario():
+            crowd = Crowd(app)
+            await crowd.come(app.admission.recommend.limit)
+            (task,) = await crowd.come(1, body=FIRST | {"category": "own"})
+            crowd.release.set()
+            assert (await task)[0] == 503
+
+        asyncio.run(scenario())
+
+
+def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommendations_are_under_way(app):
+    """Otherwise a third of the callbacks of sixteen connections are refused by a limit made for walks."""
+
+    async def scenario():
+        alone, most = Crowd(app), app.admission.callback.limit
+        assert most > 16
+        await alone.come(most, CALLBACK, body=LOGGED)
+        assert (await alone.request(CALLBACK))[0] == 503
+        (walk,) = await alone.come(1)
+        assert not walk.done(), "callbacks do not keep a recommendation out"
+        alone.release.set()
+        assert {(await task)[0] for task in alone.tasks} == {200}
+        beside = Crowd(app)
+        await beside.come(1)
+        await beside.come(max(4, app.admission.callback.limit // 4), CALLBACK, body=LOGGED)
+        assert (await beside.request(CALLBACK))[0] == 503
+        beside.release.set()
+        assert {(await task)[0] for task in beside.tasks} == {200}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("conf", "limits"), [({"P99TargetMs": 200}, (33, 200)), ({"P99TargetMs": 1}, (4, 4)),
+                                              ({"InFlightMax": 3}, (3, 50))])  # fmt: skip
+def test_limits_follow_the_target_unless_one_is_given(world, conf, limits):
+    world.conf["LimitConf"] = conf
+    with world.engine() as engine:
+        admission = App(engine).admission
+        assert (admission.recommend.limit, admission.callback.limit) == limits
+
+
+def test_the_limit_follows_what_a_request_takes_and_one_stall_does_not_move_it():
+    admission = Admission(LimitConf())
+    recommend = admission.recommend
+    recommend.took(30.0)
+    assert recommend.limit in (7, 8) and recommend.seconds < 350e-6
+    for _ in range(1000):
+        recommend.took(100e-6)
+    assert recommend.limit in (24, 25) and abs(recommend.seconds - 100e-6) < 1e-6
+    for _ in range(1000):
+        recommend.took(5e-3)
+    assert recommend.limit == 4
+
+
+def deadline(text):
+    return [(b"x-timeout-ms", text.encode())]
+
+
+def test_who_would_wait_longer_than_he_can_is_refused_at_once_and_who_did_is_not_worked_for(app):
+    async def scenario():
+        crowd = Crowd(app)
+        app.admission.recommend.seconds = 2e-3
+        await crowd.come(4)
+        assert (await crowd.request(FEED, headers=deadline("9")))[0] == 503, "four before it, 2 ms each, and its own"
+        (patient,) = await crowd.come(1, headers=deadline("30"))
+        (late,) = await crowd.come(1, headers=deadline("13"))
+        assert not patient.done() and not late.done()
+        await asyncio.sleep(0.012)
+        crowd.release.set()
+        assert (await late)[0] == 503 and (await patient)[0] == 200
+
+    asyncio.run(scenario())
+    assert 'shed_total{kind="recommend",reason="deadline"} 2' in app.engine.metrics_text()
+    assert app.admission.recommend.in_flight == 0
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "1.5", "x", "1e3", "99999999999", "\u0662", " 5"])
+def test_a_deadline_that_is_none_is_told_as_other_bad_input(app, text):
+    answer = ask(app, FEED, FIRST, headers={"X-Timeout-Ms": text})
+    assert answer.status == 200 and answer.json["code"] == 400
+    assert answer.json["msg"].startswith("X-Timeout-Ms must be whole milliseconds from 1 to 10000000, got ")
+    assert ask(app, "/ping", headers={"X-Timeout-Ms": text}).body == b"success"
+
+
+def test_bodies_that_are_long_in_coming_hold_no_place_and_are_given_up(app, monkeypatch):
+    """Eight clients that send a byte a second would otherwise be all that a worker serves."""
+    monkeypatch.setattr(shell, "BODY_SECONDS", 0.4)
+
+    async def scenario():
+        slow = Crowd(app)
+        most = 2 * app.admission.recommend.limit
+        await slow.come(most)
+        assert (await slow.request(FEED))[0] == 503
+        await asyncio.sleep(0.2)
+        assert app.admission.recommend.in_flight == 0
+        quick = Crowd(app)
+        quick.release.set()
+        assert (await quick.request(FEED))[0] == 200
+        late = slow.tasks.pop()
+        assert not any(task.done() for task in slow.tasks)
+        for status, headers, body in await asyncio.gather(*slow.tasks):
+            assert (status, headers[b"connection"], body) == (408, b"close", b"the body took too long")
+        assert (await late)[0] == 408
+        slow = Crowd(app)
+        tasks = await slow.come(3)
+        await asyncio.sleep(0.15)
+        slow.release.set()
+        assert [(await task)[0] for task in tasks] == [200] * 3, "who comes late is let in anew"
+
+    asyncio.run(scenario())
+    assert app.admission.recommend.in_flight == 0 and not app._reading
+
+
+def test_of_too_many_slow_bodies_the_oldest_is_given_up(app, monkeypatch):
+    monkeypatch.setattr(shell, "READERS_MAX", 5)
+
+    async def scenario():
+        slow = Crowd(app)
+        await slow.come(8)
+        await asyncio.sleep(0.2)
+        assert [task.done() for task in slow.tasks] == [True] * 3 + [False] * 5
+        slow.release.set()
+        assert [(await task)[0] for task in slow.tasks] == [408] * 3 + [200] * 5
+
+    asyncio.run(scenario())
 
 
 def test_the_count_of_requests_in_flight_recovers_from_whatever_happens(app, monkeypatch, caplog):
-    most = app.engine.limits.in_flight_max
+    most = 2 * app.admission.recommend.limit
 
     async def broken():
         raise OSError("the socket is gone")

@@ -322,7 +322,7 @@ def test_a_full_ring_refuses_and_what_was_accepted_is_there_once(world):
                 acknowledged.append(f"r{number}")
             else:
                 refused += 1
-                assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+                assert answer.status == 503 and answer.headers["retry-after"] in ("1", "2", "3")
                 assert answer.json == {"code": 503, "msg": "overloaded", "request_id": f"r{number}"}
             if refused >= 20 and acknowledged:
                 break

@@ -203,7 +203,7 @@ def test_defaults_are_the_documented_ones():
     assert (config.snapshot_conf.directory, config.snapshot_conf.reload_seconds) == ("snap", 0)
     limit, ring = config.limit_conf, config.log_ring_conf
     assert (limit.candidates_max, limit.size_max, limit.history_max) == (4096, 1000, 1000)
-    assert (limit.body_bytes_max, limit.in_flight_max) == (1048576, 8)
+    assert (limit.body_bytes_max, limit.in_flight_max, limit.p99_target_ms) == (1048576, None, 50.0)
     assert (ring.directory, ring.ring_bytes, ring.segment_bytes) == ("", 67108864, 134217728)
     assert (ring.segment_seconds, ring.sync_milliseconds) == (60, 50)
     assert (config.prometheus_config.enable, config.prometheus_config.subsystem) == (False, "pairec")

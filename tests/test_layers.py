@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pairec_fast"
 LAYERS = [
     "errors terminal warned",
     "limits messages latency compress sql",
+    "admission",
     "core",
     "slots",
     "metrics",
@@ -41,6 +42,7 @@ LAYERS = [
     "engine",
     "reload",
     "routes",
+    "shell",
     "app serve learn log_export log_resend",
     "log_cli",
     "build",

@@ -94,7 +94,7 @@ def test_an_explicit_callback_waits_for_space_without_holding_up_anybody_and_is_
             assert time.monotonic() - begin < 0.8 and not any(task.done() for task in waiting)
             for task in waiting:
                 status, headers, body = await task
-                assert (status, headers["retry-after"], json.loads(body)) == (503, "1", OVERLOADED)
+                assert (status, json.loads(body)) == (503, OVERLOADED) and headers["retry-after"] in ("1", "2", "3")
             assert 0.79 <= time.monotonic() - begin < 4
 
         asyncio.run(scenario())
@@ -139,7 +139,7 @@ def test_a_request_that_is_cancelled_while_it_waits_is_counted_as_what_became_of
             await asyncio.gather(*waiting, return_exceptions=True)
             after = counts(engine, "log")
             assert after["offered"] - before["offered"] == after[ended] - before[ended] == count
-            assert app._in_flight == 0
+            assert app.admission.callback.in_flight == 0
 
         if level == "synced":
             asyncio.run(scenario("accepted", 3))
@@ -250,7 +250,7 @@ def test_a_worker_that_drops_is_not_ready_for_a_while(world, seconds):
             fill(engine)
             answered = ask(app, "/readyz")
             if seconds:
-                assert answered.status == 503 and answered.headers["retry-after"] == "1"
+                assert answered.status == 503 and answered.headers["retry-after"] in ("1", "2", "3")
                 assert answered.body == b"not ready: callbacks were dropped in the last 0.3 s"
                 time.sleep(0.3)
                 answered = ask(app, "/readyz")
@@ -432,7 +432,7 @@ def test_a_durability_that_is_not_reached_in_time_is_an_unknown_outcome(world):
                 await asyncio.sleep(0)
                 assert (await answer(app, FEED, FIRST))[0] == 200 and not waiting.done()
                 status, headers, body = await waiting
-                assert (status, headers["retry-after"], json.loads(body)) == (503, "1", OVERLOADED)
+                assert (status, json.loads(body)) == (503, OVERLOADED) and headers["retry-after"] in ("1", "2", "3")
                 assert 0.5 <= time.monotonic() - begin < 4
 
             asyncio.run(scenario())

@@ -30,4 +30,4 @@ KINDS = {
     )
 }
 
-__all__ = ["KINDS", "ContextItemRecall"]
+__all__ = ["KINDS", "ContextItemRecall", "UserGlobalHotRecall"]

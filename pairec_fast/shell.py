@@ -1,0 +1,282 @@
+"""The core that every front shares: whom to let in, a body in, an answer out, what is told of it. It knows no protocol.
+
+A front makes a `Visit` of a request's head, asks `Shell.answered` for the answer, which reads the body through what the
+front gives it, sends what `packed` makes of it, and calls `Shell.left`. The walk runs inline, GIL released: a hand-over
+to a thread would cost more than the walk; `Admission` decides what happens under overload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from pairec_fast.admission import FULL, POPULAR, REFUSED, Admission, Class
+from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
+from pairec_fast.engine import Engine
+from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
+from pairec_fast.logs import awaited, finish
+from pairec_fast.messages import error_answer
+from pairec_fast.routes import CALLBACKS, JSON, NOT_FOUND, OVERLOADED, PROBES, ROUTES, TEXT, After, Answer, Begun
+from pairec_fast.routes import POPULAR as POPULAR_ROUTES
+
+DRAIN = signal.SIGURG  # to a worker: say that you are not ready. One that does not know it yet ignores it
+BODY_SECONDS = 5.0  # for a body to come whole
+# A body that takes longer holds no place among those that are worked on, or eight slow clients would be all there are.
+PROMPT_SECONDS = 0.05
+READERS_MAX = 256  # bodies that are waited for at once; of more, the oldest is given up
+PATH_MAX = 8192
+TIMEOUT_MS_MAX = 10**7
+
+NOT_READY: Answer = (503, TEXT, b"not ready", None)
+TOO_LONG: Answer = (414, TEXT, b"path too long", None)
+TOO_SLOW: Answer = (408, TEXT, b"the body took too long", None)
+
+log = logging.getLogger("pairec_fast")
+
+
+class Visit:
+    """A request from its head to its answer. What is bytes to ASGI is text here.
+
+    length: of the body, -1 unless it is said. timeout: the header `X-Timeout-Ms` as it came. size: of the head, as
+    PAI-Rec counts it; 0 where nobody asks. body: what was read of it, decompressed.
+    """
+
+    __slots__ = (
+        "accept", "begin", "body", "counted", "encoding", "expired", "host", "kind", "length", "method", "path",
+        "seconds", "size", "timeout", "verdict",
+    )  # fmt: skip
+
+    def __init__(
+        self, path: str, method: str, length: int, encoding: str, accept: str, host: str, timeout: str, size: int
+    ) -> None:
+        self.path, self.method, self.length, self.encoding = path, method, length, encoding
+        self.accept, self.host, self.timeout, self.size = accept, host, timeout, size
+        self.begin = time.perf_counter()
+        self.verdict, self.counted, self.expired = FULL, False, False
+        self.body = b""
+        self.seconds = 0.0  # that the client waits; 0 is for ever
+        self.kind: Class | None = None
+
+
+Read = Callable[[Visit, int], Awaitable[bytes]]
+
+
+class Shell:
+    """Serve an engine, whatever the front."""
+
+    def __init__(self, engine: Engine | None) -> None:
+        self.draining = False
+        self._reading: dict[asyncio.Task[object], Visit] = {}
+        self._swept: asyncio.AbstractEventLoop | None = None  # the loop that looks after slow bodies now
+        self.engine: Engine | None = None
+        if engine is not None:
+            self.serve(engine)
+
+    def serve(self, engine: Engine) -> None:
+        """From now on."""
+        self.admission = Admission(engine.limits)
+        self.engine = engine
+
+    def drain(self) -> None:
+        """Say that no more requests should come; those that come are answered, and their connections closed."""
+        self.draining = True
+
+    def handle(self, path: str, body: bytes) -> Answer:
+        """(status, content type, body, what to do when the answer has left) for a request to `path`.
+
+        What is to be waited for, is waited for in this thread.
+        """
+        begun = self._begin(path, body)
+        return begun if isinstance(begun, tuple) else finish(begun)
+
+    async def answered(self, visit: Visit, read: Read) -> Answer:
+        """The answer. `read` is asked for the body, at most once, of whoever is let in; it raises RequestError."""
+        path, engine = visit.path, self.engine
+        if path in PROBES or path not in ROUTES or engine is None:
+            return self.handle(path, b"")
+        try:
+            if visit.timeout:
+                visit.seconds = _seconds(visit.timeout)
+            kind = visit.kind = self.admission.callback if path in CALLBACKS else self.admission.recommend
+            if not self._let_in(visit, kind):
+                return OVERLOADED
+            try:
+                if visit.length:
+                    visit.body = await self._read(visit, read, engine.limits.body_bytes_max)
+                    # Whose body was long in coming is let in anew; who has waited too long is not worth the work.
+                    if not visit.counted and not self._let_in(visit, kind):
+                        return OVERLOADED
+                    if visit.seconds and time.perf_counter() - visit.begin + kind.seconds > visit.seconds:
+                        return self._refused(kind, "deadline")
+                begin = time.perf_counter()
+                begun = self._begin(path, visit.body, visit.verdict == POPULAR)
+                if visit.verdict == FULL:
+                    kind.took(time.perf_counter() - begin)
+            finally:
+                if visit.counted:
+                    kind.in_flight -= 1
+        except RequestError as error:
+            return 200, JSON, error_answer(error), None
+        except TimeoutError:
+            return TOO_SLOW
+        # Whoever waits for the log does no work, and must not keep recommendations out.
+        return begun if isinstance(begun, tuple) else await awaited(begun)
+
+    def left(self, visit: Visit, reply: Answer, sent: int) -> None:
+        """The answer has left, `sent` bytes of its body, or nobody was there any more: do what it did not wait for."""
+        path, after, engine = visit.path, reply[3], self.engine
+        if after is not None:
+            _finish(path, after)
+        if engine is not None:
+            url = path if path in ROUTES or path in PROBES else "other"
+            size = visit.size + max(visit.length, 0)
+            seconds = time.perf_counter() - visit.begin
+            engine.requests.answered(reply[0], visit.method, visit.host, url, seconds, size, sent)
+
+    def _begin(self, path: str, body: bytes, popular: bool = False) -> Begun:
+        """The answer, or what is to be waited for: live stores, or the log of an explicit callback."""
+        if path == "/ping":
+            return 200, TEXT, b"success", None
+        if path == "/livez":
+            return 200, TEXT, b"alive", None
+        route = (POPULAR_ROUTES if popular else ROUTES).get(path)
+        if route is None:
+            return TOO_LONG if len(path) > PATH_MAX else NOT_FOUND
+        if self.engine is None or (self.draining and path == "/readyz"):
+            return NOT_READY
+        try:
+            return route(self.engine, body)
+        except RequestError as error:
+            return 200, JSON, error_answer(error), None
+        except OverloadedError:
+            return OVERLOADED
+        except NotReadyError:
+            return NOT_READY
+        except Exception:
+            log.exception("%s failed", path)
+            return 500, TEXT, b"server error", None
+
+    def _let_in(self, visit: Visit, kind: Class) -> bool:
+        """Count the request in, and say how it is answered; False if it is not."""
+        engine = self.engine
+        assert engine is not None
+        popular = visit.path in POPULAR_ROUTES and engine.has_popular
+        visit.verdict = verdict = self.admission.verdict(kind, popular)
+        if verdict == REFUSED:
+            self._refused(kind, "limit")
+            return False
+        if visit.seconds:
+            waited = time.perf_counter() - visit.begin
+            if waited + self.admission.expected(kind) > visit.seconds:
+                self._refused(kind, "deadline")
+                return False
+        kind.in_flight += 1
+        visit.counted = True
+        return True
+
+    def _refused(self, kind: Class, reason: str) -> Answer:
+        assert self.engine is not None
+        self.engine.metrics.count("shed_total", kind=kind.name, reason=reason)
+        return OVERLOADED
+
+    async def _read(self, visit: Visit, read: Read, most: int) -> bytes:
+        """The body, decompressed.
+
+        Raises:
+            RequestError: larger than `most` bytes, compressed or not, or it cannot be read.
+            TimeoutError: it did not come in time.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = visit
+        loop = task.get_loop()
+        if self._swept is not loop:
+            self._swept = loop
+            loop.call_later(PROMPT_SECONDS, self._sweep)
+        try:
+            body = await read(visit, most)
+        except asyncio.CancelledError:
+            if not visit.expired:
+                raise
+            task.uncancel()
+            raise TimeoutError from None
+        finally:
+            del self._reading[task]
+        return decoded(body, visit.encoding, most) if visit.encoding not in ("", "identity") else body
+
+    def _sweep(self) -> None:
+        """Look after bodies that are long in coming. One timer for all: one each would cost more than they do."""
+        now, reading = time.perf_counter(), self._reading
+        given_up = len(reading) - READERS_MAX
+        for number, (task, visit) in enumerate(reading.items()):
+            waited = now - visit.begin
+            if waited < PROMPT_SECONDS:
+                break  # they are in order of their begin
+            if visit.counted:
+                assert visit.kind is not None
+                visit.counted = False
+                visit.kind.in_flight -= 1
+            if (waited > BODY_SECONDS or number < given_up) and not visit.expired:
+                visit.expired = True
+                task.cancel()
+        if reading and self._swept is not None:
+            self._swept.call_later(PROMPT_SECONDS, self._sweep)
+        else:
+            self._swept = None
+
+
+def _seconds(timeout: str) -> float:
+    """Of a header `X-Timeout-Ms`. Raises RequestError."""
+    if not (timeout.isascii() and timeout.isdigit() and 0 < len(timeout) < 9 and 0 < int(timeout) <= TIMEOUT_MS_MAX):
+        raise RequestError(f"X-Timeout-Ms must be whole milliseconds from 1 to {TIMEOUT_MS_MAX}, got {timeout[:40]!r}")
+    return int(timeout) / 1000
+
+
+def _finish(path: str, after: After) -> None:
+    """What the answer did not wait for. It has left, so nobody is there to be told of an error."""
+    try:
+        after()
+    except Exception:
+        log.exception("%s failed after its answer", path)
+
+
+class Headers:
+    """Headers of answers of a kind, made once: `text` as RSGI takes them, `raw` as ASGI does."""
+
+    __slots__ = ("closing", "raw", "text")
+
+    def __init__(self, text: list[tuple[str, str]]) -> None:
+        self.text = text
+        self.raw = [(name.encode(), value.encode()) for name, value in text]
+        self.closing = self if text[-1:] == [CLOSE] else Headers([*text, CLOSE])
+
+
+CLOSE = ("connection", "close")
+_headers: dict[tuple[bytes, str | None, int], Headers] = {}  # by content type, encoding, and seconds to wait
+
+
+def packed(reply: Answer, accept: str) -> tuple[bytes, Headers]:
+    """The body of an answer as it is sent, and its headers but for the length."""
+    status, kind, body, _ = reply
+    encoding: str | None = None
+    if len(body) >= COMPRESS_FROM:
+        encoding = chosen(accept)
+        if encoding:
+            body = encoded(body, encoding)
+    # Those who were refused together should not come back together.
+    wait = random.randrange(1, 4) if status == 503 else 0
+    headers = _headers.get((kind, encoding, wait))
+    if headers is None:
+        text = [("content-type", kind.decode())]
+        if encoding is not None:
+            text.append(("vary", "accept-encoding"))
+        if encoding:
+            text.append(("content-encoding", encoding))
+        if wait:
+            text.append(("retry-after", str(wait)))
+        headers = _headers[kind, encoding, wait] = Headers(text)
+    return body, headers.closing if status == 408 else headers
