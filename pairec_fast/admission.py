@@ -19,24 +19,27 @@ LEAST = 4  # at once, however slow they are: fewer would leave the worker idle b
 MOST = 256
 CALLBACK_SHARE = 0.25  # of the callbacks' limit, while recommendations are under way
 RECOMMEND_SECONDS, CALLBACK_SECONDS = 300e-6, 50e-6  # assumed until some were measured
-WEIGHT = 1 / 64  # of the newest in the mean
+WEIGHT = 1 / 16  # of the newest in the mean
 OUTLIER = 8.0  # times the mean: more says something about the machine, and not about the work
 
 
 class Class:
     """Requests of one class. `in_flight` are let in and not yet worked on or done; `seconds` one takes, a mean."""
 
-    __slots__ = ("_budget", "_fixed", "in_flight", "limit", "name", "seconds")
+    __slots__ = ("_budget", "_fixed", "_turn", "in_flight", "limit", "name", "seconds")
 
     def __init__(self, name: str, seconds: float, budget: float, fixed: int | None) -> None:
         """`budget`: seconds of work that may be let in at once. `fixed` overrides what follows from it."""
         self.name, self.seconds, self.in_flight = name, seconds, 0
         self._budget, self._fixed = budget, fixed
-        self.limit = 0
+        self.limit, self._turn = 0, -1
         self.took(seconds)
 
     def took(self, seconds: float) -> None:
-        """One was worked on for so long."""
+        """One was worked on for so long. Every eighth is looked at: more would cost more than it would tell."""
+        self._turn = turn = self._turn + 1
+        if turn & 7:
+            return
         mean = self.seconds
         mean += (min(seconds, OUTLIER * mean) - mean) * WEIGHT
         self.seconds = mean = max(mean, 1e-6)

@@ -1,7 +1,7 @@
 """The core that every front shares: whom to let in, a body in, an answer out, what is told of it. It knows no protocol.
 
-A front makes a `Visit` of a request's head, asks `Shell.answered` for the answer, which reads the body through what the
-front gives it, sends what `packed` makes of it, and calls `Shell.left`. The walk runs inline, GIL released: a hand-over
+A front makes a `Visit` of a request's head, asks `Shell.answered` for the answer, sends what `packed` makes of it, and
+calls `Shell.left`. The walk runs inline, GIL released: a hand-over
 to a thread would cost more than the walk; `Admission` decides what happens under overload.
 """
 
@@ -12,9 +12,9 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
-from pairec_fast.admission import FULL, POPULAR, REFUSED, Admission, Class
+from pairec_fast.admission import FULL, REFUSED, Admission, Class
 from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
 from pairec_fast.engine import Engine
 from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
@@ -31,6 +31,7 @@ READERS_MAX = 256  # bodies that are waited for at once; of more, the oldest is 
 PATH_MAX = 8192
 TIMEOUT_MS_MAX = 10**7
 
+ALIVE: dict[str, Answer] = {"/ping": (200, TEXT, b"success", None), "/livez": (200, TEXT, b"alive", None)}
 NOT_READY: Answer = (503, TEXT, b"not ready", None)
 TOO_LONG: Answer = (414, TEXT, b"path too long", None)
 TOO_SLOW: Answer = (408, TEXT, b"the body took too long", None)
@@ -39,7 +40,7 @@ log = logging.getLogger("pairec_fast")
 
 
 class Visit:
-    """A request from its head to its answer. What is bytes to ASGI is text here.
+    """A request from its head to its answer; fronts say how its body is read. What is bytes to ASGI is text here.
 
     length: of the body, -1 unless it is said. timeout: the header `X-Timeout-Ms` as it came. size: of the head, as
     PAI-Rec counts it; 0 where nobody asks. body: what was read of it, decompressed.
@@ -49,20 +50,25 @@ class Visit:
         "accept", "begin", "body", "counted", "encoding", "expired", "host", "kind", "length", "method", "path",
         "seconds", "size", "timeout", "verdict",
     )  # fmt: skip
+    broken: type[Exception] = RequestError  # what `read` raises when the body cannot be read
 
     def __init__(
         self, path: str, method: str, length: int, encoding: str, accept: str, host: str, timeout: str, size: int
     ) -> None:
+        self.begin = time.perf_counter()
         self.path, self.method, self.length, self.encoding = path, method, length, encoding
         self.accept, self.host, self.timeout, self.size = accept, host, timeout, size
-        self.begin = time.perf_counter()
-        self.verdict, self.counted, self.expired = FULL, False, False
-        self.body = b""
+        self.body, self.verdict, self.counted, self.expired = b"", FULL, False, False
         self.seconds = 0.0  # that the client waits; 0 is for ever
         self.kind: Class | None = None
 
+    def read(self, most: int) -> Awaitable[bytes]:
+        """The body, of which no more than `most` bytes need be read, and no more than one byte beyond them given."""
+        raise NotImplementedError
 
-Read = Callable[[Visit, int], Awaitable[bytes]]
+    def line(self) -> tuple[str, str]:
+        """The URI, and the address of who asks."""
+        raise NotImplementedError
 
 
 class Shell:
@@ -78,7 +84,8 @@ class Shell:
 
     def serve(self, engine: Engine) -> None:
         """From now on."""
-        self.admission = Admission(engine.limits)
+        one = self.admission = Admission(engine.limits)
+        self._kinds = {path: one.callback if path in CALLBACKS else one.recommend for path in ROUTES.keys() - PROBES}
         self.engine = engine
 
     def drain(self) -> None:
@@ -93,29 +100,31 @@ class Shell:
         begun = self._begin(path, body)
         return begun if isinstance(begun, tuple) else finish(begun)
 
-    async def answered(self, visit: Visit, read: Read) -> Answer:
-        """The answer. `read` is asked for the body, at most once, of whoever is let in; it raises RequestError."""
+    async def answered(self, visit: Visit) -> Answer:
+        """The answer. The body is read of whoever is let in, and of nobody else."""
         path, engine = visit.path, self.engine
-        if path in PROBES or path not in ROUTES or engine is None:
+        if engine is None or (kind := self._kinds.get(path)) is None:
             return self.handle(path, b"")
+        visit.kind = kind
         try:
             if visit.timeout:
                 visit.seconds = _seconds(visit.timeout)
-            kind = visit.kind = self.admission.callback if path in CALLBACKS else self.admission.recommend
             if not self._let_in(visit, kind):
                 return OVERLOADED
             try:
                 if visit.length:
-                    visit.body = await self._read(visit, read, engine.limits.body_bytes_max)
+                    visit.body = await self._read(visit, engine.limits.body_bytes_max)
                     # Whose body was long in coming is let in anew; who has waited too long is not worth the work.
                     if not visit.counted and not self._let_in(visit, kind):
                         return OVERLOADED
                     if visit.seconds and time.perf_counter() - visit.begin + kind.seconds > visit.seconds:
                         return self._refused(kind, "deadline")
-                begin = time.perf_counter()
-                begun = self._begin(path, visit.body, visit.verdict == POPULAR)
                 if visit.verdict == FULL:
+                    begin = time.perf_counter()
+                    begun = self._begin(path, visit.body)
                     kind.took(time.perf_counter() - begin)
+                else:
+                    begun = self._begin(path, visit.body, popular=True)
             finally:
                 if visit.counted:
                     kind.in_flight -= 1
@@ -131,21 +140,21 @@ class Shell:
         path, after, engine = visit.path, reply[3], self.engine
         if after is not None:
             _finish(path, after)
-        if engine is not None:
-            url = path if path in ROUTES or path in PROBES else "other"
-            size = visit.size + max(visit.length, 0)
-            seconds = time.perf_counter() - visit.begin
-            engine.requests.answered(reply[0], visit.method, visit.host, url, seconds, size, sent)
+        if engine is None:
+            return
+        seconds = time.perf_counter() - visit.begin
+        url = path if visit.kind is not None or path in PROBES else "other"
+        size = visit.size + max(visit.length, 0)
+        engine.requests.answered(reply[0], visit.method, visit.host, url, seconds, size, sent)
+        if engine.request_log is not None and path.startswith("/api/"):
+            begin = time.time() - seconds
+            engine.request_log.answered(*visit.line(), visit.body, reply[2], begin, seconds)
 
     def _begin(self, path: str, body: bytes, popular: bool = False) -> Begun:
         """The answer, or what is to be waited for: live stores, or the log of an explicit callback."""
-        if path == "/ping":
-            return 200, TEXT, b"success", None
-        if path == "/livez":
-            return 200, TEXT, b"alive", None
         route = (POPULAR_ROUTES if popular else ROUTES).get(path)
         if route is None:
-            return TOO_LONG if len(path) > PATH_MAX else NOT_FOUND
+            return ALIVE.get(path) or (TOO_LONG if len(path) > PATH_MAX else NOT_FOUND)
         if self.engine is None or (self.draining and path == "/readyz"):
             return NOT_READY
         try:
@@ -183,30 +192,35 @@ class Shell:
         self.engine.metrics.count("shed_total", kind=kind.name, reason=reason)
         return OVERLOADED
 
-    async def _read(self, visit: Visit, read: Read, most: int) -> bytes:
+    async def _read(self, visit: Visit, most: int) -> bytes:
         """The body, decompressed.
 
         Raises:
             RequestError: larger than `most` bytes, compressed or not, or it cannot be read.
             TimeoutError: it did not come in time.
         """
+        if visit.length > most:
+            raise RequestError(f"request body larger than {most} bytes")
         task = asyncio.current_task()
         assert task is not None
         self._reading[task] = visit
-        loop = task.get_loop()
-        if self._swept is not loop:
-            self._swept = loop
-            loop.call_later(PROMPT_SECONDS, self._sweep)
+        if self._swept is None or self._swept.is_closed():
+            self._swept = task.get_loop()
+            self._swept.call_later(PROMPT_SECONDS, self._sweep)
         try:
-            body = await read(visit, most)
+            body = await visit.read(most)
         except asyncio.CancelledError:
             if not visit.expired:
                 raise
             task.uncancel()
             raise TimeoutError from None
+        except visit.broken:
+            raise RequestError("read parammeter error") from None  # PAI-Rec's spelling
         finally:
             del self._reading[task]
-        return decoded(body, visit.encoding, most) if visit.encoding not in ("", "identity") else body
+        if len(body) > most:
+            raise RequestError(f"request body larger than {most} bytes")
+        return decoded(body, visit.encoding, most) if visit.encoding and visit.encoding != "identity" else body
 
     def _sweep(self) -> None:
         """Look after bodies that are long in coming. One timer for all: one each would cost more than they do."""
