@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from bench.load import ROOT, load
+from bench.servers import Bare
 from pairec_fast import Engine
 from pairec_fast.build import build
 from pairec_fast.callback import Record, encode
@@ -45,21 +46,8 @@ ITEMS, CONNECTIONS, PARTITIONS = 20, 16, 4
 ANSWER = b'{"code":200,"msg":"success","request_id":"%036d"}' % 0
 
 
-async def empty(scope: Any, receive: Any, send: Any) -> None:
-    """The least that an ASGI handler of a POST does."""
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-    else:
-        await receive()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": ANSWER})
-
-
 def create_empty() -> Any:
-    return empty
+    return Bare(lambda body: ANSWER, ANSWER)
 
 
 @dataclass

@@ -59,12 +59,12 @@ _decode, _encode = msgspec.json.Decoder(Request).decode, msgspec.json.Encoder().
 class Bare:
     """A handler written with care: it reads a body to its length, and sends headers made beforehand."""
 
-    def __init__(self, work: Any) -> None:
-        self.work = work
+    def __init__(self, work: Any, answer: bytes = ANSWER) -> None:
+        self.work, self.answer = work, answer
         self.text = [("content-type", "application/json")]
         self.start = {
             "type": "http.response.start", "status": 200,
-            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))],
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))],
         }  # fmt: skip
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -80,13 +80,13 @@ class Bare:
         body = b""
         while len(body) < length:
             body += (await receive())["body"]
-        out = self.work(body) if body else ANSWER
+        out = self.work(body) if body else self.answer
         await send(self.start)
         await send({"type": "http.response.body", "body": out})
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         body = await protocol()
-        protocol.response_bytes(200, self.text, self.work(body) if body else ANSWER)
+        protocol.response_bytes(200, self.text, self.work(body) if body else self.answer)
 
 
 def create_json() -> Any:

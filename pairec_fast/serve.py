@@ -32,6 +32,7 @@ HEADERS_MS, HEADERS_BYTES = 5_000, 32 << 10  # for a request's head to come whol
 # Open at once on one worker; whoever comes later waits to be accepted, so this is no limit of requests.
 CONNECTIONS, BACKLOG = 4096, 1024
 FILES = CONNECTIONS + 1024  # that a worker may have open
+DRAIN_TURN = 0.05  # seconds between two signals to workers
 HOST = "127.0.0.1"  # loopback unless the configuration names an address
 
 
@@ -93,12 +94,13 @@ class Server(Granian):  # type: ignore[misc, valid-type]
 
         Stopped workers take no more connections, answer what they have begun, and end.
         """
-        if self.interrupt_signal and self.drain_seconds:
-            self.main_loop_interrupt.clear()
+        end = time.monotonic() + self.drain_seconds
+        self.main_loop_interrupt.clear()
+        # Again and again: one that is still starting does not know the signal yet.
+        while self.interrupt_signal and time.monotonic() < end and not self.main_loop_interrupt.wait(DRAIN_TURN):
             for worker in self.wrks:
                 with contextlib.suppress(OSError):
                     os.kill(worker.inner.pid, DRAIN)
-            self.main_loop_interrupt.wait(self.drain_seconds)
         super().shutdown(exit_code)
 
 

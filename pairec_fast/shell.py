@@ -12,6 +12,7 @@ import logging
 import random
 import signal
 import time
+from collections import deque
 from collections.abc import Awaitable
 
 from pairec_fast.admission import FULL, REFUSED, Admission, Class
@@ -27,6 +28,9 @@ DRAIN = signal.SIGURG  # to a worker: say that you are not ready. One that does 
 BODY_SECONDS = 5.0  # for a body to come whole
 # A body that takes longer holds no place among those that are worked on, or eight slow clients would be all there are.
 PROMPT_SECONDS = 0.05
+# The answer to a callback that is refused is held back for so long: its connection is the only brake there is on who
+# sends it, and to refuse costs as much as to read. Whoever asks for a recommendation is told at once.
+BRAKE_SECONDS = 0.05
 READERS_MAX = 256  # bodies that are waited for at once; of more, the oldest is given up
 PATH_MAX = 8192
 TIMEOUT_MS_MAX = 10**7
@@ -76,6 +80,7 @@ class Shell:
 
     def __init__(self, engine: Engine | None) -> None:
         self.draining = False
+        self._patient = deque[asyncio.Future[None]]()  # callbacks, until no recommendation is to be worked on
         self._reading: dict[asyncio.Task[object], Visit] = {}
         self._swept: asyncio.AbstractEventLoop | None = None  # the loop that looks after slow bodies now
         self.engine: Engine | None = None
@@ -110,6 +115,8 @@ class Shell:
             if visit.timeout:
                 visit.seconds = _seconds(visit.timeout)
             if not self._let_in(visit, kind):
+                if path in CALLBACKS:
+                    await asyncio.sleep(BRAKE_SECONDS)
                 return OVERLOADED
             try:
                 if visit.length:
@@ -119,6 +126,10 @@ class Shell:
                         return OVERLOADED
                     if visit.seconds and time.perf_counter() - visit.begin + kind.seconds > visit.seconds:
                         return self._refused(kind, "deadline")
+                if kind is self.admission.callback and self.admission.recommend.in_flight:
+                    turn = asyncio.get_running_loop().create_future()
+                    self._patient.append(turn)
+                    await turn
                 if visit.verdict == FULL:
                     begin = time.perf_counter()
                     begun = self._begin(path, visit.body)
@@ -128,6 +139,8 @@ class Shell:
             finally:
                 if visit.counted:
                     kind.in_flight -= 1
+                if self._patient:
+                    self._next(kind)
         except RequestError as error:
             return 200, JSON, error_answer(error), None
         except TimeoutError:
@@ -187,6 +200,15 @@ class Shell:
         visit.counted = True
         return True
 
+    def _next(self, kind: Class) -> None:
+        """One of `kind` is done: a callback behind a recommendation, or as long as there is none to be worked on."""
+        one = self.admission
+        while self._patient and (kind is one.recommend or not one.recommend.in_flight):
+            turn = self._patient.popleft()
+            if not turn.done():  # its request may have been given up
+                turn.set_result(None)
+                break
+
     def _refused(self, kind: Class, reason: str) -> Answer:
         assert self.engine is not None
         self.engine.metrics.count("shed_total", kind=kind.name, reason=reason)
@@ -234,6 +256,7 @@ class Shell:
                 assert visit.kind is not None
                 visit.counted = False
                 visit.kind.in_flight -= 1
+                self._next(visit.kind)
             if (waited > BODY_SECONDS or number < given_up) and not visit.expired:
                 visit.expired = True
                 task.cancel()

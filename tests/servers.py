@@ -30,23 +30,19 @@ def command(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]
 
 
 class Server:
-    """`pairec-fast serve`, or the application under uvicorn, on a free port and in a process group of its own."""
+    """The application on a free port and in a process group of its own: `pairec-fast serve`, or another server."""
 
-    def __init__(self, world: World, workers: int = 1, *, uvicorn: bool = False) -> None:
+    def __init__(self, world: World, workers: int = 1, *, front: str = "serve") -> None:
+        """`front`: serve; asgi, which is Granian as its user starts it; or uvicorn."""
         self.port = free_port()
         world.conf["ListenConf"] = {"HttpAddr": "127.0.0.1", "HttpPort": self.port}
         config = world.write()
-        line = ["pairec_fast", "serve", "--config", str(config), "--workers", str(workers)]
-        if uvicorn:
-            line = [
-                "uvicorn",
-                "--factory",
-                "pairec_fast.app:create",
-                "--port",
-                str(self.port),
-                "--log-level",
-                "warning",
-            ]
+        app, port = "pairec_fast.app:create", str(self.port)
+        line = {
+            "serve": ["pairec_fast", "serve", "--config", str(config), "--workers", str(workers)],
+            "asgi": ["granian", "--interface", "asgi", "--factory", app, "--port", port, "--log-level", "warning"],
+            "uvicorn": ["uvicorn", "--factory", app, "--port", port, "--log-level", "warning"],
+        }[front]
         self.stderr = world.folder / "stderr"
         with self.stderr.open("wb") as stderr:
             self.process = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 import zlib
 
 import pytest
@@ -131,8 +132,10 @@ def test_a_scene_without_a_list_for_all_refuses_instead(world):
         asyncio.run(scenario())
 
 
-def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommendations_are_under_way(app):
+def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommendations_are_under_way(app, monkeypatch):
     """Otherwise a third of the callbacks of sixteen connections are refused by a limit made for walks."""
+    monkeypatch.setattr(shell, "PROMPT_SECONDS", 60)
+    monkeypatch.setattr(shell, "BRAKE_SECONDS", 0)
 
     async def scenario():
         alone, most = Crowd(app), app.admission.callback.limit
@@ -151,6 +154,55 @@ def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommend
         assert {(await task)[0] for task in beside.tasks} == {200}
 
     asyncio.run(scenario())
+
+
+def test_callbacks_are_worked_on_behind_recommendations_and_not_never(app):
+    async def scenario():
+        quick, slow, done = Crowd(app), Crowd(app), []
+        quick.release.set()
+        (walk,) = await slow.come(1)
+        callbacks = [asyncio.create_task(quick.request(CALLBACK, LOGGED)) for _ in range(3)]
+        for task in callbacks:
+            task.add_done_callback(lambda task: done.append("callback"))
+        walk.add_done_callback(lambda task: done.append("walk"))
+        await asyncio.sleep(0.02)
+        assert done == [] and len(app._patient) == 3, "a recommendation has come, and its body will"
+        (other,) = await slow.come(1)
+        slow.release.set()
+        assert {(await task)[0] for task in (walk, other, *callbacks)} == {200}
+        await asyncio.sleep(0)
+        assert done[0] == "walk" and done.count("callback") == 3 and not app._patient
+
+        (held,) = await (last := Crowd(app)).come(1)
+        waiting = asyncio.create_task(quick.request(CALLBACK, LOGGED))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        await asyncio.sleep(0.2)
+        assert waiting.done(), "a recommendation whose body does not come holds nobody up"
+        last.release.set()
+        assert (await held)[0] == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_callback_is_answered_late_and_a_refused_recommendation_at_once(world):
+    """The sender's connection is the only brake there is on callbacks; who asks for a page has no time to lose."""
+    world.conf["LimitConf"] = {"InFlightMax": 1, "P99TargetMs": 1}
+    has_nothing_popular(world)
+    with world.engine() as engine:
+        app = App(engine)
+
+        async def scenario():
+            crowd = Crowd(app)
+            await crowd.come(4, CALLBACK)
+            await crowd.come(1)
+            begin = time.monotonic()
+            assert (await crowd.request(FEED))[0] == 503 and time.monotonic() - begin < shell.BRAKE_SECONDS / 2
+            assert (await crowd.request(CALLBACK))[0] == 503 and time.monotonic() - begin >= shell.BRAKE_SECONDS * 0.9
+            crowd.release.set()
+            await asyncio.gather(*crowd.tasks)
+
+        asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(("conf", "limits"), [({"P99TargetMs": 200}, (33, 200)), ({"P99TargetMs": 1}, (4, 4)),
