@@ -12,9 +12,9 @@ Without a configuration a small shop is made.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -38,7 +38,12 @@ from tests.worlds import FEED, ROOT, World, environment, make_world
 
 SCENE = "home_feed"
 BUDGETS = {"recall": 150, "filter": 30, "features": 50, "score": 200, "rerank": 30, "reply": 50, "total": 500}
-CALLS = 200  # under callgrind, between two readings
+CALLS = 300  # under callgrind
+SWITCH = """
+#include <valgrind/callgrind.h>
+void on(void) { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STATS; }
+void off(void) { CALLGRIND_STOP_INSTRUMENTATION; CALLGRIND_DUMP_STATS; }
+"""
 
 
 def calls(engine: Engine) -> dict[str, Callable[[], object]]:
@@ -79,34 +84,34 @@ def configured(config: Path, **limits: Any) -> dict[str, Any]:
 
 
 def under_callgrind(config: Path) -> dict[str, float]:
-    """Instructions a call takes: the difference between so many calls and twice as many."""
-    counted = {}
-    for name in ("Engine.recommend", "counting"):
-        totals = [_instructions(config, name, count) for count in (CALLS, 2 * CALLS)]
-        counted[name] = (totals[1] - totals[0]) / CALLS
-    return counted
+    """Instructions a call takes."""
+    return {name: _instructions(config, name, CALLS) / CALLS for name in ("Engine.recommend", "counting")}
 
 
 def _instructions(config: Path, name: str, count: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
+        switch, out = Path(folder) / "switch.so", Path(folder) / "out"
+        made = ["gcc", "-xc", "-", "-O1", "-shared", "-fPIC", "-o", str(switch)]
+        subprocess.run(made, input=SWITCH, check=True, text=True)
         line = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}", "-q"]
-        line += [sys.executable, "-m", "bench.bench_meter", "--config", str(config), "--count", name, str(count)]
+        line += [sys.executable, "-m", "bench.bench_meter", "--config", str(config)]
+        line += ["--count", name, str(count), str(switch)]
         subprocess.run(line, check=True, env=environment() | {"PAIREC_ISA": "avx2", "PYTHONHASHSEED": "0"}, cwd=ROOT)
-        (total,) = re.findall(r"^(?:totals|summary): (\d+)", out.read_text(), re.MULTILINE)[:1]
-        return int(total)
+        dumps = "".join(path.read_text() for path in Path(folder).glob("out*"))
+        return max(int(total) for total in re.findall(r"^(?:totals|summary): (\d+)", dumps, re.MULTILINE))
 
 
-def count_here(config: Path, name: str, count: int) -> None:
+def count_here(config: Path, name: str, count: int, switch: str) -> None:
     """Run under callgrind: only the calls are counted, and what switches it on and off."""
+    instructions = ctypes.CDLL(switch)
     with Engine.from_config(configured(config)) as engine:
         call = calls(engine)[name]
         for _ in range(300):  # caches of the interpreter and of the engine are warm then
             call()
-        for switch in ("on", "off"):
-            subprocess.run(["callgrind_control", "-i", switch, str(os.getpid())], check=True, capture_output=True)
-            for _ in range(count if switch == "on" else 0):
-                call()
+        instructions.on()
+        for _ in range(count):
+            call()
+        instructions.off()
 
 
 def serve(config: Path, seconds: float, workers: int, rate: float) -> str:
@@ -193,12 +198,12 @@ def main() -> int:
     parser.add_argument("--service", type=float, default=0.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rate", type=float, default=0.0)
-    parser.add_argument("--count", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--count", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         config = (given.config or make_world(Path(folder) / "shop", 3_000)).absolute()
         if given.count:
-            count_here(config, given.count[0], int(given.count[1]))
+            count_here(config, given.count[0], int(given.count[1]), given.count[2])
             return 0
         with Engine.from_config(configured(config)) as engine:
             taken = in_turns(calls(engine), 15)
