@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 
 class Timed:
-    """Times single calls; records p50 and p99 in microseconds."""
+    """Times single calls by the `latency` fixture, which gates them, and shows them in pytest-benchmark's table."""
 
-    def __init__(self, benchmark):
-        self._benchmark = benchmark
+    def __init__(self, latency):
+        self._latency = latency
 
     def __call__(self, function, *args, rounds=2_000):
-        self._benchmark.pedantic(function, args=args, rounds=rounds, iterations=1, warmup_rounds=min(100, rounds))
-        self._record()
+        self._latency(function, *args, n=rounds)
 
     def prepared(self, function, setup, rounds=2_000):
         """As a call, with fresh arguments from `setup()`, which is not timed."""
-        self._benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=min(100, rounds))
-        self._record()
-
-    def _record(self):
-        us = np.array(self._benchmark.stats.stats.data) * 1e6
-        p50, p99 = np.percentile(us, [50, 99]).round(2).tolist()
-        self._benchmark.extra_info.update(latency_us_p50=p50, latency_us_p99=p99)
+        self._latency(function, setup=setup, n=rounds)
 
 
 @pytest.fixture
-def timed(benchmark):
-    return Timed(benchmark)
+def timed(latency, benchmark):
+    return Timed(latency)
 
 
 def pytest_addoption(parser):
