@@ -27,7 +27,6 @@ from pairec_fast.scene import KINDS
 from pairec_fast.shell import DRAIN, Shell, Visit, packed
 
 Scope = dict[str, Any]
-NETWORK_NICE, SETTLED_SECONDS = 5, 1.0
 
 log = logging.getLogger("pairec_fast")
 
@@ -120,7 +119,8 @@ class App(Shell):
             gc.freeze()  # what is there by now stays, and need not be looked at again by every collection
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread's loop
                 loop.add_signal_handler(DRAIN, self.drain)
-            loop.call_later(SETTLED_SECONDS, _network_last)  # when the server has its threads
+            if sys.platform == "linux":
+                self.crowded = _network_last
 
     def _stop(self) -> None:
         if self.engine is not None:
@@ -145,17 +145,17 @@ def _engine() -> Engine:
     return engine
 
 
-def _network_last() -> None:
-    """Let the threads that are not Python's, those of the server, run behind the one that walks.
+def _network_last(last: bool) -> None:
+    """Let the threads that are not Python's, those of the server, not take the core from the one that walks; or again.
 
-    On one core they take turns with it. A server that reads ever more requests while others wait to be worked on ends
-    up refusing all day: with this, at ten times the capacity, twice as many are answered in time.
+    A server on one core that reads ever more requests while others wait to be worked on ends up refusing all day. But
+    such threads wait for other processes as well, which costs milliseconds on a busy machine: not to be done for long.
     """
     own = {thread.native_id for thread in threading.enumerate()}
-    for task in map(int, os.listdir("/proc/self/task") if sys.platform == "linux" else ()):
-        with contextlib.suppress(OSError):  # it has just ended, or is behind already
-            if task not in own and os.getpriority(os.PRIO_PROCESS, task) < NETWORK_NICE:
-                os.setpriority(os.PRIO_PROCESS, task, NETWORK_NICE)
+    for task in map(int, os.listdir("/proc/self/task")):
+        with contextlib.suppress(OSError):  # it has just ended
+            if task not in own:
+                os.sched_setscheduler(task, os.SCHED_BATCH if last else os.SCHED_OTHER, os.sched_param(0))
 
 
 class AsgiVisit(Visit):

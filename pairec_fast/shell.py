@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from pairec_fast.admission import FULL, REFUSED, Admission, Class
 from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
@@ -31,6 +31,7 @@ PROMPT_SECONDS = 0.05
 # The answer to a callback that is refused is held back for so long: its connection is the only brake there is on who
 # sends it, and to refuse costs as much as to read. Whoever asks for a recommendation is told at once.
 BRAKE_SECONDS = 0.05
+CALM_SECONDS = 1.0  # without a refusal, until overload is over
 READERS_MAX = 256  # bodies that are waited for at once; of more, the oldest is given up
 PATH_MAX = 8192
 TIMEOUT_MS_MAX = 10**7
@@ -80,6 +81,8 @@ class Shell:
 
     def __init__(self, engine: Engine | None) -> None:
         self.draining = False
+        self.crowded: Callable[[bool], None] | None = None  # is told when overload begins, and when it is over
+        self._is_crowded, self._refused_at = False, 0.0
         self._patient = deque[asyncio.Future[None]]()  # callbacks, until no recommendation is to be worked on
         self._reading: dict[asyncio.Task[object], Visit] = {}
         self._swept: asyncio.AbstractEventLoop | None = None  # the loop that looks after slow bodies now
@@ -211,8 +214,21 @@ class Shell:
 
     def _refused(self, kind: Class, reason: str) -> Answer:
         assert self.engine is not None
+        self._refused_at = time.perf_counter()
+        if self.crowded is not None and not self._is_crowded and kind is self.admission.recommend:
+            self._is_crowded = True
+            self.crowded(True)
+            asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm)
         self.engine.metrics.count("shed_total", kind=kind.name, reason=reason)
         return OVERLOADED
+
+    def _calm(self) -> None:
+        assert self.crowded is not None
+        if time.perf_counter() - self._refused_at < CALM_SECONDS:
+            asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm)
+        else:
+            self._is_crowded = False
+            self.crowded(False)
 
     async def _read(self, visit: Visit, most: int) -> bytes:
         """The body, decompressed.

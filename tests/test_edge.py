@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -205,6 +207,24 @@ def test_who_is_refused_keeps_the_connection_and_is_served_on_it_when_there_is_r
         refused.sendall(WHOLE)
         assert answer(refused)[0] == 200
         assert b'shed_total{kind="recommend",reason="limit"} ' in server.ask("/metrics")[1]
+        if front == "serve":
+            assert_the_network_is_as_before(server)
+        assert server.end(signal.SIGTERM)[0] in (0, -signal.SIGTERM)
+        assert "Traceback" not in server.stderr.read_text()
+
+
+def policies(server: Server) -> set[int]:
+    (worker,) = server.workers()
+    return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{worker}/task").iterdir()}
+
+
+def assert_the_network_is_as_before(server: Server) -> None:
+    """In overload its threads do not take the core from the one that walks; in quiet they would only be late."""
+    assert policies(server) == {os.SCHED_OTHER, os.SCHED_BATCH}
+    deadline = time.monotonic() + 10
+    while policies(server) != {os.SCHED_OTHER}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(world):
