@@ -173,7 +173,7 @@ def table(text: str) -> str:
     }
     workers = sorted({worker for _, worker in slow})
     head = ["stage", "requests", "p50 us", "p90 us", "p99 us", "in", "out", "budget us", "over budget"]
-    rows = [[*head, *(f"slowest of worker {worker}, us" for worker in workers)]]
+    rows = [[*head, *(f"slowest{f' of worker {worker}' if worker else ''}, us" for worker in workers)]]
     for stage in (*STAGES, TOTAL):
         edges = times[stage]
         count = edges[float("inf")]

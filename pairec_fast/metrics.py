@@ -171,7 +171,7 @@ class Metrics:
             for index, known in told
             for name, value in known.items()
         }
-        return "\n".join(lines + self._simple(shown, "gauge")) + "\n"
+        return "".join(f"{line}\n" for line in lines + self._simple(shown, "gauge"))
 
     def _simple(self, samples: dict[str, float], kind: str) -> list[str]:
         lines, family = list[str](), ""

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from pairec_fast import slots
 from pairec_fast.metrics import Metrics
 from pairec_fast.push import Pusher, push_of
 from tests.test_metrics import parsed
@@ -74,6 +75,19 @@ def test_what_metrics_shows_is_sent_every_interval_with_job_instance_and_token(g
 
 def test_without_a_token_no_header_says_so(gateway):
     assert pusher(gateway, Metrics()).push() and gateway.taken[0][1] is None
+
+
+def test_a_worker_with_a_slot_pushes_under_its_number_and_only_what_it_counted(gateway, monkeypatch, tmp_path):
+    """Who comes in its place goes on under that name, and a gateway adds nothing up twice."""
+    monkeypatch.setenv("PAIREC_WORKERS", "2")
+    monkeypatch.setattr(slots, "FOLDERS", (str(tmp_path),))
+    with slots.created(2):
+        one, other = (Metrics("", slots.place()) for _ in range(2))
+        one.count("n_total", 3)
+        other.count("n_total", 4)
+        pushing = Pusher(gateway.url, "", 3600.0, "daily", other, lambda: other.text({"age_seconds": 1}, own=True))
+        assert pushing.url.endswith(f"/instance/{socket.gethostname()}-1") and pushing.push()
+        assert parsed(gateway.taken[0][2]) == {"n_total": 4, "age_seconds": 1}
 
 
 def test_workers_of_one_server_push_under_names_of_their_own(gateway, monkeypatch):
