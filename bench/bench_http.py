@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -46,6 +47,14 @@ def users_of(config: Path) -> list[str]:
         return [ids.id(row) for row in range(min(len(ids), 5_000))]
 
 
+def _installed(server: str) -> bool:
+    needs = {"uvicorn": "uvicorn", "protocol": "httptools"}.get(server, "granian")
+    if importlib.util.find_spec(needs) is not None:
+        return True
+    print(f"{server}: left out, {needs} is not installed", file=sys.stderr)
+    return False
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,7 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         config = given.config or made(Path(folder))
         bodies = asked(users_of(config))
-        rows = [(server, application, "") for server, application in ROWS]
+        rows = [(server, application, "") for server, application in ROWS if _installed(server)]
         rows += [("uvicorn", "ours-stood", path) for path in given.path]
         served = {}
         for server, application, path in rows:
@@ -83,7 +92,7 @@ def main() -> int:
         print(f"{server:>28} {application:>12}{figures}")
     for server in ("rsgi", "asgi", "uvicorn"):
         for other in ("json", "empty"):
-            if (server, other) in served:
+            if (server, other) in served and (server, "ours-stood") in served:
                 ratios = [
                     np.median(np.array(taken[server, "ours-stood", count]) / np.array(taken[server, other, count]))
                     for count in given.connections
