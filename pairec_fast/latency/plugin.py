@@ -149,7 +149,7 @@ class Latency:
         n = count(n, "n") if n is not None else self.terms.n or CALLS
         call = Call(function, args, kwargs, setup)
         if not self._begin():
-            return call.once()
+            return self._unmeasured(call)
         turns = self._session.turns
         if self._session.counted is not None:
             instructions.count(call, self._test, self._session.counted)
@@ -191,7 +191,7 @@ class Latency:
             n = count(n, "n") if n is not None else self.terms.n or CALLS
         call = Call(function, args, kwargs, setup)
         if not self._begin():
-            return call.once()
+            return self._unmeasured(call)
         due = list(measure.arrivals(rate, n, seconds, arrivals, seed))
         if not due:
             raise TermError(f"rate={rate!r}, seconds={seconds!r}: nothing arrives in that time")
@@ -221,6 +221,9 @@ class Latency:
         if self.samples is not None:
             raise TermError(f"{self._test} measures twice: one function a test, parametrize for more")
         return self.enabled
+
+    def _unmeasured(self, call: Call) -> Any:
+        return call.once() if self._benchmark is None else self._benchmark.pedantic(call.once)  # it warns if unused
 
     def _through_benchmark(self, call: Call, n: int, keep_gc: bool) -> Samples:
         """Its rounds are our calls, so that its table and its JSON are of the same ones."""
