@@ -243,7 +243,7 @@ cdef _coded(list values):
 
 def values_of(list entries, str name):
     """The value of `name` in each of dicts [n]; `MISSING` where there is none."""
-    return [(<dict> entry).get(name, _missing) for entry in entries]
+    return [(<dict?> entry).get(name, _missing) for entry in entries]
 
 
 def columns_of(list entries, Py_ssize_t most=2**31 - 1, *, bint nulls=True, bint doubles=False):
