@@ -22,7 +22,7 @@ import pytest
 
 from bench.forests import Case, made_up, seeded, served, table, train
 from bench.growth import measured, plot
-from bench.peers import PEERS, SingleRowFast
+from bench.peers.forests import PEERS, SingleRowFast
 from bench.turns import ROUNDS, Call, in_turns, over
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.forest import Forest

@@ -12,7 +12,7 @@ pytest.importorskip("lightgbm")
 from bench.bench_forest import compared, measures, others
 from bench.forests import CANDIDATES, REQUESTS, Case, categorical, made_up, names, table, train
 from bench.growth import LIGHTGBM, OURS, plot
-from bench.peers import PEERS, SingleRowFast
+from bench.peers.forests import PEERS, SingleRowFast
 from bench.turns import in_turns, over
 from pairec_fast.core import Forest
 
