@@ -15,7 +15,7 @@ RECALL_SHOWN = 0.75, 0.9995
 GREY = "#7d8590"  # like the colours legible on white and on black
 OURS = {
     "pairec_fast partition": "#2f81f7", "pairec_fast hnsw": "#8250df", "pairec_fast on hnswlib's graph": "#bf5af2",
-    "pairec_fast flat": "#1b9e9e",
+    "pairec_fast flat": "#1b9e9e", "pairec_fast on Granian": "#2f81f7", "pairec_fast on uvicorn": "#8250df",
 }  # fmt: skip
 OTHERS = ("#db6d28", "#3fb950", "#d4a72c", "#f47067", "#9e7b5a", "#57a6a1", "#e275ad", "#7d8590")
 Curves = Mapping[str, Sequence[Point]]
@@ -43,8 +43,14 @@ def curves(panels: Mapping[str, Curves], file: Path, caption: str) -> None:
     _finish(figure, names, file, caption)
 
 
-def lines(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], file: Path, caption: str) -> None:
-    """A panel for each title: of each name what grows and microseconds, both logarithmic."""
+def lines(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], file: Path, caption: str, *, across: str = "",
+    up: str = "p50, microseconds of CPU", ticks: Sequence[float] = (),
+) -> None:  # fmt: skip
+    """A panel for each title: of each name what grows and microseconds, both logarithmic.
+
+    Without `ticks` every point has one.
+    """
     names = list(dict.fromkeys(name for each in panels.values() for name in each))
     colour = colours(names)
     figure, places = _figure(len(panels))
@@ -53,10 +59,10 @@ def lines(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], fil
             axes.plot(*zip(*points, strict=True), "o-", ms=3, color=colour[name], label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        ticks = sorted({across for points in each.values() for across, _ in points})
-        axes.set_xticks(ticks, [short(tick) for tick in ticks])
+        marks = ticks or sorted({place for points in each.values() for place, _ in points})
+        axes.set_xticks(marks, [short(mark) for mark in marks])
         axes.minorticks_off()
-        _dress(axes, title, "", "p50, microseconds of CPU")
+        _dress(axes, title, across, up)
     _finish(figure, names, file, caption)
 
 
