@@ -17,7 +17,6 @@ from bench.recall.peers import PEERS
 from bench.recall.sets import Set
 from bench.recall.sweep import Point, Sweep
 
-RECALL = 0.95  # what ours is built for as well
 NAME = "world"
 STACKS = {"a": ["hnswlib"], "b": ["scann", "faiss-ivf", "faiss-hnsw"]}  # whose fastest is taken
 EVERY = ["hnswlib", "usearch", "faiss-hnsw", "faiss-ivf", "scann"]
@@ -35,7 +34,7 @@ class Chosen(NamedTuple):
     p50_us: float
 
 
-def asked_set(folder: Path, queries: int = sets.QUERIES) -> Set:
+def asked_set(folder: Path, queries: int = 1_000) -> Set:
     """The world's vectors as a set of bench.recall: `queries` users, and what is right for them."""
     cache = folder / "indexes"
     cache.mkdir(exist_ok=True)
@@ -48,7 +47,7 @@ def asked_set(folder: Path, queries: int = sets.QUERIES) -> Set:
 
 
 def askers(users: NDArray[np.float32], count: int, seed: int = 0) -> NDArray[np.intp]:
-    """Rows of users who have chosen something, in an order that no cache knows."""
+    """Rows of users who have a vector, in an order that no cache knows."""
     known = np.flatnonzero(users.any(axis=1))
     return np.random.default_rng(seed).permutation(known)[:count]
 
@@ -68,13 +67,13 @@ def made(of: Set, makers: Sequence[str], say: Say) -> list[tuple[str, Contender]
 
 
 def chosen(folder: Path, makers: Sequence[str], say: Say) -> list[Chosen]:
-    """Of each name its fastest setting that reaches RECALL, fastest first; chosen once, kept in a file."""
+    """Of each name its fastest setting that reaches world.RECALL, fastest first; chosen once, kept in a file."""
     file = folder / "indexes" / f"chosen-{'-'.join(makers)}.json"
     if not file.exists():
         of = asked_set(folder)
         contenders = made(of, makers, say)
         sweep = Sweep([each for _, each in contenders], of.truth, min(world.CANDIDATES, len(of.base)), of.halves())
-        points = sweep.table(3, (RECALL,))[RECALL].values()
+        points = sweep.table(3, (world.RECALL,))[world.RECALL].values()
         found = []
         for point in points:
             if isinstance(point, Point):

@@ -160,7 +160,7 @@ def stack_of(name: str, folder: Path, say: Say) -> Stack:
     """
     found = recall.chosen(folder, recall.STACKS[name], say)
     if not found:
-        raise ImportError(f"none of {', '.join(recall.STACKS[name])} is installed and finds {recall.RECALL:.0%}")
+        raise ImportError(f"none of {', '.join(recall.STACKS[name])} is installed and finds {world.RECALL:.0%}")
     return Stack(folder, *recall.opened(folder, found[0], say), FORESTS[name](folder))
 
 

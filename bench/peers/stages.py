@@ -38,7 +38,7 @@ def _recall(engine: Engine, folder: Path, rounds: int, say: Callable[[str], None
     assert index is not None
     ours = contender(f"pairec_fast {index.kind}", index, of)
     sweep = Sweep([ours, *(each for _, each in recall.made(of, recall.EVERY, say))], of.truth, _k(of), of.halves())
-    found = sweep.table(rounds, (recall.RECALL,))[recall.RECALL]
+    found = sweep.table(rounds, (world.RECALL,))[world.RECALL]
     points = [point for point in found.values() if isinstance(point, Point)]
     least = next((point.p50_us for point in points if point.name == ours.name), float("nan"))
     rows = [
