@@ -159,6 +159,18 @@ def test_it_reaches_its_recall_on_queries_it_was_not_tuned_on(walked):
     assert recall(index, vectors, queries, 50) >= 0.88
 
 
+@pytest.mark.parametrize("spread", [0.3, 2.0])
+def test_it_finds_what_its_file_says(tmp_path, spread):
+    """Where lengths differ much, a search of few rows begins again with a wide one and finds more than a longer one."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((4_000, 16)) * rng.lognormal(0, spread, (4_000, 1))
+    queries = rng.standard_normal((100, 16)).astype(np.float32)
+    options = {"kind": "partition", "k": 100, "recall": 0.9, "queries": queries}
+    index = made(tmp_path / "lengths", vectors.astype(np.float32), metric="ip", **options)
+    assert index.recall_reached >= 0.9
+    assert recall(index, vectors.astype(np.float32), queries, 100) == pytest.approx(index.recall_reached, abs=0.005)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", WALKED)
 def test_effort_tuned_without_queries_holds_for_the_data(tmp_path, metric, kind):

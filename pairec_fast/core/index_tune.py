@@ -65,7 +65,7 @@ class _Trial:
             row = 1.0 if breadth == 1 else CHOSEN + breadth * LIST * lists / count
             before = math.inf
             for keep in KEEPS:
-                effort, reached = self._least(k, count, {"keep": keep, "breadth": breadth})
+                effort, reached = self._least(k, count, {"keep": keep, "breadth": breadth}, LEAST * k)
                 cost = effort * row + SURVIVOR * keep * k if reached >= self.wanted else math.inf
                 trials.append((cost, -reached, breadth, keep, effort))
                 if cost > before:  # and so it goes on
@@ -73,11 +73,9 @@ class _Trial:
                 before = cost
         _, missed, breadth, keep, effort = min(trials)
         knobs = {"keep": keep, "breadth": breadth}
-        effort = min(max(effort, LEAST * k), count)
         header = msgspec.structs.replace(self.header, **knobs, effort=effort, recall_reached=-missed)
         if wide > k:
-            wider, _ = self._least(wide, count, knobs)
-            wider = min(max(wider, LEAST * wide, effort), count)
+            wider, _ = self._least(wide, count, knobs, max(LEAST * wide, effort))
             growth = math.log(wider / effort) / math.log(wide / k)
             header = msgspec.structs.replace(header, growth=min(max(growth, 0.1), 1.0))
         return msgspec.structs.replace(header, stop=self._stop(header))
@@ -94,13 +92,18 @@ class _Trial:
                 low = middle
         return round(high, 2)
 
-    def _least(self, k: int, count: int, knobs: dict[str, Any]) -> tuple[int, float]:
-        """The smallest effort that reaches the recall, or `count`; and the recall there."""
+    def _least(self, k: int, count: int, knobs: dict[str, Any], least: int = 1) -> tuple[int, float]:
+        """The smallest effort from `least` on that reaches the recall, or `count`; and the recall there.
+
+        Less than finds `k` rows is no effort to try: such a search begins again with a wide one, and finds more than
+        one of a few times `k` does (test_index.py, "finds what its file says").
+        """
 
         def measured(effort: int) -> float:
             return _recall(self._found(k, effort, knobs), self.exact, k)
 
-        low, high = 0, min(max(16, k // 16), count)
+        high = min(max(least, 16, k // 16), count)
+        low = high - 1 if least > 1 else 0
         reached = measured(high)
         while reached < self.wanted and high < count:
             low, high = high, min(2 * high, count)
