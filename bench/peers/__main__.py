@@ -83,7 +83,7 @@ def in_process(config: Path, folder: Path, options: argparse.Namespace, out: Cal
             found = answers.costs(engine, stacks, asked, options.rounds)
             out("\nIn one process, microseconds a request\n\n" + process_table(found))
         if "stages" in options.only:
-            out("\nStage by stage\n\n" + stages.table(engine, config, folder, options.rounds, say))
+            out("\nStage by stage\n\n" + stages.table(engine, config, folder, options.indexes, options.rounds, say))
 
 
 def process_table(found: Mapping[str, answers.Cost]) -> str:
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--ours", nargs="+", choices=OURS, default=list(OURS), help="servers of ours")
     parser.add_argument("--peers", nargs="+", choices=FORESTS, default=list(FORESTS))
+    parser.add_argument("--indexes", nargs="+", choices=recall.EVERY, default=recall.EVERY, help="of the stage alone")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one load of one server")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plot", type=Path, help="draw latency against offered load into this .svg or .png")
@@ -165,11 +166,11 @@ def main() -> None:
     options = parser.parse_args()
     config = (options.config or world.made(options.world, options.items, options.users, say)).absolute()
     folder = data.exported(config)
-    items, vectors = data.counts(folder)
     versions = ", ".join(f"{name} {version}" for name in data.PACKAGES if (version := report.version(name)))
+    busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     lines = [
-        f"{report.machine()}; {items:,} items, of which {vectors:,} have a vector because somebody chose them; "
-        f"{answers.ASKED:,} users in turn; {versions}"
+        f"{report.machine()}, load averages {busy} at the beginning; {data.item_count(folder):,} items x {world.DIM} "
+        f"dims, {answers.ASKED:,} users in turn; {versions}"
     ]
 
     def out(text: str) -> None:

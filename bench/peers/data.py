@@ -46,10 +46,8 @@ def exported(config: Path) -> Path:
     return folder
 
 
-def counts(folder: Path) -> tuple[int, int]:
-    """How many items there are, and how many of them have a vector."""
-    item, rows = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("item", "vectors.rows"))
-    return len(item), len(rows)
+def item_count(folder: Path) -> int:
+    return len(np.load(folder / "item.npy", mmap_mode="r"))
 
 
 def _write(snapshot: Snapshot, folder: Path) -> None:

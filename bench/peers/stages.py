@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,22 @@ FORESTS = ["lleaves", "treelite GTIL", "onnxruntime"]
 HEAD = ["stage", "who", "microseconds of CPU", "times ours"]
 
 
-def table(engine: Engine, config: Path, folder: Path, rounds: int, say: Callable[[str], None]) -> str:
-    rows = [*_recall(engine, folder, rounds, say), *_forest(config, rounds), *_rerank(engine, rounds)]
+def table(
+    engine: Engine, config: Path, folder: Path, indexes: Sequence[str], rounds: int, say: Callable[[str], None]
+) -> str:
+    rows = [*_recall(engine, folder, indexes, rounds, say), *_forest(config, rounds), *_rerank(engine, rounds)]
     return report.table(HEAD, rows, left=2)
 
 
-def _recall(engine: Engine, folder: Path, rounds: int, say: Callable[[str], None]) -> list[list[str]]:
+def _recall(
+    engine: Engine, folder: Path, indexes: Sequence[str], rounds: int, say: Callable[[str], None]
+) -> list[list[str]]:
     """p50 over users, everybody at the least effort that reaches the same recall, chosen by the same procedure."""
     of = recall.asked_set(folder)
     index = engine.snapshot.vectors[world.VECTORS].index
     assert index is not None
     ours = contender(f"pairec_fast {index.kind}", index, of)
-    sweep = Sweep([ours, *(each for _, each in recall.made(of, recall.EVERY, say))], of.truth, _k(of), of.halves())
+    sweep = Sweep([ours, *(each for _, each in recall.made(of, indexes, say))], of.truth, _k(of), of.halves())
     found = sweep.table(rounds, (world.RECALL,))[world.RECALL]
     points = [point for point in found.values() if isinstance(point, Point)]
     least = next((point.p50_us for point in points if point.name == ours.name), float("nan"))
