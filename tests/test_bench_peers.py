@@ -178,10 +178,10 @@ def slow():
 
 
 @pytest.fixture
-def client(tmp_path):
+def client():
     if shutil.which("g++") is None:
         pytest.skip("the client is C++")
-    return Client(tmp_path, [b"{}", b'{"longer": 1}'])
+    return Client([b"{}", b'{"longer": 1}'])
 
 
 def test_client_counts_latency_from_when_a_request_was_due(client, slow):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -98,15 +97,14 @@ def process_table(found: Mapping[str, answers.Cost]) -> str:
 def over_http(config: Path, folder: Path, options: argparse.Namespace, out: Callable[[str], None]) -> None:
     servers = [Server(name, config, folder) for name in (*options.ours, *options.peers)]
     try:
-        with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
-            bodies = [orjson.dumps(request) for request in answers.requests(folder)]
-            client = Client(Path(scratch), bodies)
-            for server in servers:
-                server.wait()
-            shapes = {server.name: shape(server, bodies[0]) for server in servers}
-            if len(set(shapes.values())) > 1:
-                raise SystemExit(f"not everybody answers in one shape: {shapes}")
-            loads = offered.measured(servers, client, options.seconds, options.rounds, say)
+        bodies = [orjson.dumps(request) for request in answers.requests(folder)]
+        client = Client(bodies)
+        for server in servers:
+            server.wait()
+        shapes = {server.name: shape(server, bodies[0]) for server in servers}
+        if len(set(shapes.values())) > 1:
+            raise SystemExit(f"not everybody answers in one shape: {shapes}")
+        loads = offered.measured(servers, client, options.seconds, options.rounds, say)
     finally:
         for server in servers:
             server.close()

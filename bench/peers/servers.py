@@ -15,8 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bench.openloop import Stream, run
+
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
 PATH = "/api/rec/feed"
 SERVER_CORE, CLIENT_CORE = 0, 1
 READY_SECONDS = 300  # a peer loads its index and compiles its forest, at first
@@ -137,31 +140,33 @@ def free_port() -> int:
 
 
 class Client:
-    """client.cpp, compiled into `folder`."""
+    """Asks for recommendations, from the other core, over sixteen connections that are kept alive."""
 
-    def __init__(self, folder: Path, bodies: Sequence[bytes]) -> None:
-        """Raises SystemExit: it cannot be compiled."""
-        self._program, self._bodies = folder / "client", folder / "bodies"
-        self._bodies.write_bytes(b"\n".join(bodies) + b"\n")
-        try:
-            subprocess.run(["g++", "-std=c++20", "-O2", str(HERE / "client.cpp"), "-o", str(self._program)], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise SystemExit(f"the client is compiled at first use: {error}") from error
+    def __init__(self, bodies: Sequence[bytes]) -> None:
+        self._bodies = bodies
 
     def load(self, server: Server, seconds: float, rate: float, seed: int, connections: int = 16) -> dict[str, float]:
-        """What client.cpp prints, and `cpu`: microseconds of the server's CPU for an answer of 200.
+        """`rate` arrivals a second, or as many as are answered if it is 0. `due` requests, of which so many were
+        `answered` and `refused`; `offered` and, answered in time, `rate` a second; `p50` and `p99` in microseconds from
+        when one was due, waits of those that were never answered included; `cpu`: microseconds of the server's CPU for
+        an answer of 200.
 
         Raises:
             SystemExit: there was none.
         """
         before = server.cpu_seconds()
-        numbers = (str(connections), str(seconds), str(rate), str(seed))
-        said = subprocess.run(
-            [*pinned(CLIENT_CORE), str(self._program), str(server.port), PATH, str(self._bodies), *numbers],
-            check=True, stdout=subprocess.PIPE, timeout=10 * seconds + 60,
-        ).stdout  # fmt: skip
-        figures: dict[str, float] = json.loads(said)
-        if not figures["answered"]:
-            raise SystemExit(f"{server.name} answered nothing: {figures}")
-        figures["cpu"] = (server.cpu_seconds() - before) * 1e6 / figures["answered"]
-        return figures
+        stream = Stream(PATH, self._bodies, rate, connections)
+        (outcomes,) = run(
+            server.port, [stream], seconds, seed=seed + 1, cpu=CLIENT_CORE if pinned(CLIENT_CORE) else None
+        )
+        cpu, rows = server.cpu_seconds() - before, outcomes.rows
+        answered = outcomes.count(200)
+        if not answered:
+            raise SystemExit(f"{server.name} answered nothing: {outcomes.summary()}")
+        waited = rows["us"][(rows["status"] == 200) | (rows["status"] < 0)]
+        in_time = np.count_nonzero((rows["status"] == 200) & (rows["due_s"] + rows["us"] / 1e6 <= seconds))
+        return {
+            "due": len(rows), "offered": len(rows) / seconds, "answered": answered, "rate": float(in_time) / seconds,
+            "refused": len(rows) - len(waited), "p50": float(np.percentile(waited, 50)),
+            "p99": float(np.percentile(waited, 99)), "cpu": cpu * 1e6 / answered,
+        }  # fmt: skip
