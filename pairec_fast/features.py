@@ -157,15 +157,7 @@ class FeaturePlan:
         overlay = self._snapshot.overlay
         if group or overlay.capacity == overlay.base:
             return group_of(self._snapshot.items.columns, group)
-        groups = np.arange(overlay.capacity, dtype=np.int32)
-        groups[overlay.base :] = overlay.base
-
-        def extend(rows: NDArray[np.int32]) -> None:
-            base = np.array([overlay.base_of(row) for row in rows.tolist()], np.int32)
-            groups[rows] = np.where(base >= 0, base, overlay.base)
-
-        self._snapshot.follow(extend)
-        return groups
+        return self._snapshot.base_rows
 
 
 def split(source: str) -> tuple[str, str]:

@@ -309,6 +309,21 @@ class Snapshot:
         if self.overlay.count > self.overlay.base:
             update(np.arange(self.overlay.base, self.overlay.count, dtype=np.int32))
 
+    @cached_property
+    def base_rows(self) -> NDArray[np.int32]:
+        """int32 [capacity]: the row that each had when the snapshot was built; as many as those are, where it had none.
+        Made when it is first asked for, at bind."""
+        overlay = self.overlay
+        bases = np.arange(overlay.capacity, dtype=np.int32)
+        bases[overlay.base :] = overlay.base
+
+        def extend(rows: NDArray[np.int32]) -> None:
+            known = np.array([overlay.base_of(row) for row in rows.tolist()], np.int32)
+            bases[rows] = np.where(known >= 0, known, overlay.base)
+
+        self.follow(extend)
+        return bases
+
     def extend(self, rows: NDArray[np.int32]) -> None:
         """Tell those who follow of `rows`, about to be found."""
         for update in self._followers:
