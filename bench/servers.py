@@ -4,8 +4,9 @@ protocol written by hand.
     python -m bench.servers SERVER APPLICATION PORT CPU        what `Served` starts
 
 SERVER is rsgi or asgi (Granian, as `pairec-fast serve` sets it up), uvicorn, or protocol. APPLICATION is `ours`, of the
-configuration that PAIREC_CONFIG names; `ours-stood`, the same where a recommendation is made beforehand, so that all
-that is left is what is around a walk; `json`, which decodes a body and encodes as many items; or `empty`.
+configuration that PAIREC_CONFIG names; `ours-pooled`, with walks on threads; `ours-stood`, where a recommendation is
+made beforehand, so that all that is left is what is around a walk; `json`, which decodes a body and encodes as many
+items; or `empty`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ import msgspec
 from pairec_fast.app import App, create
 from pairec_fast.callbacks import nothing
 from pairec_fast.engine import Engine
+from pairec_fast.errors import OverloadedError
+from pairec_fast.logs import Waits, finish
 from pairec_fast.messages import RecommendRequest
 from pairec_fast.reply import Item, Reply
 from pairec_fast.serve import granian
@@ -114,9 +118,34 @@ def create_stood() -> App:
     return app
 
 
+def create_pooled() -> App:
+    """The application, with walks on `BENCH_THREADS` threads of their own, eight for each under way or waiting."""
+    app = create()
+    serve, threads = app.serve, int(os.environ["BENCH_THREADS"])
+    pool, under_way = ThreadPoolExecutor(threads), set[Future[Any]]()
+
+    def pooled(engine: Engine) -> None:
+        walked = engine.feed_waits
+
+        def feed_waits(request: RecommendRequest, **how: bool) -> Waits[Any]:
+            if len(under_way) >= 8 * threads:
+                raise OverloadedError("as many walks as the threads can do in time")
+            walk = pool.submit(lambda: finish(walked(request, **how)))
+            under_way.add(walk)
+            walk.add_done_callback(under_way.discard)
+            yield walk
+            return walk.result()
+
+        engine.feed_waits = feed_waits  # type: ignore[method-assign]
+        serve(engine)
+
+    app.serve = pooled  # type: ignore[method-assign]
+    return app
+
+
 FACTORIES = {
     "ours": "pairec_fast.app:create", "ours-stood": "bench.servers:create_stood", "json": "bench.servers:create_json",
-    "empty": "bench.servers:create_empty",
+    "empty": "bench.servers:create_empty", "ours-pooled": "bench.servers:create_pooled",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("granian")
 
-from bench import bench_http, overload, workers
+from bench import bench_http, overload, placement, workers
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the server and its client need a core each")
 
@@ -44,3 +44,12 @@ def test_a_second_worker_is_measured_beside_one(monkeypatch, capsys, shared_worl
     arguments = ("--seconds", "0.5", "--rounds", "1", "--rate", "100", "--config", str(shared_world))
     said = printed(monkeypatch, capsys, workers, *arguments)
     assert re.search(r"median of ratios \d", said) and said.count(" of two: Rss") == 2
+
+
+def test_walks_are_placed_inline_and_on_threads(monkeypatch, capsys, shared_world):
+    monkeypatch.setattr(placement, "LOADS", (0.3,))
+    arguments = ("--seconds", "0.4", "--rounds", "1", "--config", str(shared_world))
+    said = printed(monkeypatch, capsys, placement, *arguments)
+    for name in ("inline", "a thread", "two workers, inline", "one worker, two threads"):
+        row = re.search(rf"\| {name} \| 0\.3x \| ([\d.]+) \| [\d.]+ \| ([\d,]+) \| [\d,]+ \|", said)
+        assert row and float(row[1]) > 0 and int(row[2].replace(",", "")) > 0, said
