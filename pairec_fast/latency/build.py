@@ -8,13 +8,19 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
 CONFIGURATION = ("pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", "conftest.py")
 WORKING_TREE = "."
+MAKES_WHEELS = "70.1"  # setuptools before needs another package for that
 
 
 class BuildError(RuntimeError):
@@ -65,7 +71,9 @@ def environment(repository: Path, revision: str, say: Callable[[str], None]) -> 
     extract(repository, commit, folder / "source")
     venv.EnvBuilder(with_pip=False, symlinks=True).create(folder / "env")
     _share(folder / "env")
-    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed", str(folder / "source")]
+    install = ["install", "--quiet", "--no-deps", "--ignore-installed", str(folder / "source")]
+    if _has_what_builds(folder / "source"):
+        install.insert(1, "--no-build-isolation")  # nothing to fetch, and nothing differs between revisions
     done = subprocess.run(
         [python, "-m", "pip", "--disable-pip-version-check", *install],
         cwd=folder, capture_output=True, text=True, env=plain_environment(),
@@ -103,6 +111,22 @@ def _share(env: Path) -> None:
     places = list(env.glob("lib/python*/site-packages"))
     assert len(places) == 1, places
     (places[0] / "shared.pth").write_text("".join(f"{path}\n" for path in shared))
+
+
+def _has_what_builds(source: Path) -> bool:
+    """Whether what a project says that it is built with is installed beside this interpreter."""
+    try:
+        system = tomllib.loads((source / "pyproject.toml").read_text()).get("build-system", {})
+        needed = [Requirement(text) for text in system.get("requires", ["setuptools"])]
+        if any(canonicalize_name(one.name) == "setuptools" for one in needed):
+            needed.append(Requirement(f"setuptools>={MAKES_WHEELS}"))
+        return all(
+            one.specifier.contains(version(one.name), prereleases=True)
+            for one in needed
+            if one.marker is None or one.marker.evaluate()
+        )
+    except (OSError, ValueError, InvalidRequirement, PackageNotFoundError):
+        return False
 
 
 def plain_environment() -> dict[str, str]:
