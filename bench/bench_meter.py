@@ -125,7 +125,7 @@ def serve(config: Path, seconds: float, workers: int, rate: float) -> str:
         made = [{"uid": ids.id(int(row)), "scene_id": SCENE, "size": 20} for row in users]
         bodies.write_text("".join(json.dumps(one) + "\n" for one in made))
         with Server(world, workers) as server:
-            line = [sys.executable, "-m", "bench.load", str(server.port), FEED, str(bodies), f"--seconds={seconds}"]
+            line = [sys.executable, "-m", "bench.openloop", str(server.port), FEED, str(bodies), f"--seconds={seconds}"]
             load = subprocess.Popen([*line, f"--rate={rate}", "--connections=8"], stdout=subprocess.PIPE, cwd=ROOT)
             scrapes, took, before, text = 0, list[float](), dict[str, float](), ""
             while load.poll() is None:
@@ -143,7 +143,7 @@ def serve(config: Path, seconds: float, workers: int, rate: float) -> str:
             time.sleep(1.5)
             text = _scrape(server.port)
     scraped = f"{scrapes} scrapes over new connections, {np.median(took):.1f} ms each; no counter fell"
-    told = f"{figures['requests']} requests, {figures['rate']:.0f}/s, {workers} workers; {scraped}"
+    told = f"{figures['requests']} requests, {figures['200']['rate']:.0f}/s answered, {workers} workers; {scraped}"
     return f"{told}\n\n{table(text)}"
 
 
