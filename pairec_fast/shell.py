@@ -1,8 +1,8 @@
 """The core that every front shares: whom to let in, a body in, an answer out, what is told of it. It knows no protocol.
 
 A front makes a `Visit` of a request's head, asks `Shell.answered` for the answer, sends what `packed` makes of it, and
-calls `Shell.left`. The walk runs inline, GIL released: a hand-over
-to a thread would cost more than the walk; `Admission` decides what happens under overload.
+calls `Shell.left`. The walk runs inline, GIL released: on a thread of its own fewer are answered, and later
+(`python -m bench.placement`). `Admission` decides what happens under overload.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
@@ -254,7 +255,9 @@ def test_too_few(latency):
     ],
 )
 def test_a_marker_that_says_what_it_does_not_know_is_an_error_naming_it(marker, said):
-    args, kwargs = eval(f"(lambda *args, **kwargs: (args, kwargs))({marker})")
+    call = ast.parse(f"latency({marker})", mode="eval").body
+    args = [ast.literal_eval(one) for one in call.args]
+    kwargs = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
     with pytest.raises(TermError, match=re.escape(said)):
         parse_marker(args, kwargs)
 
