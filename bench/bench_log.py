@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.load import ROOT, load
-from bench.servers import Bare
+from bench.openloop import Stream, run
+from bench.servers import ROOT, Bare, cpu_ns
 from pairec_fast import Engine
 from pairec_fast.build import build
 from pairec_fast.callback import Record, encode
@@ -58,10 +58,22 @@ class Served:
     port: int
     figures: dict[str, list[float]] = field(default_factory=dict)
 
-    def measure(self, path: str, bodies: Path, **options: float) -> None:
-        for name, value in load(self.pid, self.port, path, bodies, **options).items():
-            if isinstance(value, int | float):
-                self.figures.setdefault(name, []).append(value)
+    def measure(self, path: str, bodies: Path, *, connections: int, seconds: float, rate: float = 0.0) -> None:
+        """Requests answered a second, microseconds of their times, and of the server's CPU for each.
+
+        Raises:
+            RuntimeError: a request was not answered 200: the figures would be of refusals.
+        """
+        stream = Stream(path, bodies.read_bytes().splitlines(), rate, connections, arrivals="even")
+        before = cpu_ns(self.pid)
+        (outcomes,) = run(self.port, [stream], seconds)
+        cpu, us = cpu_ns(self.pid) - before, outcomes.of(200)
+        if len(us) < len(outcomes.rows):
+            raise RuntimeError(f"{path}: not all were answered: {outcomes.summary()}")
+        p50, p99 = np.percentile(us, [50, 99]).tolist()
+        figures = {"requests": len(us), "rate": len(us) / seconds, "p50": p50, "p99": p99, "cpu": cpu / 1e3 / len(us)}
+        for name, value in figures.items():
+            self.figures.setdefault(name, []).append(value)
 
     def median(self, name: str) -> float:
         return float(np.median(self.figures[name]))
