@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -30,18 +29,6 @@ from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, ROOT, ask
 
 LARGE = LOGGED | {"item_list": [{"item_id": "a", "text": "x" * 4000}]}  # 16 of them fill the smallest ring
 OVERLOADED = {"code": 503, "msg": "overloaded", "request_id": "r1"}
-
-
-@contextlib.contextmanager
-def no_disk(world):
-    """The directory of segments is gone: accepted records wait in the ring. Before the first one is written."""
-    aside = world.log.with_suffix(".aside")
-    world.log.rename(aside)
-    try:
-        yield
-    finally:
-        if aside.exists():
-            aside.rename(world.log)
 
 
 def small(world, **ring) -> None:
@@ -81,7 +68,7 @@ def gauge(engine, name: str) -> float:
 def test_an_explicit_callback_waits_for_space_without_holding_up_anybody_and_is_then_refused(world):
     small(world, BlockMilliseconds=800)
     world.conf["LimitConf"] = {"InFlightMax": 1}  # who waits is not at work
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         app, taken = App(engine), fill(engine)
         assert 10 < taken < 17
 
@@ -111,7 +98,7 @@ def test_an_explicit_callback_gets_in_when_there_is_space_before_its_time_is_ove
     small(world, BlockMilliseconds=1000)
     world.conf["LogRingConf"]["DroppedSeconds"] = 0
     with world.engine() as engine:
-        with no_disk(world):
+        with world.no_disk():
             taken = fill(engine)
         for _ in range(5):  # within a second the flush thread looks again whether there is a disk
             if engine.callback(LARGE):
@@ -126,7 +113,7 @@ def test_an_explicit_callback_gets_in_when_there_is_space_before_its_time_is_ove
 def test_a_request_that_is_cancelled_while_it_waits_is_counted_as_what_became_of_it(world, level):
     """A server may end the task of a client that has left; gone from the counts, it would be a loss nobody sees."""
     small(world, BlockMilliseconds=1000, Durability=level, DurabilityMilliseconds=5000)
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         app = App(engine)
 
         async def scenario(ended: str, count: int) -> None:
@@ -168,7 +155,7 @@ def test_what_was_refused_for_good_while_it_waited_is_not_answered_as_delivered(
 def test_the_longer_it_waits_the_more_seldom_a_callback_asks(world):
     """Hundreds wait while brokers are away, and share the loop with the recommendations."""
     small(world, Durability="synced", DurabilityMilliseconds=1000)
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         waits, pauses = engine.callback_waits(CallbackRequest(**LOGGED)), []
         with pytest.raises(StopIteration) as done:
             while True:
@@ -180,7 +167,7 @@ def test_the_longer_it_waits_the_more_seldom_a_callback_asks(world):
 
 def test_the_synchronous_callback_waits_in_its_own_thread(world):
     small(world, BlockMilliseconds=200)
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         fill(engine)
         took = []
 
@@ -201,7 +188,7 @@ def test_the_synchronous_callback_waits_in_its_own_thread(world):
 @pytest.mark.parametrize("ring", [{"ExplicitPolicy": "drop_newest"}, {"BlockMilliseconds": 0}], ids=str)
 def test_an_explicit_callback_that_may_not_wait_is_refused_at_once(world, ring):
     small(world, **ring)
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         fill(engine)
         request = CallbackRequest(**LARGE)
         with pytest.raises(StopIteration) as done:
@@ -214,7 +201,7 @@ def test_an_explicit_callback_that_may_not_wait_is_refused_at_once(world, ring):
 def test_an_automatic_callback_never_waits_and_what_it_drops_is_counted_by_scene(world, monkeypatch):
     small(world, BlockMilliseconds=1000, Durability="synced", DurabilityMilliseconds=50)
     world.scene["default"]["AutoInvokeCallBack"] = True
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         while engine.logs._logs and counts(engine, "log")["dropped"] == 0:
             _, after = engine.feed(RecommendRequest(**FIRST, features={"x": "y" * 3000}))
             with monkeypatch.context() as patch:
@@ -229,7 +216,7 @@ def test_an_automatic_callback_never_waits_and_what_it_drops_is_counted_by_scene
 def test_over_real_http_a_full_log_refuses_callbacks_and_serves_everything_else(world):
     small(world, BlockMilliseconds=200, DroppedSeconds=60)
     with Server(world) as server:
-        with no_disk(world):
+        with world.no_disk():
             taken = 0
             while (answered := server.ask(CALLBACK, LARGE))[0] == 200:
                 taken += 1
@@ -246,7 +233,7 @@ def test_a_worker_that_drops_is_not_ready_for_a_while(world, seconds):
     with world.engine() as engine:
         app = App(engine)
         assert ask(app, "/readyz").body == b"ready"
-        with no_disk(world):
+        with world.no_disk():
             fill(engine)
             answered = ask(app, "/readyz")
             if seconds:
@@ -263,7 +250,7 @@ def test_what_was_refused_can_be_seen_in_the_log(world, capsys):
     from pairec_fast.cli import main
 
     small(world, BlockMilliseconds=0)
-    with world.engine() as engine, no_disk(world):
+    with world.engine() as engine, world.no_disk():
         taken = fill(engine)
         assert not engine.callback(LARGE)
     assert main(["log", "dump", str(world.log)]) == 0
@@ -295,7 +282,7 @@ def test_closing_takes_as_long_as_the_slowest_log_and_not_as_all_of_them(world):
 
 def test_errors_of_the_disk_are_shown_by_their_name_and_words_as_labels(world):
     with world.engine() as engine:
-        with no_disk(world):
+        with world.no_disk():
             assert engine.callback(LOGGED)
             (log,) = engine.logs._logs.values()
             assert not log.flush(0.3)
@@ -327,7 +314,7 @@ def test_the_counting_law_holds_after_every_kind_of_traffic(world, tmp_path):
             ask(app, CALLBACK, LOGGED | {"item_list": [{"item_id": f"{n}"} for n in range(30)]})
         counts(engine)
 
-    with no_disk(world):
+    with world.no_disk():
         for _ in range(2):
             traffic()
             while engine.callback(LARGE):
@@ -424,7 +411,7 @@ def test_a_durability_that_is_not_reached_in_time_is_an_unknown_outcome(world):
     small(world, Durability="delivered", DurabilityMilliseconds=500)
     with world.engine() as engine:
         app = App(engine)
-        with no_disk(world):
+        with world.no_disk():
 
             async def scenario() -> None:
                 begin = time.monotonic()
