@@ -4,8 +4,8 @@
 
 Prints one table each; without a name, all three. Servers have one worker and the options of `pairec-fast serve`, and
 are asked in turns, round after round; a line shows medians of rounds, a share is the median of the rounds' shares. CPU
-is that of all threads of the worker, the flush thread's included. The empty handler reads the body and answers with a
-constant as long as the real answer.
+is that of all threads of the worker, the flush thread's included. The empty handlers, one for each interface of
+Granian, read the body and answer with a constant as long as the real answer.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(factory: str, config: Path | None = None) -> Iterator[Served]:
+def served(factory: str, config: Path | None = None, interface: str = "rsgi") -> Iterator[Served]:
     """What `factory` makes, on a free port; with the configuration, if there is one, as the application's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = [sys.executable, "-m", "bench.bench_log", "--serve", factory, "--port", str(port)]
+    line = [sys.executable, "-m", "bench.bench_log", "--serve", factory, "--port", str(port), "--interface", interface]
     environment = os.environ | ({"PAIREC_CONFIG": str(config)} if config else {})
     with tempfile.TemporaryFile() as said:
         parent = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, stderr=said)
@@ -169,14 +169,15 @@ class Shop:
 
 
 def callbacks(shop: Shop, rounds: int, seconds: float) -> dict[str, Served]:
-    """`/api/callback` and an empty handler, in turns."""
+    """`/api/callback` and empty handlers, in turns. Shares are of the ASGI one."""
     bodies = shop.bodies("callbacks", shop.shown)
     print(f"/api/callback, {bodies.stat().st_size // 500} bytes, {ITEMS} items, {CONNECTIONS} connections, one worker")
     with (
-        served("bench.bench_log:create_empty") as nothing,
+        served("bench.bench_log:create_empty", interface="asgi") as nothing,
+        served("bench.bench_log:create_empty") as least,
         served("pairec_fast.app:create", shop.write("callback")) as log,
     ):
-        servers = {"empty": nothing, "/api/callback": log}
+        servers = {"empty, ASGI": nothing, "empty, RSGI": least, "/api/callback": log}
         for round_ in range(-1, rounds):
             for server in servers.values():
                 server.measure("/api/callback", bodies, connections=CONNECTIONS, seconds=seconds)
@@ -345,9 +346,10 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="engine.json to measure, instead of a small shop made for it")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--interface", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        granian(given.serve, "127.0.0.1", given.port).serve()
+        granian(given.serve, "127.0.0.1", given.port, interface=given.interface).serve()
         return 0
     wanted = given.what or ["callback", "recommend", "kafka"]
     with tempfile.TemporaryDirectory() as folder:

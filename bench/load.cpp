@@ -6,7 +6,8 @@
 //   CPU          the core to run on; -1 is any
 //   BODIES       a file with one body a line, sent in turn
 //   RATE         requests a second; 0: each connection sends its next request when it has its answer
-//   DEADLINE_US  after which the client gives up: it closes the connection and opens another; 0 is never
+//   DEADLINE_US  after which the client gives up: it closes the connection and opens another; 0 is never, but what then
+//                has found no connection when the time is over is not sent
 //   ARRIVALS     poisson or even
 //   MARK         text whose presence in an answer's body is reported; empty is none
 //   HEADERS      a file of further header lines, each ended by CR LF; empty is none
@@ -93,6 +94,7 @@ struct Stream {
   double rate = 0;
   std::int64_t deadline = 0;
   bool poisson = true;
+  std::mt19937_64 dice;
   std::string mark, out;
   std::size_t turn = 0;
   std::int64_t next_due = 0;
@@ -106,12 +108,13 @@ struct Stream {
 
 class Load {
  public:
-  Load(int port, double seconds, unsigned seed) : port_(port), seconds_(seconds), dice_(seed), poll_(epoll_create1(0)) {
+  Load(int port, double seconds, unsigned seed) : port_(port), seconds_(seconds), seed_(seed), poll_(epoll_create1(0)) {
     if (poll_ < 0) fail("epoll_create1");
   }
 
   void add(char** arguments) {
     auto stream = std::make_unique<Stream>();
+    stream->dice.seed(seed_ + streams_.size());  // arrivals are the same whatever comes beside
     const std::string path = arguments[0], bodies = read_file(arguments[1]);
     stream->rate = std::atof(arguments[2]);
     const int count = std::atoi(arguments[3]);
@@ -181,7 +184,7 @@ class Load {
   std::int64_t gap(Stream& stream) {
     if (stream.rate <= 0) return 0;
     const double even = 1e9 / stream.rate;
-    return static_cast<std::int64_t>(stream.poisson ? std::exponential_distribution<>(1.0)(dice_) * even : even);
+    return static_cast<std::int64_t>(stream.poisson ? std::exponential_distribution<>(1.0)(stream.dice) * even : even);
   }
 
   // Send what is due, give up what is late. Returns when to come back.
@@ -205,7 +208,7 @@ class Load {
     }
     while (!stream.waiting.empty()) {
       const std::int64_t due = stream.waiting.front();
-      if (stream.deadline > 0 && due + stream.deadline <= now) {
+      if (stream.deadline > 0 ? due + stream.deadline <= now : now >= end_) {
         note(stream, due, now, kUnsent, false);
         stream.waiting.pop_front();
       } else if (!stream.idle.empty()) {
@@ -320,7 +323,7 @@ class Load {
 
   int port_;
   double seconds_;
-  std::mt19937_64 dice_;
+  unsigned seed_;
   int poll_;
   std::int64_t begin_ = 0, end_ = 0;
   std::vector<std::unique_ptr<Stream>> streams_;

@@ -2,12 +2,13 @@
 
 A queue that is longer than the p99 target allows serves nobody in time. So no more requests are let in at once than are
 served within a twentieth of the target; recommendations beyond are answered by what is popular, as many again; the rest
-are refused. Callbacks have a count of their own, and a quarter of it while recommendations are under way: nobody waits
-for them on a page.
+are refused. Callbacks have a count of their own. While recommendations are asked for, callbacks get what those leave of
+the thread that serves both, so that it stays idle for a part of its time: nobody waits for a callback on a page.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from pairec_fast.limits import LimitConf
@@ -17,7 +18,11 @@ FULL, POPULAR, REFUSED = 0, 1, 2
 QUEUE_SHARE = 0.05  # of the target: what may be waited for before the work begins
 LEAST = 4  # at once, however slow they are: fewer would leave the worker idle between two
 MOST = 256
-CALLBACK_SHARE = 0.25  # of the callbacks' limit, while recommendations are under way
+# While recommendations are asked for, a quarter of the callbacks' limit, as long as the thread was not busy for more
+# than so much of its time; over and under by so many seconds is remembered. Else one, which comes behind a walk.
+CALLBACK_SHARE, BUSY_SHARE, CREDIT_SECONDS = 0.25, 0.5, 0.002
+GRANTS_MAX = 16
+QUIET_SECONDS = 0.25  # without a recommendation: none are asked for
 RECOMMEND_SECONDS, CALLBACK_SECONDS = 300e-6, 50e-6  # assumed until some were measured
 WEIGHT = 1 / 16  # of the newest in the mean
 OUTLIER = 8.0  # times the mean: more says something about the machine, and not about the work
@@ -53,16 +58,33 @@ class Admission:
         budget = QUEUE_SHARE * limits.p99_target_ms / 1000
         self.recommend: Final = Class("recommend", RECOMMEND_SECONDS, budget, limits.in_flight_max)
         self.callback: Final = Class("callback", CALLBACK_SECONDS, budget, None)
+        self._asked_at, self._looked_at, self._grants = -1e9, 0.0, 0
+        self._used = self._credit = 0.0  # seconds of the thread, and those that callbacks may still use
 
-    def verdict(self, kind: Class, popular: bool) -> int:
+    def verdict(self, kind: Class, popular: bool, now: float) -> int:
         """FULL, POPULAR, or REFUSED: how one more of `kind` would be answered. `popular`: whether that is there."""
         if kind is self.callback:
-            alone = not self.recommend.in_flight
-            share = kind.limit if alone else max(LEAST, int(kind.limit * CALLBACK_SHARE))
-            return FULL if kind.in_flight < share else REFUSED
+            return FULL if kind.in_flight < self._callbacks(now) else REFUSED
+        self._asked_at, self._grants = now, min(self._grants + 1, GRANTS_MAX)
         if kind.in_flight < kind.limit:
             return FULL
         return POPULAR if popular and kind.in_flight < 2 * kind.limit else REFUSED
+
+    def _callbacks(self, now: float) -> int:
+        """How many callbacks may be let in at once."""
+        limit = self.callback.limit
+        if now - self._asked_at > QUIET_SECONDS:
+            return limit
+        used = time.thread_time()
+        credit = self._credit + (now - self._looked_at) * BUSY_SHARE - (used - self._used)
+        self._credit = credit = min(max(credit, -CREDIT_SECONDS), CREDIT_SECONDS)
+        self._looked_at, self._used = now, used
+        if credit > 0:
+            return max(LEAST, int(limit * CALLBACK_SHARE))
+        if not self._grants:
+            return 0
+        self._grants -= 1
+        return LEAST
 
     def expected(self, kind: Class) -> float:
         """Seconds until one more of `kind` would be answered: what was let in before it, and itself."""

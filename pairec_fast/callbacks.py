@@ -31,6 +31,32 @@ class Callbacks:
     def __init__(self, logs: Logs, stores: Stores, walker: Walker, limits: LimitConf) -> None:
         self.logs, self.stores, self._walker, self._limits = logs, stores, walker, limits
         self.closed = False
+        self._taken: tuple[Bound | None, dict[str, Callable[[CallbackBody], bool]]] = None, {}
+
+    def at_once(self, bound: Bound, body: CallbackBody) -> bool:
+        """What `explicit` does, where there is nothing to look up and nothing to wait for. False: it is for `explicit`,
+        and nothing has happened."""
+        known, takers = self._taken
+        if known is not bound:
+            self._taken = bound, takers = bound, self._takers(bound)
+        take = takers.get(body.scene_id)
+        return take is not None and not self.closed and take(body)
+
+    def _takers(self, bound: Bound) -> dict[str, Callable[[CallbackBody], bool]]:
+        confs, fingerprint = bound.config.call_back_confs, bound.snapshot.fingerprint
+        found = {
+            scene: self.logs.taker(conf, scene, fingerprint)
+            for scene, conf in confs.items()
+            if self._is_ordinary(bound, scene)
+        }
+        return {scene: take for scene, take in found.items() if take is not None}
+
+    @staticmethod
+    def _is_ordinary(bound: Bound, scene: str) -> bool:
+        """Whether nothing is added to what a callback of the scene brings."""
+        features = bound.callback_features.get(scene)
+        adds = (features is not None and features.acts) or bound.inquiry.logs(scene)
+        return not adds and bound.experiments is None
 
     def explicit(self, bound: Bound, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """Log a callback that was sent. A scene without `CallBackConfs` logs nothing.
@@ -38,11 +64,8 @@ class Callbacks:
         Raises:
             RequestError, NotReadyError: as `Engine.callback`.
         """
-        if isinstance(request, CallbackBody):
-            features = bound.callback_features.get(request.scene_id)
-            adds = (features is not None and features.acts) or bound.inquiry.logs(request.scene_id)
-            if not adds and bound.experiments is None:
-                return self._ordinary(bound, request)
+        if isinstance(request, CallbackBody) and self._is_ordinary(bound, request.scene_id):
+            return self._ordinary(bound, request)
         return self._decoded(bound, request)
 
     def _decoded(self, bound: Bound, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:

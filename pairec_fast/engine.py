@@ -392,6 +392,10 @@ class Engine:
         """As `callback`, but what waits is the coroutine."""
         return await awaited(self.callback_waits(request))
 
+    def callback_at_once(self, body: CallbackBody) -> bool:
+        """Log a callback that nothing is to be added to, into a log that has space. False: nothing has happened."""
+        return self._callbacks.at_once(self._bound, body)
+
     def callback_waits(self, request: CallbackRequest | CallbackBody | dict[str, Any]) -> Waits[bool]:
         """As `callback`, for who waits in a way of its own."""
         return self._callbacks.explicit(self._bound, request)

@@ -25,14 +25,16 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from pairec_fast.callback import Sink, log_directories, open_logs
+from pairec_fast.callback import REPEATED_BYTES_MAX, Sink, log_directories, open_logs
 from pairec_fast.config import CallBackConfig, Config, DataSource
+from pairec_fast.core import CallbackBody
+from pairec_fast.core.meter import Counter
 from pairec_fast.errors import RequestError
-from pairec_fast.metrics import Key, Metrics
+from pairec_fast.metrics import Metrics
 from pairec_fast.sink.disk import Adopter
 
 log = logging.getLogger("pairec_fast")
@@ -98,7 +100,7 @@ class Logs:
         self._closed = False
         self._dropped_at = -float("inf")
         self._logs: dict[DataSource, Sink] = open_logs(config)
-        self._counters: dict[tuple[str, str, str, str], tuple[Key, ...]] = {}
+        self._counters: dict[tuple[str, str, str, str], tuple[Counter, ...]] = {}
         self._adopted, self._stop = 0, threading.Event()
         seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
         adopters = [Adopter(place, rings, seconds, sink) for place, rings, sink in log_directories(config)]
@@ -148,6 +150,26 @@ class Logs:
             return False
         return safe
 
+    def taker(self, conf: CallBackConfig, scene: str, fingerprint: str) -> Callable[[CallbackBody], bool] | None:
+        """What takes an explicit callback into the log of `conf` as `put` does, if nothing stands in its way; False if
+        something does, and nothing has happened. None where one must wait for the durability level."""
+        if (conf.durability or self._conf.durability) not in ("memory", "process"):
+            return None
+        size, push, add, now = conf.item_size, self._logs[conf.data_source].try_push, self._metrics.add, time.time
+        counters = self._ended("explicit", scene, "accepted")
+
+        def take(body: CallbackBody) -> bool:
+            items = body.items
+            if 6 * len(body.body) * (items + 1) > REPEATED_BYTES_MAX:  # its ids might be too long for so many
+                return False
+            kept = min(items, size) if size else items
+            if not push(body.record(int(now()), fingerprint, kept)):
+                return False
+            add(list(zip(counters, (1, 1, items, items - kept, kept), strict=True)))
+            return True
+
+        return take
+
     def tell(self, source: DataSource, kind: str, scene: str, payload: bytes) -> bool:
         """Into a log, something that is no callback; it never waits. Counted by its `kind` and scene.
 
@@ -194,13 +216,21 @@ class Logs:
         offered = sampled_out + accepted + dropped{full, too_large, closed, invalid}, in callbacks, and the same of
         their items under `log_items_`; at one moment, so that the law holds whenever it is read.
         """
-        key = source, scene, outcome, reason
-        counters = self._counters.get(key)
-        if counters is None:
-            counters = self._counters[key] = _counters_of(*key)
+        counters = self._counters.get((source, scene, outcome, reason)) or self._ended(source, scene, outcome, reason)
         left = 0 if outcome == "sampled_out" else kept
-        amounts = list(zip(counters, (1, 1, items, items - left, left), strict=True))
+        amounts: list[tuple[Counter, float]] = list(zip(counters, (1, 1, items, items - left, left), strict=True))
         self._metrics.add(amounts if left else amounts[:-1])
+
+    def _ended(self, source: str, scene: str, outcome: str, reason: str = "") -> tuple[Counter, ...]:
+        """What `count` counts up: callbacks offered and ended, items offered, sampled out and ended."""
+        counter, labels = self._metrics.counter, {"source": source, "scene": scene}
+        ended = labels | ({"reason": reason} if reason else {})
+        self._counters[source, scene, outcome, reason] = counters = (
+            counter("log_offered_total", **labels), counter(f"log_{outcome}_total", **ended),
+            counter("log_items_offered_total", **labels), counter("log_items_sampled_out_total", **labels),
+            counter(f"log_items_{outcome}_total", **ended),
+        )  # fmt: skip
+        return counters
 
     def gauges(self) -> dict[str, float]:
         """The logs' own figures: summed over the logs, of ages the highest."""
@@ -255,16 +285,6 @@ def _adopt(itself: weakref.ref[Logs], stop: threading.Event, adopters: list[Adop
             logs = itself()
             if records and logs is not None:
                 logs._adopted += records
-
-
-def _counters_of(source: str, scene: str, outcome: str, reason: str) -> tuple[Key, ...]:
-    """What `Logs.count` counts up: callbacks offered and ended, items offered, sampled out and ended."""
-    labels = ("source", source), ("scene", scene)
-    ended = (*labels, ("reason", reason)) if reason else labels
-    return (
-        ("log_offered_total", labels), (f"log_{outcome}_total", ended), ("log_items_offered_total", labels),
-        ("log_items_sampled_out_total", labels), (f"log_items_{outcome}_total", ended),
-    )  # fmt: skip
 
 
 def _metrics(kind: str, name: str, value: Any) -> dict[str, float]:

@@ -182,6 +182,7 @@ def _as_written(body: bytes, features: dict[str, Any]) -> dict[str, Any]:
         raise RequestError("exceeded max depth") from None
 
 
+_encode = msgspec.json.Encoder().encode
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -396,7 +397,7 @@ def error_answer(error: RequestError) -> bytes:
 
 
 def answer(code: int, msg: str, request_id: str) -> bytes:
-    return msgspec.json.encode({"code": code, "msg": msg, "request_id": request_id})
+    return _encode({"code": code, "msg": msg, "request_id": request_id})
 
 
 def go_json(value: Any) -> str:

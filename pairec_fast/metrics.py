@@ -72,10 +72,9 @@ class Metrics:
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         self._counter((name, tuple(labels.items()))).add(amount)
 
-    def add(self, amounts: Iterable[tuple[Key, float]]) -> None:
-        """Several counters at one moment: what is read in between shows all of them or none."""
-        known = self._counters
-        self._slot.add([(known.get(key) or self._counter(key), amount) for key, amount in amounts])
+    def add(self, amounts: list[tuple[Counter, float]]) -> None:
+        """To several counters at one moment: what is read in between shows all of them or none."""
+        self._slot.add(amounts)
 
     def histogram(self, name: str, bounds: tuple[float, ...] = BUCKETS, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, as to a counter. `bounds` are in ascending order."""

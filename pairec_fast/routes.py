@@ -82,8 +82,10 @@ def _recalled(engine: Engine, request: RecommendRequest) -> Waits[Answer]:
 
 
 def _callback(engine: Engine, body: bytes) -> Begun:
-    request = CallbackBody.read(body) or decode(body, CallbackRequest)
-    return _begun("/api/callback", _called_back(engine, request))
+    read = CallbackBody.read(body)
+    if read is not None and engine.callback_at_once(read):
+        return _logged(True, read)
+    return _begun("/api/callback", _called_back(engine, read or decode(body, CallbackRequest)))
 
 
 def _called_back(engine: Engine, request: CallbackRequest | CallbackBody) -> Waits[Answer]:

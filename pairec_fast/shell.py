@@ -28,9 +28,9 @@ DRAIN = signal.SIGURG  # to a worker: say that you are not ready. One that does 
 BODY_SECONDS = 5.0  # for a body to come whole
 # A body that takes longer holds no place among those that are worked on, or eight slow clients would be all there are.
 PROMPT_SECONDS = 0.05
-# The answer to a callback that is refused is held back for so long: its connection is the only brake there is on who
-# sends it, and to refuse costs as much as to read. Whoever asks for a recommendation is told at once.
-BRAKE_SECONDS = 0.05
+# Callbacks are refused at this pace, each held back until its turn, or for so long: its connection is the only brake
+# there is on who sends it, and to refuse costs as much as to read. Who asks for a recommendation is told at once.
+REFUSED_GAP_SECONDS, BRAKE_SECONDS = 0.005, 1.0
 CALM_SECONDS = 1.0  # without a refusal, until overload is over
 READERS_MAX = 256  # bodies that are waited for at once; of more, the oldest is given up
 PATH_MAX = 8192
@@ -83,6 +83,7 @@ class Shell:
         self.draining = False
         self.crowded: Callable[[bool], None] | None = None  # is told when overload begins, and when it is over
         self._is_crowded, self._refused_at = False, 0.0
+        self._released_at = 0.0  # when the last of the refused callbacks that are held back is answered
         self._patient = deque[asyncio.Future[None]]()  # callbacks, until no recommendation is to be worked on
         self._reading: dict[asyncio.Task[object], Visit] = {}
         self._swept: asyncio.AbstractEventLoop | None = None  # the loop that looks after slow bodies now
@@ -119,7 +120,7 @@ class Shell:
                 visit.seconds = _seconds(visit.timeout)
             if not self._let_in(visit, kind):
                 if path in CALLBACKS:
-                    await asyncio.sleep(BRAKE_SECONDS)
+                    await self._brake()
                 return OVERLOADED
             try:
                 if visit.length:
@@ -190,7 +191,7 @@ class Shell:
         engine = self.engine
         assert engine is not None
         popular = visit.path in POPULAR_ROUTES and engine.has_popular
-        visit.verdict = verdict = self.admission.verdict(kind, popular)
+        visit.verdict = verdict = self.admission.verdict(kind, popular, visit.begin)
         if verdict == REFUSED:
             self._refused(kind, "limit")
             return False
@@ -211,6 +212,11 @@ class Shell:
             if not turn.done():  # its request may have been given up
                 turn.set_result(None)
                 break
+
+    async def _brake(self) -> None:
+        now = time.perf_counter()
+        self._released_at = at = min(max(now, self._released_at + REFUSED_GAP_SECONDS), now + BRAKE_SECONDS)
+        await asyncio.sleep(at - now)
 
     def _refused(self, kind: Class, reason: str) -> Answer:
         assert self.engine is not None

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from pairec_fast import shell
+from pairec_fast import admission, shell
 from pairec_fast.admission import Admission
 from pairec_fast.app import App
 from pairec_fast.limits import LimitConf
@@ -53,6 +53,13 @@ class Crowd:
         self.tasks += tasks
         await asyncio.sleep(0)
         return tasks
+
+
+def idle(monkeypatch) -> list[float]:
+    """From now on the thread has used as many seconds as the list says."""
+    used = [0.0]
+    monkeypatch.setattr(admission.time, "thread_time", lambda: used[0])
+    return used
 
 
 def has_nothing_popular(world):
@@ -132,10 +139,12 @@ def test_a_scene_without_a_list_for_all_refuses_instead(world):
         asyncio.run(scenario())
 
 
-def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommendations_are_under_way(app, monkeypatch):
+def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommendations_are_asked_for(app, monkeypatch):
     """Otherwise a third of the callbacks of sixteen connections are refused by a limit made for walks."""
     monkeypatch.setattr(shell, "PROMPT_SECONDS", 60)
     monkeypatch.setattr(shell, "BRAKE_SECONDS", 0)
+    used = idle(monkeypatch)
+    monkeypatch.setattr(admission, "QUIET_SECONDS", 0)
 
     async def scenario():
         alone, most = Crowd(app), app.admission.callback.limit
@@ -146,6 +155,7 @@ def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommend
         assert not walk.done(), "callbacks do not keep a recommendation out"
         alone.release.set()
         assert {(await task)[0] for task in alone.tasks} == {200}
+        monkeypatch.setattr(admission, "QUIET_SECONDS", 60)
         beside = Crowd(app)
         await beside.come(1)
         await beside.come(max(4, app.admission.callback.limit // 4), CALLBACK, body=LOGGED)
@@ -153,10 +163,39 @@ def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommend
         beside.release.set()
         assert {(await task)[0] for task in beside.tasks} == {200}
 
+        used[0] += 60  # seconds that the thread was busy
+        busy = Crowd(app)
+        await busy.come(1)
+        await busy.come(1, CALLBACK, body=LOGGED)
+        assert (await busy.request(CALLBACK))[0] == 503, "one, behind the walk"
+        busy.release.set()
+        assert {(await task)[0] for task in busy.tasks} == {200}
+
+        monkeypatch.setattr(admission, "QUIET_SECONDS", 0)
+        quiet = Crowd(app)
+        await quiet.come(2, CALLBACK, body=LOGGED)
+        quiet.release.set()
+        assert {(await task)[0] for task in quiet.tasks} == {200}
+
     asyncio.run(scenario())
 
 
-def test_callbacks_are_worked_on_behind_recommendations_and_not_never(app):
+def test_callbacks_have_half_of_the_time_of_the_thread_less_what_recommendations_take(monkeypatch):
+    used, one = idle(monkeypatch), Admission(LimitConf())
+    some, now = max(4, one.callback.limit // 4), 100.0
+    one.verdict(one.recommend, False, now)
+    assert one._callbacks(now) == some
+    for step, busy, expected in [(0.01, 0.004, some), (0.01, 0.008, 1), (0.002, 0.001, 1), (0.004, 0, some)]:
+        now, used[0] = now + step, used[0] + busy
+        assert one._callbacks(now) == expected, (step, busy)
+    used[0] += 5
+    assert (one._callbacks(now), one._callbacks(now + 0.005)) == (1, some), "long ago is forgotten"
+    assert one._callbacks(now + 0.3) == one.callback.limit, "no recommendation for a while"
+
+
+def test_callbacks_are_worked_on_behind_recommendations_and_not_never(app, monkeypatch):
+    idle(monkeypatch)
+
     async def scenario():
         quick, slow, done = Crowd(app), Crowd(app), []
         quick.release.set()
@@ -185,10 +224,13 @@ def test_callbacks_are_worked_on_behind_recommendations_and_not_never(app):
     asyncio.run(scenario())
 
 
-def test_a_refused_callback_is_answered_late_and_a_refused_recommendation_at_once(world):
+def test_refused_callbacks_are_answered_at_a_pace_and_refused_recommendations_at_once(world, monkeypatch):
     """The sender's connection is the only brake there is on callbacks; who asks for a page has no time to lose."""
     world.conf["LimitConf"] = {"InFlightMax": 1, "P99TargetMs": 1}
     has_nothing_popular(world)
+    idle(monkeypatch)
+    monkeypatch.setattr(shell, "REFUSED_GAP_SECONDS", 0.2)
+    monkeypatch.setattr(shell, "BRAKE_SECONDS", 0.5)
     with world.engine() as engine:
         app = App(engine)
 
@@ -196,9 +238,16 @@ def test_a_refused_callback_is_answered_late_and_a_refused_recommendation_at_onc
             crowd = Crowd(app)
             await crowd.come(4, CALLBACK)
             await crowd.come(1)
-            begin = time.monotonic()
-            assert (await crowd.request(FEED))[0] == 503 and time.monotonic() - begin < shell.BRAKE_SECONDS / 2
-            assert (await crowd.request(CALLBACK))[0] == 503 and time.monotonic() - begin >= shell.BRAKE_SECONDS * 0.9
+
+            async def seconds(path):
+                begin = time.monotonic()
+                assert (await crowd.request(path))[0] == 503
+                return time.monotonic() - begin
+
+            took = await asyncio.gather(*(seconds(path) for path in (CALLBACK,) * 5 + (FEED,) * 2))
+            assert all(
+                abs(given - wanted) < 0.1 for given, wanted in zip(took, (0, 0.2, 0.4, 0.5, 0.5, 0, 0), strict=True)
+            ), took
             crowd.release.set()
             await asyncio.gather(*crowd.tasks)
 

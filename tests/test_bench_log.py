@@ -19,9 +19,9 @@ def shop(tmp_path_factory, shared_world):
     return bench_log.Shop(tmp_path_factory.mktemp("bench"), shared_world)
 
 
-def test_callbacks_and_the_empty_handler_are_answered_and_each_callback_is_logged(shop, capsys):
+def test_callbacks_and_empty_handlers_are_answered_and_each_callback_is_logged(shop, capsys):
     servers = bench_log.callbacks(shop, 1, 0.2)
-    assert list(servers) == ["empty", "/api/callback"]
+    assert list(servers) == ["empty, ASGI", "empty, RSGI", "/api/callback"]
     assert all(server.median("cpu") > 0 and server.median("p50") <= server.median("p99") for server in servers.values())
     logged = sum(1 for _ in read_segments(shop.folder / "log-callback-log"))
     assert logged > servers["/api/callback"].figures["requests"][0]  # and those that warmed it up

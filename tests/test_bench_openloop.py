@@ -72,7 +72,7 @@ def test_bodies_are_sent_in_turn_at_the_rate_that_is_asked_for_and_answers_count
 def test_a_request_that_waits_for_a_connection_counts_from_when_it_was_due():
     """One connection, 20 ms an answer, due every 10 ms: the k-th waits about 10 k ms before it can be sent."""
     with served(lambda number, body: (0.02, ok())) as (port, _):
-        (outcomes,) = run(port, [Stream("/", [b"x"], rate=100, connections=1, arrivals="even")], 0.3)
+        (outcomes,) = run(port, [Stream("/", [b"x"], rate=100, connections=1, deadline_ms=2000, arrivals="even")], 0.3)
     assert outcomes.count(200) == len(outcomes.rows) >= 29
     us = outcomes.rows["us"]
     assert us[0] >= 20_000 and us[20] >= 20_000 + 20 * 10_000 * 0.9 and np.all(np.diff(us) > 0)

@@ -56,6 +56,7 @@ def test_candidates_are_counted_by_recall_and_their_shares_shown():
     assert parsed(metrics.text()) == {
         'pairec_recall_count{scene="home",recall_name="hot"}': 30,
         'pairec_recall_count{scene="home",recall_name="near"}': 10,
+        'pairec_recall_count{scene="home",recall_name="none"}': 0,
         'pairec_recall_count_total{scene="home"}': 40,
         'pairec_recall_items_percentage{recall_name="hot"}': 0.75,
         'pairec_recall_items_percentage{recall_name="near"}': 0.25,

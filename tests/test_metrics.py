@@ -67,10 +67,11 @@ def test_values_read_at_the_moment_may_carry_labels_and_are_typed_by_their_name(
 def test_several_counters_change_at_one_moment():
     """Whoever reads them sees their sum unchanged: the law by which they are checked."""
     metrics, stop = Metrics(), threading.Event()
+    group = [(metrics.counter(name), 1) for name in ("offered_total", "accepted_total")]
 
     def work() -> None:
         while not stop.is_set():
-            metrics.add([(("offered_total", ()), 1), (("accepted_total", ()), 1)])
+            metrics.add(group)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -90,8 +91,13 @@ def test_counters_that_are_new_change_at_one_moment_too():
     sys.setswitchinterval(1e-6)
     for _ in range(200):
         metrics = Metrics()
-        group = [((f"{name}_total", ()), 1.0) for name in ("offered", "accepted")]
-        thread = threading.Thread(target=lambda given, to: [to.add(given) for _ in range(5)], args=(group, metrics))
+
+        def work(to: Metrics) -> None:
+            group = [(to.counter(f"{name}_total"), 1) for name in ("offered", "accepted")]
+            for _ in range(5):
+                to.add(group)
+
+        thread = threading.Thread(target=work, args=(metrics,))
         thread.start()
         while thread.is_alive():
             samples = parsed(metrics.text())
@@ -190,7 +196,7 @@ def test_what_has_no_room_is_refused_and_counted_and_all_else_goes_on():
     late.observe(1)
     early.add(5)
     histogram.observe(1)
-    metrics.add([(("n_total", (("scene", "y" * 2000),)), 7), (("early_total", ()), 1)])
+    metrics.add([(metrics.counter("n_total", scene="y" * 2000), 7), (early, 1)])
     samples = parsed(metrics.text())
     assert 300 < count < 600 and sum(key.startswith("pairec_n_total") for key in samples) == count - 1
     assert sum(value for key, value in samples.items() if key.startswith("pairec_n_total")) == count
