@@ -44,6 +44,7 @@ CORE = {
     "protobuf": ["protobuf"],
     "columns": ["text_columns"],
     "callback": ["callback", "go_json"],
+    "shown": ["shown", "idmap"],
     "expand": ["expand", "go_json"],
     "repair": ["repair", *LOG],
     "ring": [*LOG, "flush", "retain"],

@@ -1,6 +1,5 @@
 #include "callback.hpp"
 
-#include <bit>
 #include <charconv>
 #include <cstring>
 #include <exception>
@@ -8,60 +7,20 @@
 
 #include "go_json.hpp"
 #include "json_text.hpp"
+#include "msgpack_write.hpp"
 
 namespace pairec {
+
+using msgpack::append_double;
+using msgpack::append_integer;
+using msgpack::append_list_head;
+using msgpack::append_natural;
+using msgpack::append_text;
+
 namespace {
 
 constexpr int depth_max = 32;
 constexpr std::size_t keys_max = 64, texts_max = 1u << 20;
-
-void append_big_endian(std::string& out, std::uint64_t value, int bytes) {
-  for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
-}
-
-// A head whose short form `tag` holds up to `most`, else one of the tags behind it. `tag8` 0: there is none of a byte.
-void append_head(std::string& out, std::size_t size, int tag, std::size_t most, int tag8, int tag16) {
-  if (size <= most) {
-    out += static_cast<char>(tag | size);
-  } else if (tag8 != 0 && size < 1u << 8) {
-    out += static_cast<char>(tag8);
-    append_big_endian(out, size, 1);
-  } else if (size < 1u << 16) {
-    out += static_cast<char>(tag16);
-    append_big_endian(out, size, 2);
-  } else {
-    out += static_cast<char>(tag16 + 1);
-    append_big_endian(out, size, 4);
-  }
-}
-
-void append_text(std::string& out, std::string_view text) {
-  append_head(out, text.size(), 0xa0, 31, 0xd9, 0xda);
-  out.append(text);
-}
-
-void append_list_head(std::string& out, std::size_t size) { append_head(out, size, 0x90, 15, 0, 0xdc); }
-
-void append_natural(std::string& out, std::uint64_t value) {
-  if (value < 1u << 7) {
-    out += static_cast<char>(value);
-    return;
-  }
-  const int power = value < 1u << 8 ? 0 : value < 1u << 16 ? 1 : value < std::uint64_t{1} << 32 ? 2 : 3;
-  out += static_cast<char>(0xcc + power);
-  append_big_endian(out, value, 1 << power);
-}
-
-void append_integer(std::string& out, std::int64_t value) {
-  if (value >= 0) return append_natural(out, static_cast<std::uint64_t>(value));
-  if (value >= -32) {
-    out += static_cast<char>(value);
-    return;
-  }
-  const int power = value >= -(1 << 7) ? 0 : value >= -(1 << 15) ? 1 : value >= -(std::int64_t{1} << 31) ? 2 : 3;
-  out += static_cast<char>(0xd0 + power);
-  append_big_endian(out, static_cast<std::uint64_t>(value), 1 << power);
-}
 
 bool is_digit(char character) noexcept { return character >= '0' && character <= '9'; }
 
@@ -309,8 +268,7 @@ bool CallbackBody::parse_number() {
   double value;
   const auto [stop, error] = std::from_chars(begin, at_, value);
   if (error != std::errc() || stop != at_) return false;
-  packed_ += '\xcb';
-  append_big_endian(packed_, std::bit_cast<std::uint64_t>(value), 8);
+  append_double(packed_, value);
   return true;
 }
 

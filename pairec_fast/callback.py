@@ -58,12 +58,16 @@ def encode(record: Record) -> bytes:
             could make rows of it.
     """
     check_ids(record.request_id, record.scene, record.uid, len(record.items))
+    return packed(record)
+
+
+def packed(value: Record | dict[str, Any]) -> bytes:
+    """A record, or its features, as msgpack. Raises RequestError as `encode`."""
     try:
         try:
-            return _encode(record)
+            return _encode(value)
         except OverflowError:
-            parts = {name: _in_64_bits(getattr(record, name)) for name in ("features", "request_info", "items")}
-            return _encode(msgspec.structs.replace(record, **parts))
+            return _encode(_in_64_bits(value))
     except RecursionError:
         raise RequestError("exceeded max depth") from None
     except OverflowError:
@@ -85,6 +89,9 @@ def _in_64_bits(value: Any) -> Any:
         return value if -(2**63) <= value < 2**64 else float(value)
     if isinstance(value, dict):
         return {key: _in_64_bits(part) for key, part in value.items()}
+    if isinstance(value, Record):
+        parts = {name: _in_64_bits(getattr(value, name)) for name in ("features", "request_info", "items")}
+        return msgspec.structs.replace(value, **parts)
     return [_in_64_bits(part) for part in value] if isinstance(value, list) else value
 
 

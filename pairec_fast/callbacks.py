@@ -8,18 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 from pairec_fast.bound import Bound
-from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, without_empty
+from pairec_fast.callback import Record, check_ids, encode, invoked, kept_of, packed, without_empty
 from pairec_fast.callback_items import Called, Filled, later, properties_of
 from pairec_fast.callback_recall import name_recalls
 from pairec_fast.config import CallBackConfig
-from pairec_fast.core import Arena, CallbackBody
+from pairec_fast.core import Arena, CallbackBody, ShownItems
 from pairec_fast.errors import NotReadyError, OverloadedError, RequestError
 from pairec_fast.expression.convert import to_string
 from pairec_fast.limits import LimitConf
 from pairec_fast.logs import Logs, Waits, finish
 from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, request_of
 from pairec_fast.query import Query, kinds_of
-from pairec_fast.reply import Item
+from pairec_fast.reply import Item, by_name
 from pairec_fast.scene import Scene
 from pairec_fast.store import Stores
 from pairec_fast.walk import Walker
@@ -138,11 +138,25 @@ class Callbacks:
             self.logs.count("automatic", scene.name, len(items), 0, "sampled_out")
             return nothing
         kept = kept_of(len(items), conf.item_size, conf.item_size_rate, request_id)
-        slots = arena.order[kept]
-        rows, places = arena.row[slots], arena.place[slots]
-        algo_scores = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
+        shown = self._shown(bound, scene, query, arena, kept) if scored else None
+        taken = None
+        if shown is None:
+            slots = arena.order[kept]
+            scores_of = scene.writer.algo_scores(arena, slots) if scored else [{} for _ in kept]
+            taken = arena.row[slots], arena.place[slots], scores_of
 
         def after() -> None:
+            if shown is not None:
+                payload = _recorded(shown, conf, query, scene.name, len(kept))
+                if payload is not None:
+                    self._put(conf, scene.name, payload, len(items), len(kept))
+                    return
+            if taken is not None:
+                rows, places, algo_scores = taken
+            else:
+                assert shown is not None
+                rows = places = shown.rows  # nothing is given at places
+                algo_scores = by_name(scene.writer.outputs, shown.algo_scores)
             entries = properties_of(query, scene.item_properties, rows, places)
             for entry, place, scores in zip(entries, kept, algo_scores, strict=True):
                 entry |= {"item_id": items[place].item_id, "score": items[place].score, "algo_scores": scores}
@@ -178,6 +192,17 @@ class Callbacks:
 
         return after
 
+    def _shown(
+        self, bound: Bound, scene: Scene, query: Query, arena: Arena, kept: list[int]
+    ) -> ShownItems | None:  # fmt: skip
+        """The items to be told of, if there is no more to be said of them than the snapshot and the scores do."""
+        shown, given = scene.shown, query.given
+        if shown is None or given or given.drops or shown.outputs != len(scene.writer.outputs):
+            return None
+        if bound.callback_features[scene.name].acts or bound.inquiry.logs(scene.name):
+            return None
+        return shown.items(arena, kept)
+
     def _keep(self, conf: CallBackConfig, record: Record, offered: int) -> None:
         """Log what an automatic callback left. The recommendation is sound: what cannot be logged is only counted."""
         kept = len(record.items)
@@ -186,8 +211,21 @@ class Callbacks:
         except RequestError:
             self.logs.count("automatic", record.scene, offered, kept, "dropped", "invalid")
             return
+        self._put(conf, record.scene, payload, offered, kept)
+
+    def _put(self, conf: CallBackConfig, scene: str, payload: bytes, offered: int, kept: int) -> None:
         with contextlib.suppress(RequestError):  # too large, and counted
-            finish(self.logs.put(conf, "automatic", record.scene, payload, offered, kept))
+            finish(self.logs.put(conf, "automatic", scene, payload, offered, kept))
+
+
+def _recorded(shown: ShownItems, conf: CallBackConfig, query: Query, scene: str, kept: int) -> bytes | None:
+    """The record of an automatic callback; None where only `encode` can make it, or say why not."""
+    try:
+        check_ids(query.request_id, scene, query.uid, kept)
+        features = packed(without_empty(query.user_features if conf.use_user_features else query.context))
+    except RequestError:
+        return None
+    return shown.record(query.request_id, query.uid, features, query.experiment_id, int(time.time()))
 
 
 def nothing() -> None:

@@ -70,6 +70,11 @@ class Given(dict[str, Column]):
         self.pop(name, None)
         self._dropped = {*self._dropped, name}
 
+    @property
+    def drops(self) -> bool:
+        """Whether anything was dropped."""
+        return bool(self._dropped)
+
     def hides(self, name: str) -> bool:
         """Whether what the snapshot says under `name` was dropped."""
         return name in self._dropped

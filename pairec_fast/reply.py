@@ -1,17 +1,18 @@
-"""order -> row -> item id -> reply."""
+"""order -> row -> item id -> reply, and what the log keeps of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core import Arena
+from pairec_fast.core import Arena, Shown
 from pairec_fast.core.columns import MISSING
 from pairec_fast.query import Query
+from pairec_fast.snapshot import Column, Snapshot
 
 ENOUGH, SHORT = (200, "success"), (299, "items size not enough")
 
@@ -49,6 +50,23 @@ class Reply(msgspec.Struct):
     degraded: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+def by_name(outputs: Sequence[str], scores: NDArray[np.float64]) -> list[dict[str, float]]:
+    """Of `scores` [outputs, items], those of each item."""
+    return [dict(zip(outputs, each, strict=True)) for each in scores.T.tolist()]
+
+
+def shown_of(scene: str, snapshot: Snapshot, columns: Mapping[str, Column], outputs: Sequence[str]) -> Shown | None:
+    """What makes records of recommendations whose items have no properties but `columns` of the snapshot.
+
+    None where an entry would not be flat, or a column have the name of what is said of every item.
+    """
+    named = columns.keys() & {"item_id", "score", "algo_scores"}
+    if named or any(column.kind == "vector" for column in columns.values()):
+        return None
+    stored = {name: (one.values, one.texts.stored if one.texts is not None else None) for name, one in columns.items()}
+    return Shown(scene, snapshot.fingerprint, snapshot.items.ids, stored, tuple(outputs))
+
+
 _POSITIONS = {
     "origin_position": "_ORIGIN_POSITION_",
     "new_position": "_NEW_POSITION_",
@@ -60,7 +78,7 @@ class Writer:
     """Makes replies of one scene. `outputs` names the algorithm columns."""
 
     def __init__(self, outputs: Sequence[str], fields: list[str]) -> None:
-        self._outputs = outputs
+        self.outputs = outputs
         # Entries without exactly one colon are skipped, as PAI-Rec does.
         self._fields = [tuple(field.split(":")) for field in fields if field.count(":") == 1]
 
@@ -85,9 +103,8 @@ class Writer:
 
     def algo_scores(self, arena: Arena, slots: NDArray[np.int32]) -> list[dict[str, float]]:
         """The outputs of all algorithms for each slot, by name."""
-        outputs = tuple(self._outputs)  # once: a model server's first answer may add to them meanwhile
-        columns = arena.algo_score[: len(outputs), slots].T.tolist()
-        return [dict(zip(outputs, scores, strict=True)) for scores in columns]
+        outputs = tuple(self.outputs)  # once: a model server's first answer may add to them meanwhile
+        return by_name(outputs, arena.algo_score[: len(outputs), slots])
 
     def put_positions(self, items: list[Item], query: Query, arena: Arena) -> None:
         """What `debug` adds: properties of the items under names of PAI-Rec's."""

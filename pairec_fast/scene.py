@@ -16,14 +16,14 @@ from pairec_fast import recall as recalls
 from pairec_fast import rerank as reranks
 from pairec_fast.binding import Binding, Fetching, Loading, Stage, apart
 from pairec_fast.config import CategoryConfig, Config, FeatureLoadConfig, RankConfig
-from pairec_fast.core import Arena, in_order
+from pairec_fast.core import Arena, Shown, in_order
 from pairec_fast.errors import ConfigError, Problem, SnapshotError
 from pairec_fast.fallback import Fallback
 from pairec_fast.items.live import Live
 from pairec_fast.load import Load, loads, local_columns
 from pairec_fast.pipeline import Pipeline
 from pairec_fast.query import Query
-from pairec_fast.reply import Writer
+from pairec_fast.reply import Writer, shown_of
 from pairec_fast.score import Algorithms, General, Model, Outputs, Score, general_of
 from pairec_fast.score.algorithms import Servers
 from pairec_fast.snapshot import Column, Snapshot
@@ -211,6 +211,9 @@ class Scene:
             self.item_properties = properties(config.feature_confs, name, "item", snapshot)
         with refusals:
             self.user_properties = properties(config.user_feature_confs, name, "user", snapshot)
+        self.shown: Shown | None = None
+        if self.logged is not None:
+            self.shown = shown_of(name, snapshot, self.item_properties, self.writer.outputs)
         # They lead back here, and a scene goes when nobody holds it.
         del self._at, self._known, self._binding, self._refusals, self._shared
 

@@ -58,6 +58,11 @@ class Texts:
     def __len__(self) -> int:
         return len(self._offset) - 1 + len(self._added)
 
+    @property
+    def stored(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """The texts of the snapshot: UTF-8 [bytes] and offsets [texts + 1] into it. Those added later are not there."""
+        return self._text, self._offset
+
     def __getitem__(self, code: int) -> str:
         known = self._decoded.get(code)
         if known is not None:

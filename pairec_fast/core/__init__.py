@@ -33,6 +33,7 @@ from pairec_fast.core.rerank import (
 )
 from pairec_fast.core.ring import Log, Ring, read_segments, recover, verify_segments
 from pairec_fast.core.segment import Segment, list_segments
+from pairec_fast.core.shown import Shown, ShownItems
 from pairec_fast.core.ssd import Ssd
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
     "RequestForest",
     "Ring",
     "Segment",
+    "Shown",
+    "ShownItems",
     "Ssd",
     "ValueLists",
     "VectorIndex",
