@@ -64,27 +64,27 @@ class Admission:
     def verdict(self, kind: Class, popular: bool, now: float) -> int:
         """FULL, POPULAR, or REFUSED: how one more of `kind` would be answered. `popular`: whether that is there."""
         if kind is self.callback:
-            return FULL if kind.in_flight < self._callbacks(now) else REFUSED
+            return FULL if self._has_room(now) else REFUSED
         self._asked_at, self._grants = now, min(self._grants + 1, GRANTS_MAX)
         if kind.in_flight < kind.limit:
             return FULL
         return POPULAR if popular and kind.in_flight < 2 * kind.limit else REFUSED
 
-    def _callbacks(self, now: float) -> int:
-        """How many callbacks may be let in at once."""
-        limit = self.callback.limit
+    def _has_room(self, now: float) -> bool:
+        """Whether one more callback may be let in."""
+        limit, under_way = self.callback.limit, self.callback.in_flight
         if now - self._asked_at > QUIET_SECONDS:
-            return limit
+            return under_way < limit
         used = time.thread_time()
         credit = self._credit + (now - self._looked_at) * BUSY_SHARE - (used - self._used)
         self._credit = credit = min(max(credit, -CREDIT_SECONDS), CREDIT_SECONDS)
         self._looked_at, self._used = now, used
         if credit > 0:
-            return max(LEAST, int(limit * CALLBACK_SHARE))
-        if not self._grants:
-            return 0
+            return under_way < max(LEAST, int(limit * CALLBACK_SHARE))
+        if under_way >= LEAST or not self._grants:
+            return False
         self._grants -= 1
-        return LEAST
+        return True
 
     def expected(self, kind: Class) -> float:
         """Seconds until one more of `kind` would be answered: what was let in before it, and itself."""

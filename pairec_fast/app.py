@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -60,7 +61,7 @@ class App(Shell):
 
     async def _send(self, send: Callable[..., Awaitable[None]], visit: Visit, reply: Answer) -> int:
         """Answers the bytes of the body that was sent."""
-        body, headers = packed(reply, visit.accept)
+        body, headers = packed(reply, visit)
         raw = [*(headers.closing if self.draining else headers).raw, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": reply[0], "headers": raw})
         await send({"type": "http.response.body", "body": body})
@@ -88,7 +89,7 @@ class App(Shell):
         engine = self.engine
         visit = RsgiVisit(scope, protocol, engine is not None and engine.requests.enable)
         reply = await self.answered(visit)
-        body, headers = packed(reply, visit.accept)
+        body, headers = packed(reply, visit)
         sent = 0
         try:
             protocol.response_bytes(reply[0], (headers.closing if self.draining else headers).text, body)
@@ -161,29 +162,25 @@ def _network_last(last: bool) -> None:
 class AsgiVisit(Visit):
     """`sized`: somebody wants to know how large the head was."""
 
-    __slots__ = ("_receive", "_scope")
-
     def __init__(self, scope: Scope, receive: Callable[..., Awaitable[dict[str, Any]]], sized: bool) -> None:
-        length, encoding, accept, host, timeout, size = -1, b"", b"", b"", b"", 0
+        self.begin = time.perf_counter()
+        self._scope, self._receive = scope, receive
+        self.path, self.method, self.host, self.length = scope["path"], scope.get("method", ""), "", -1
         for name, value in scope["headers"]:
             if name == b"content-length":
-                length = _length(value)
-            elif name == b"accept-encoding":
-                accept = accept + b"," + value if accept else value
+                self.length = _length(value)
             elif name == b"host":
-                host = value
+                self.host = value.decode("latin-1")
             elif name == b"content-encoding":
-                encoding = value
+                self.encoding = value.decode("latin-1").strip().lower()
             elif name == b"x-timeout-ms":
-                timeout = value
-        path, method = scope["path"], scope.get("method", "")
+                self.timeout = value.decode("latin-1")
         if sized:
-            size = sum(len(name) + len(value) for name, value in scope["headers"])
-            size += len(path) + len(method) + len(scope.get("http_version", "")) + 5
-        super().__init__(
-            path, method, length, _text(encoding).strip().lower(), _text(accept), _text(host), _text(timeout), size
-        )
-        self._scope, self._receive = scope, receive
+            self.size = sum(len(name) + len(value) for name, value in scope["headers"])
+            self.size += len(self.path) + len(self.method) + len(scope.get("http_version", "")) + 5
+
+    def accept(self) -> str:
+        return ",".join(value.decode("latin-1") for name, value in self._scope["headers"] if name == b"accept-encoding")
 
     async def read(self, most: int) -> bytes:
         """Up to the content-length and not one `receive()` further: on Granian that saves a lap."""
@@ -206,29 +203,33 @@ class AsgiVisit(Visit):
     def line(self) -> tuple[str, str]:
         scope = self._scope
         query, client = scope.get("query_string"), scope.get("client") or ("", 0)
-        return scope["path"] + ("?" + _text(query) if query else ""), f"{client[0]}:{client[1]}"
+        return scope["path"] + ("?" + query.decode("latin-1") if query else ""), f"{client[0]}:{client[1]}"
 
 
 class RsgiVisit(Visit):
     """As `AsgiVisit`."""
 
-    __slots__ = ("_protocol", "_scope")
     broken = RuntimeError  # Granian's errors are: the client has left, or its chunks are broken
 
     def __init__(self, scope: Any, protocol: Any, sized: bool) -> None:
-        headers, path, method, size = scope.headers, scope.path, scope.method, 0
-        get = headers.get
-        said = get("content-length")
-        length = _length(said) if said is not None else -1 if "transfer-encoding" in headers else 0
-        if sized:
-            size = len("".join(headers.keys())) + len("".join(headers.values()))
-            size += len(path) + len(method) + len(scope.http_version) + 5
-        encoding = get("content-encoding", "")
-        super().__init__(
-            path, method, length, encoding.strip().lower() if encoding else "", get("accept-encoding", ""),
-            get("host", ""), get("x-timeout-ms", ""), size,
-        )  # fmt: skip
+        self.begin = time.perf_counter()
         self._scope, self._protocol = scope, protocol
+        headers = self._headers = scope.headers  # made anew whenever it is asked for
+        get = headers.get
+        self.path, self.method, self.host = scope.path, scope.method, get("host", "")
+        said = get("content-length")
+        self.length = _length(said) if said is not None else -1 if "transfer-encoding" in headers else 0
+        if encoding := get("content-encoding"):
+            self.encoding = encoding.strip().lower()
+        if timeout := get("x-timeout-ms"):
+            self.timeout = timeout
+        if sized:
+            self.size = len("".join(headers.keys())) + len("".join(headers.values()))
+            self.size += len(self.path) + len(self.method) + len(scope.http_version) + 5
+
+    def accept(self) -> str:
+        value: str = self._headers.get("accept-encoding", "")
+        return value
 
     def read(self, most: int) -> Awaitable[bytes]:
         whole: Awaitable[bytes] = self._protocol() if self.length >= 0 else self._chunks(most)
@@ -246,10 +247,6 @@ class RsgiVisit(Visit):
     def line(self) -> tuple[str, str]:
         scope = self._scope
         return scope.path + ("?" + scope.query_string if scope.query_string else ""), scope.client
-
-
-def _text(value: bytes) -> str:
-    return value.decode("latin-1") if value else ""
 
 
 def _length(value: bytes | str) -> int:

@@ -45,30 +45,30 @@ log = logging.getLogger("pairec_fast")
 
 
 class Visit:
-    """A request from its head to its answer; fronts say how its body is read. What is bytes to ASGI is text here.
+    """A request from its head to its answer; fronts say what it is and how its body is read. What is bytes to ASGI is
+    text here, and what most requests have not is here, too.
 
-    length: of the body, -1 unless it is said. timeout: the header `X-Timeout-Ms` as it came. size: of the head, as
-    PAI-Rec counts it; 0 where nobody asks. body: what was read of it, decompressed.
+    begin: by `time.perf_counter`. length: of the body, -1 unless it is said. timeout: the header `X-Timeout-Ms` as it
+    came. size: of the head, as PAI-Rec counts it; 0 where nobody asks. body: what was read of it, decompressed.
+    seconds: that the client waits; 0 is for ever.
     """
 
-    __slots__ = (
-        "accept", "begin", "body", "counted", "encoding", "expired", "host", "kind", "length", "method", "path",
-        "seconds", "size", "timeout", "verdict",
-    )  # fmt: skip
+    begin: float
+    path: str
+    method: str
+    host: str
+    length: int
+    size, timeout, encoding, body = 0, "", "", b""
+    verdict, counted, expired, seconds = FULL, False, False, 0.0
+    kind: Class | None = None
     broken: type[Exception] = RequestError  # what `read` raises when the body cannot be read
-
-    def __init__(
-        self, path: str, method: str, length: int, encoding: str, accept: str, host: str, timeout: str, size: int
-    ) -> None:
-        self.begin = time.perf_counter()
-        self.path, self.method, self.length, self.encoding = path, method, length, encoding
-        self.accept, self.host, self.timeout, self.size = accept, host, timeout, size
-        self.body, self.verdict, self.counted, self.expired = b"", FULL, False, False
-        self.seconds = 0.0  # that the client waits; 0 is for ever
-        self.kind: Class | None = None
 
     def read(self, most: int) -> Awaitable[bytes]:
         """The body, of which no more than `most` bytes need be read, and no more than one byte beyond them given."""
+        raise NotImplementedError
+
+    def accept(self) -> str:
+        """The header `Accept-Encoding`."""
         raise NotImplementedError
 
     def line(self) -> tuple[str, str]:
@@ -318,12 +318,12 @@ CLOSE = ("connection", "close")
 _headers: dict[tuple[bytes, str | None, int], Headers] = {}  # by content type, encoding, and seconds to wait
 
 
-def packed(reply: Answer, accept: str) -> tuple[bytes, Headers]:
+def packed(reply: Answer, visit: Visit) -> tuple[bytes, Headers]:
     """The body of an answer as it is sent, and its headers but for the length."""
     status, kind, body, _ = reply
     encoding: str | None = None
     if len(body) >= COMPRESS_FROM:
-        encoding = chosen(accept)
+        encoding = chosen(visit.accept())
         if encoding:
             body = encoded(body, encoding)
     # Those who were refused together should not come back together.

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from pairec_fast import admission, shell
-from pairec_fast.admission import Admission
+from pairec_fast.admission import FULL, Admission
 from pairec_fast.app import App
 from pairec_fast.limits import LimitConf
 from pairec_fast.messages import RecommendRequest
@@ -166,8 +166,9 @@ def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommend
         used[0] += 60  # seconds that the thread was busy
         busy = Crowd(app)
         await busy.come(1)
+        app.admission._grants = 1
         await busy.come(1, CALLBACK, body=LOGGED)
-        assert (await busy.request(CALLBACK))[0] == 503, "one, behind the walk"
+        assert (await busy.request(CALLBACK))[0] == 503, "one for each recommendation"
         busy.release.set()
         assert {(await task)[0] for task in busy.tasks} == {200}
 
@@ -182,15 +183,35 @@ def test_callbacks_have_a_count_of_their_own_and_a_quarter_of_it_while_recommend
 
 def test_callbacks_have_half_of_the_time_of_the_thread_less_what_recommendations_take(monkeypatch):
     used, one = idle(monkeypatch), Admission(LimitConf())
-    some, now = max(4, one.callback.limit // 4), 100.0
+    now = 100.0
     one.verdict(one.recommend, False, now)
-    assert one._callbacks(now) == some
-    for step, busy, expected in [(0.01, 0.004, some), (0.01, 0.008, 1), (0.002, 0.001, 1), (0.004, 0, some)]:
+    one._grants = 0
+    assert one._has_room(now)
+    for step, busy, room in [(0.01, 0.004, True), (0.01, 0.008, False), (0.002, 0.001, False), (0.004, 0, True)]:
         now, used[0] = now + step, used[0] + busy
-        assert one._callbacks(now) == expected, (step, busy)
+        assert one._has_room(now) == room, (step, busy)
     used[0] += 5
-    assert (one._callbacks(now), one._callbacks(now + 0.005)) == (1, some), "long ago is forgotten"
-    assert one._callbacks(now + 0.3) == one.callback.limit, "no recommendation for a while"
+    assert (one._has_room(now), one._has_room(now + 0.005)) == (False, True), "long ago is forgotten"
+    one.callback.in_flight = max(4, one.callback.limit // 4)
+    assert (one._has_room(now + 0.01), one._has_room(now + 0.3)) == (False, True), "no recommendation for a while"
+
+
+def test_each_recommendation_makes_room_for_one_callback_however_busy_the_thread_is(monkeypatch):
+    used, one = idle(monkeypatch), Admission(LimitConf())
+    used[0] += 60
+
+    def let_in(callbacks):
+        return [one.verdict(one.callback, False, 100.0) for _ in range(callbacks)].count(FULL)
+
+    for recommendations, expected in [(1, 1), (0, 0), (3, 3), (40, 16)]:
+        for _ in range(recommendations):
+            one.verdict(one.recommend, False, 100.0)
+        assert let_in(50) == expected, recommendations
+    one.verdict(one.recommend, False, 100.0)
+    one.callback.in_flight = 4
+    assert let_in(3) == 0
+    one.callback.in_flight = 3
+    assert let_in(3) == 1, "who was refused has used nothing up"
 
 
 def test_callbacks_are_worked_on_behind_recommendations_and_not_never(app, monkeypatch):
