@@ -39,7 +39,7 @@ def test_an_empty_file_is_empty_and_a_missing_one_is_named(tmp_path):
         MappedFile(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 3 * 4096, 3 * 4096 + 64])
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 3 * 4096, 3 * 4096 + 64, 2 << 20, (5 << 20) + 77])
 @pytest.mark.parametrize("spare", [1, 4096, 100_000])
 def test_spare_bytes_follow_those_of_the_file_and_leave_it_as_it_is(tmp_path, size, spare):
     content = bytes(range(1, 256)) * (size // 255 + 1)
@@ -53,3 +53,23 @@ def test_spare_bytes_follow_those_of_the_file_and_leave_it_as_it_is(tmp_path, si
     del data, mapped
     gc.collect()
     assert tail[0] == ord("x"), "the tail keeps the mapping"
+
+
+@pytest.mark.parametrize("size", [2 << 20, (5 << 20) + 77])
+@pytest.mark.parametrize("spare", [1, 3 << 20])
+def test_a_large_file_with_spare_bytes_lies_where_its_pages_can_be_large(tmp_path, size, spare):
+    """The system gives a plain mapping such an address; one laid over a reservation must be put there."""
+    np.arange(size, dtype=np.uint8).tofile(tmp_path / "file")
+
+    def mappings() -> int:
+        with open("/proc/self/maps") as lines:
+            return sum(1 for _ in lines)
+
+    before = mappings()
+    for _ in range(20):
+        data = np.frombuffer(MappedFile(tmp_path / "file", spare), np.uint8)
+        assert data.ctypes.data % (2 << 20) == 0
+        assert (data[:size] == np.arange(size, dtype=np.uint8)).all() and not data[size:].any()
+    del data
+    gc.collect()
+    assert mappings() <= before + 2, "what was reserved for that is given back"

@@ -16,14 +16,21 @@ cnp.import_array()
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void** block, size_t alignment, size_t size)
 
+cdef extern from "large_pages.hpp" namespace "pairec" nogil:
+    size_t large_page
+    void use_large_pages(void* data, size_t size)
+
 
 cdef class Block:
-    """Zeroed memory on a 64-byte line; arena and views share it, and the last of them frees it."""
+    """Zeroed memory on a 64-byte line, or in large pages; arena and views share it, and the last of them frees it."""
 
     def __cinit__(self, size_t size):
-        if posix_memalign(&self.data, 64, size) != 0:
+        cdef bint large = size >= large_page
+        if posix_memalign(&self.data, large_page if large else 64, size) != 0:
             self.data = NULL
             raise MemoryError(f"arena of {size} bytes")
+        if large:
+            use_large_pages(self.data, size)
         memset(self.data, 0, size)
 
     def __dealloc__(self):

@@ -12,16 +12,9 @@ cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED
     void* MAP_FAILED
 
-cdef extern from * nogil:
-    """
-    // Read from the disk in large pages where the system can; to a search through millions of them, small ones cost a third.
-    static inline void pairec_large_pages(void* data, size_t size) {
-    #ifdef MADV_HUGEPAGE
-      (void)madvise(data, size, MADV_HUGEPAGE);
-    #endif
-    }
-    """
-    void large_pages "pairec_large_pages"(void* data, size_t size)
+cdef extern from "large_pages.hpp" namespace "pairec" nogil:
+    size_t large_page
+    void use_large_pages(void* data, size_t size)
 
 cdef extern from "<unistd.h>" nogil:
     long sysconf(int name)
@@ -43,6 +36,7 @@ cdef class MappedFile:
 
     cdef char* data
     cdef readonly Py_ssize_t size, spare  # of the file, behind it
+    cdef void* reserved  # what is to be unmapped, and its bytes; `data` lies in it
     cdef size_t mapped
 
     def __cinit__(self, path, Py_ssize_t spare=0):
@@ -63,26 +57,30 @@ cdef class MappedFile:
     cdef bint _map(self, int descriptor) noexcept:
         cdef size_t size = self.size, page = sysconf(_SC_PAGESIZE)
         cdef size_t shared = size - size % page  # whole pages
+        cdef size_t slack = 0
         cdef int writable = PROT_READ | PROT_WRITE
-        if self.spare == 0:
+        cdef void* data
+        if self.spare == 0:  # the system chooses an address that suits the file
             data = mmap(NULL, size, PROT_READ, MAP_SHARED, descriptor, 0)
-            if data != MAP_FAILED:
-                large_pages(data, size)
         else:  # reserve all, then lay the file over the beginning
-            data = mmap(NULL, size + self.spare, writable, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            slack = large_page if size >= large_page else 0
+            data = mmap(NULL, size + self.spare + slack, writable, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         if data == MAP_FAILED:
             return False
-        self.data, self.mapped = <char*> data, size + self.spare
-        if self.spare == 0:
-            return True
-        if shared and mmap(data, shared, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED:
+        self.reserved, self.mapped = data, size + self.spare + slack
+        self.data = <char*> data
+        if slack:  # a page of the file is large in memory only at an address of that kind
+            self.data = <char*> ((<size_t> data + slack - 1) // slack * slack)
+        if self.spare and shared and mmap(
+                self.data, shared, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED:
             return False
-        return size == shared or mmap(
+        use_large_pages(self.data, size if self.spare == 0 else shared)
+        return self.spare == 0 or size == shared or mmap(
             self.data + shared, size - shared, writable, MAP_PRIVATE | MAP_FIXED, descriptor, shared) != MAP_FAILED
 
     def __dealloc__(self):
-        if self.data != NULL:
-            munmap(self.data, self.mapped)
+        if self.reserved != NULL:
+            munmap(self.reserved, self.mapped)
 
     def __len__(self):
         return self.size + self.spare
