@@ -4,6 +4,15 @@
 
 namespace pairec {
 
+struct Cross;
+
+// out[i] = left [width] . right vector of items[i], for i < count: each sum in double and in order of dimension.
+using Dots = void (*)(const Cross& cross, const float* left, const std::int32_t* items, std::int32_t count,
+                      float* out) noexcept;
+
+// At the active level of SIMD, the same bits at each. Throws std::invalid_argument for a PAIREC_ISA that cannot be had.
+Dots dots_kernel();
+
 // Computed for each candidate into one column.
 struct Cross {
   enum class Kind : std::int32_t {
@@ -20,6 +29,7 @@ struct Cross {
   const std::int32_t* item_group;  // cell: [items], -1 none; null: the item's row
   Neighbours table;                // similarity
   std::int32_t newest;             // similarity: how much of the end of the history is used; 0: all, and no division
+  Dots dots;                       // dot
 };
 
 // Writes the columns of arena.features that `cross` [cross_count] name, for the live candidates; `history` are base rows

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "radix.hpp"
+
 namespace pairec {
 
 namespace {
@@ -11,7 +13,9 @@ std::int32_t add_scored(Arena& arena, const std::int32_t* rows, const Score* sco
                         std::int32_t k, std::uint8_t source) noexcept {
   // A copy, that no column can overlap: of `arena` itself every byte written to `source` might be a pointer changed.
   Arena own = arena;
+  constexpr std::int32_t ahead = 16;
   for (std::int32_t i = 0; i < count && k > 0 && own.count < own.candidates_max; ++i) {
+    if (i + ahead < count) __builtin_prefetch(own.seen.stamp + rows[i + ahead], 1);
     const std::int32_t row = own.overlay.resolve(rows[i]);
     if (row < 0) continue;
     --k;
@@ -44,7 +48,29 @@ std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_
                         std::int32_t history_count) noexcept {
   arena.mark.clear();
   std::int32_t touched = 0;
+  // Every list, and every sum, lies somewhere else: those of the lists to come are asked for two steps and one ahead.
+  const auto ask_for_list = [&](std::int32_t i) {
+    if (i >= history_count) return;
+    const std::int64_t begin = table.offset[history[i]];
+    __builtin_prefetch(table.neighbour + begin);
+    __builtin_prefetch(table.weight + begin);
+  };
+  const auto ask_for_sums = [&](std::int32_t i) {
+    if (i >= history_count) return;
+    const std::int64_t end = table.offset[history[i] + 1];
+    for (std::int64_t at = table.offset[history[i]]; at < end; ++at) {
+      __builtin_prefetch(arena.mark.stamp + table.neighbour[at], 1);
+      __builtin_prefetch(arena.sum + table.neighbour[at], 1);
+    }
+  };
+  for (std::int32_t i = 0; i < std::min(history_count, 8); ++i) __builtin_prefetch(table.offset + history[i]);
+  ask_for_list(0);
+  ask_for_list(1);
+  ask_for_sums(0);
   for (std::int32_t i = 0; i < history_count; ++i) {
+    if (i + 8 < history_count) __builtin_prefetch(table.offset + history[i + 8]);
+    ask_for_list(i + 2);
+    ask_for_sums(i + 1);
     const std::int64_t end = table.offset[history[i] + 1];
     for (std::int64_t at = table.offset[history[i]]; at < end; ++at) {
       const std::int32_t row = table.neighbour[at];
@@ -60,6 +86,23 @@ std::int32_t accumulate(Arena& arena, const Neighbours& table, const std::int32_
 
 namespace {
 
+// Sorts arena.touched [count] by arena.sum, the largest first, equal ones by lower row. Requires room for as many again
+// behind them, and count <= arena.candidates_max.
+void order_touched(Arena& arena, std::int32_t count) noexcept {
+  std::int32_t *const rows = arena.touched, *const copy = rows + count, *const order = arena.spare;
+  auto* const bits = reinterpret_cast<std::uint64_t*>(arena.scratch);
+  for (std::int32_t i = 0; i < count; ++i) {
+    bits[i] = ordered<true>(arena.sum[rows[i]]);
+    order[i] = i;
+  }
+  order_bits(bits, order, copy, count);
+  std::copy(rows, rows + count, copy);
+  for (std::int32_t begin = 0, end = 0; begin < count; begin = end) {
+    for (; end < count && bits[order[end]] == bits[order[begin]]; ++end) rows[end] = copy[order[end]];
+    if (end - begin > 1) std::sort(rows + begin, rows + end);
+  }
+}
+
 // Orders the `k` best of the `marked` rows in arena.touched, by arena.sum, to its front. Returns how many there are.
 std::int32_t best_of(Arena& arena, std::int32_t marked, std::int32_t k) noexcept {
   std::int32_t touched = 0;
@@ -67,12 +110,16 @@ std::int32_t best_of(Arena& arena, std::int32_t marked, std::int32_t k) noexcept
     arena.touched[touched] = arena.touched[i];
     touched += arena.overlay.resolve(arena.touched[i]) >= 0;
   }
+  k = std::min(k, touched);
+  if (touched >= radix_from && touched <= arena.candidates_max && touched <= arena.items_max / 2) {
+    order_touched(arena, touched);
+    return k;
+  }
   const double* sum = arena.sum;
   const auto better = [sum](std::int32_t a, std::int32_t b) {
     if (sum[a] != sum[b]) return sum[a] > sum[b];
     return a < b;
   };
-  k = std::min(k, touched);
   std::partial_sort(arena.touched, arena.touched + k, arena.touched + touched, better);
   return k;
 }

@@ -203,11 +203,11 @@ class Query:
 
     def ids(self, rows: NDArray[np.int32]) -> list[str]:
         """The ids of items by their rows, guests among them."""
-        id, first = self._snapshot.items.ids.id, self._snapshot.guests
+        ids, first = self._snapshot.items.ids, self._snapshot.guests
         if not self._guests:
-            return list(map(id, rows.tolist()))
+            return ids.id_each(rows)
         names = list(self._guests)
-        return [names[row - first.start] if row in first else id(row) for row in rows.tolist()]
+        return [names[row - first.start] if row in first else ids.id(row) for row in rows.tolist()]
 
     def properties(self, arena: Arena) -> Properties:
         """What is known of the live candidates, by name."""

@@ -305,13 +305,13 @@ def deadline(text):
 def test_who_would_wait_longer_than_he_can_is_refused_at_once_and_who_did_is_not_worked_for(app):
     async def scenario():
         crowd = Crowd(app)
-        app.admission.recommend.seconds = 2e-3
+        app.admission.recommend.seconds = 8e-3
         await crowd.come(4)
-        assert (await crowd.request(FEED, headers=deadline("9")))[0] == 503, "four before it, 2 ms each, and its own"
-        (patient,) = await crowd.come(1, headers=deadline("30"))
-        (late,) = await crowd.come(1, headers=deadline("13"))
+        assert (await crowd.request(FEED, headers=deadline("36")))[0] == 503, "four before it, 8 ms each, and its own"
+        (patient,) = await crowd.come(1, headers=deadline("9000"))
+        (late,) = await crowd.come(1, headers=deadline("90"))
         assert not patient.done() and not late.done()
-        await asyncio.sleep(0.012)
+        await asyncio.sleep(0.085)
         crowd.release.set()
         assert (await late)[0] == 503 and (await patient)[0] == 200
 

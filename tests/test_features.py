@@ -10,6 +10,7 @@ import pytest
 from pairec_fast.core.arena import Arena
 from pairec_fast.core.features import Cross, Crosses
 from pairec_fast.core.recall import Neighbours, add
+from pairec_fast.core.simd import isas
 from pairec_fast.errors import SnapshotError
 from pairec_fast.features import table_and_newest
 from tests import reference
@@ -141,6 +142,23 @@ def test_crosses_agree_with_reference(count, user, history_count):
     for column, twin in twins:
         same_bits(arena.features[:count, column], [twin(int(item)) for item in row])
     assert not arena.features[:count, [0, 3, 4, 6, 7, 9, 10, 11]].any(), "other columns are left alone"
+
+
+@pytest.mark.parametrize("level", isas())
+@pytest.mark.parametrize("width", [1, 3, 4, 5, 16, 63, 64, 67, 130])
+def test_inner_products_are_summed_in_order_of_dimension_at_every_level(monkeypatch, level, width):
+    """Blocks, what is left of them, and dimensions beyond the last four."""
+    monkeypatch.setenv("PAIREC_ISA", level)
+    rng = np.random.default_rng(width)
+    users = (rng.normal(size=(3, width)) * 10.0 ** rng.integers(-20, 15, (3, width))).astype(np.float32)
+    vectors = (rng.normal(size=(90, width)) * 10.0 ** rng.integers(-20, 15, (90, width))).astype(np.float32)
+    vectors[7], vectors[8, 0], vectors[9, -1] = 0, np.inf, np.nan
+    cross = Cross.dot(users, vectors)
+    for count in (0, 1, 3, 15, 16, 17, 31, 32, 36, 37, 53, 90):
+        row = rng.permutation(90)[:count].astype(np.int32)
+        arena = arena_of(row, 90, 1)
+        Crosses([(0, cross)]).fill(arena, 2, NONE)
+        same_bits(arena.features[:count, 0], [reference.cross_dot(users, vectors, 2, int(item)) for item in row])
 
 
 @pytest.mark.parametrize("newest", [0, 7, 25, 26])

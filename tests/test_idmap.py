@@ -186,3 +186,16 @@ def test_ids_put_later_stand_before_those_of_the_arrays():
         ids.id(4)
     with pytest.raises(IndexError):
         ids.id(-1)
+
+
+@pytest.mark.parametrize("ids", NASTY.values(), ids=NASTY)
+def test_ids_of_many_rows_are_those_of_each(ids):
+    known = make(ids)
+    rows = np.random.default_rng(1).integers(0, max(len(ids), 1), 50 if ids else 0).astype(np.int32)
+    for some in (rows, rows[::-2], rows[:0]):
+        assert known.id_each(some) == [ids[row] for row in some]
+    known.put("later", len(ids))
+    assert known.id_each(np.array([len(ids)], np.int32)) == ["later"]
+    for beyond in (-1, len(ids) + 1, 2**31 - 1):
+        with pytest.raises(IndexError, match=f"row {beyond} of"):
+            known.id_each(np.array([beyond], np.int32))

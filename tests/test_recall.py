@@ -184,6 +184,26 @@ def test_add_similar_agrees_with_reference(few, history_count, k):
     np.testing.assert_array_equal(arena.recall_score[: arena.count], np.float32([score for _, _, score in expected]))
 
 
+@pytest.mark.parametrize("few", [True, False], ids=["ties", "no ties"])
+@pytest.mark.parametrize("touched", [127, 128, 129, 700, 2000])
+@pytest.mark.parametrize("candidates_max", [100, 700, 5000])
+@pytest.mark.parametrize("room", [2, 3], ids=["no room to sort digits in", "room"])
+def test_many_sums_are_in_order_however_they_are_sorted(few, touched, candidates_max, room):
+    """By digits where there is memory for it, else by comparing."""
+    rng = np.random.default_rng(touched)
+    items = touched * room - 2
+    neighbour = rng.permutation(items)[:touched].astype(np.int32)
+    weight = rng.integers(-2, 3, touched) if few else rng.normal(size=touched) * 10.0 ** rng.integers(-9, 9, touched)
+    table = np.linspace(0, touched, items + 1).astype(np.int64), neighbour, weight.astype(np.float32)
+    history = np.arange(items, dtype=np.int32)
+    for k in (1, 50, 128, touched):
+        arena = Arena(candidates_max, items_max=items)
+        best = reference.most_similar(*table, history, k)[:candidates_max]
+        assert Neighbours(*table).add_similar(arena, history, k, 2) == len(best)
+        assert arena.row[: arena.count].tolist() == [row for row, _ in best]
+        np.testing.assert_array_equal(arena.recall_score[: arena.count], np.float32([score for _, score in best]))
+
+
 def test_a_sum_does_not_remember_the_request_before():
     table = Neighbours(np.array([0, 1, 1]), rows(1), floats(1))
     arena = Arena(2, items_max=2)

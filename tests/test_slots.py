@@ -25,7 +25,7 @@ from pairec_fast.metrics import Metrics
 from pairec_fast.slots import place
 
 metrics = Metrics("", place())
-histogram, offered, taken = metrics.histogram("t_seconds"), ("offered_total", ()), ("taken_total", ())
+histogram, offered, taken = metrics.histogram("t_seconds"), *map(metrics.counter, ("offered_total", "taken_total"))
 metrics.add([(offered, 0), (taken, 0)])
 metrics.publish({"items_live": 5, "age_seconds": 1, "pushed_total": 10})
 print(metrics.place.index, flush=True)

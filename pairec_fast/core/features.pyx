@@ -15,6 +15,8 @@ cdef extern from "features.hpp" namespace "pairec" nogil:
         dot "pairec::Cross::Kind::dot"
         cell "pairec::Cross::Kind::cell"
         similarity "pairec::Cross::Kind::similarity"
+    ctypedef void (*Dots)() noexcept
+    Dots dots_kernel() except +
     ctypedef struct c_Cross "pairec::Cross":
         Kind kind
         int32_t column
@@ -25,6 +27,7 @@ cdef extern from "features.hpp" namespace "pairec" nogil:
         const int32_t* item_group
         c_Neighbours table
         int32_t newest
+        Dots dots
     void c_cross_features "pairec::cross_features"(c_Arena&, const c_Cross*, int32_t, int32_t, const int32_t*,
                                                    int32_t) noexcept
     int32_t c_used "pairec::used"(const c_Cross&, int32_t) noexcept
@@ -62,6 +65,7 @@ cdef class Cross:
             raise ValueError(f"user vectors have {users.shape[1]} dimensions, item vectors {items.shape[1]}")
         cdef Cross self = Cross.__new__(Cross)
         self.c.kind = Kind.dot
+        self.c.dots = dots_kernel()
         self.c.width = users.shape[1]
         self.c.left = &users[0, 0]
         self.c.right = &items[0, 0]

@@ -5,6 +5,12 @@ from libc.stdint cimport int32_t, uint64_t
 
 import numpy as np
 
+cdef extern from * nogil:
+    """
+    static inline void pairec_ask_for(const void* data) { __builtin_prefetch(data); }
+    """
+    void ask_for "pairec_ask_for"(const void* data)
+
 cdef extern from "idmap.hpp" namespace "pairec" nogil:
     bint c_offsets_fit "pairec::offsets_fit"(const uint64_t*, int32_t, uint64_t) noexcept
     bint c_slots_fit "pairec::slots_fit"(const uint64_t*, uint64_t, int32_t) noexcept
@@ -158,3 +164,18 @@ cdef class IdMap:
             raise IndexError(f"row {row} of {self.c.count}")
         cdef uint64_t begin = self.c.offset[row]
         return PyUnicode_DecodeUTF8(self.c.text + begin, self.c.offset[row + 1] - begin, NULL)
+
+    def id_each(self, const int32_t[:] rows not None) -> list:
+        """The id of each of `rows` [n], in less time than one by one: offsets and texts lie anywhere in large tables.
+
+        Raises:
+            IndexError: no such row.
+        """
+        cdef Py_ssize_t at, count = rows.shape[0]
+        for at in range(count):
+            if 0 <= rows[at] < self.c.count:
+                ask_for(self.c.offset + rows[at])
+        for at in range(count):
+            if 0 <= rows[at] < self.c.count:
+                ask_for(self.c.text + self.c.offset[rows[at]])
+        return [self.id(rows[at]) for at in range(count)]
