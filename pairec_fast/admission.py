@@ -19,7 +19,8 @@ QUEUE_SHARE = 0.05  # of the target: what may be waited for before the work begi
 LEAST = 4  # at once, however slow they are: fewer would leave the worker idle between two
 MOST = 256
 # While recommendations are asked for, a quarter of the callbacks' limit, as long as the thread was not busy for more
-# than so much of its time; over and under by so many seconds is remembered. Else one, which comes behind a walk.
+# than so much of its time; over and under by so many seconds is remembered. Else one for each recommendation, of the
+# last so many: as many come of themselves, when pages that were shown are reported.
 CALLBACK_SHARE, BUSY_SHARE, CREDIT_SECONDS = 0.25, 0.5, 0.002
 GRANTS_MAX = 16
 QUIET_SECONDS = 0.25  # without a recommendation: none are asked for

@@ -31,14 +31,16 @@ class Callbacks:
     def __init__(self, logs: Logs, stores: Stores, walker: Walker, limits: LimitConf) -> None:
         self.logs, self.stores, self._walker, self._limits = logs, stores, walker, limits
         self.closed = False
-        self._taken: tuple[Bound | None, dict[str, Callable[[CallbackBody], bool]]] = None, {}
+        # Of what was bound when; not itself, which would keep a snapshot that has been replaced.
+        self._taken: tuple[float, dict[str, Callable[[CallbackBody], bool]]] = 0.0, {}
 
     def at_once(self, bound: Bound, body: CallbackBody) -> bool:
         """What `explicit` does, where there is nothing to look up and nothing to wait for. False: it is for `explicit`,
         and nothing has happened."""
-        known, takers = self._taken
-        if known is not bound:
-            self._taken = bound, takers = bound, self._takers(bound)
+        since, takers = self._taken
+        if since != bound.time:
+            takers = self._takers(bound)
+            self._taken = bound.time, takers
         take = takers.get(body.scene_id)
         return take is not None and not self.closed and take(body)
 

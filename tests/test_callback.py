@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import time
+import weakref
 
 import msgspec
 import numpy as np
@@ -12,13 +14,15 @@ import pytest
 
 from pairec_fast.app import App
 from pairec_fast.callback import Record, draw, encode, invoked, thinned
+from pairec_fast.config import Config
 from pairec_fast.core import Arena, expand, read_segments
 from pairec_fast.errors import NotReadyError, RequestError
 from pairec_fast.messages import CallbackRequest, RecommendRequest, decode, with_texts
 from pairec_fast.properties import loaded, loaded_each
 from pairec_fast.reply import Writer
+from pairec_fast.scene import KINDS
 from tests.test_metrics import parsed
-from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, suite
+from tests.worlds import CALLBACK, FEED, FIRST, LOGGED, RECALL, ask, own_snapshots, suite
 
 HEAD = ["request_id", "scene", "request_time", "user_id"]
 USER = [*HEAD, "user_features", "request_info", "module"]
@@ -332,6 +336,26 @@ def test_a_full_ring_refuses_and_what_was_accepted_is_there_once(world):
             "dropped": 60 * refused,
         }
     assert [record[0]["request_id"] for record in world.records()] == acknowledged
+
+
+def test_a_callback_obeys_the_configuration_and_the_snapshot_of_its_moment(world, shared_world):
+    """What an ordinary callback needs is looked up beforehand."""
+    folder = own_snapshots(world, shared_world)
+    listed = LOGGED | {"item_list": [{"item_id": f"i{n}"} for n in range(5)]}
+    world.callback["ItemSize"] = 4
+    with world.engine() as engine:
+        app = App(engine)
+        ask(app, CALLBACK, listed)
+        world.callback["ItemSize"] = 2
+        engine.reconfigure(Config.parse(world.conf, KINDS))
+        ask(app, CALLBACK, listed)
+        old = weakref.ref(engine.snapshot)
+        engine.swap(folder / (folder / "CURRENT").read_text().strip())
+        gc.collect()
+        assert old() is None, "no callback has come since, and nothing holds it"
+        ask(app, CALLBACK, listed)
+        assert counts(engine) == {"offered": 15, "sampled_out": 7, "accepted": 8, "dropped": 0}
+    assert [len(record) - 1 for record in world.records()] == [4, 2, 2]
 
 
 def test_a_callback_that_cannot_be_encoded_is_refused_and_counted_as_invalid(world):
