@@ -250,8 +250,8 @@ def test_refused_callbacks_are_answered_at_a_pace_and_refused_recommendations_at
     world.conf["LimitConf"] = {"InFlightMax": 1, "P99TargetMs": 1}
     has_nothing_popular(world)
     idle(monkeypatch)
-    monkeypatch.setattr(shell, "REFUSED_GAP_SECONDS", 0.2)
-    monkeypatch.setattr(shell, "BRAKE_SECONDS", 0.5)
+    monkeypatch.setattr(shell, "REFUSED_GAP_SECONDS", 0.4)
+    monkeypatch.setattr(shell, "BRAKE_SECONDS", 1.0)
     with world.engine() as engine:
         app = App(engine)
 
@@ -266,9 +266,9 @@ def test_refused_callbacks_are_answered_at_a_pace_and_refused_recommendations_at
                 return time.monotonic() - begin
 
             took = await asyncio.gather(*(seconds(path) for path in (CALLBACK,) * 5 + (FEED,) * 2))
-            assert all(
-                abs(given - wanted) < 0.1 for given, wanted in zip(took, (0, 0.2, 0.4, 0.5, 0.5, 0, 0), strict=True)
-            ), took
+            *held, one, other = took
+            assert all(given > wanted - 0.01 for given, wanted in zip(held, (0, 0.4, 0.8, 1, 1), strict=True)), took
+            assert max(one, other, held[0]) < 0.4 and held[-1] < 1.8, took
             crowd.release.set()
             await asyncio.gather(*crowd.tasks)
 
