@@ -16,6 +16,7 @@ using msgpack::append_integer;
 using msgpack::append_list_head;
 using msgpack::append_natural;
 using msgpack::append_text;
+using msgpack::append_text_head;
 
 namespace {
 
@@ -29,11 +30,10 @@ bool is_digit(char character) noexcept { return character >= '0' && character <=
 bool CallbackBody::read(const char* data, std::size_t size) noexcept {
   at_ = data;
   end_ = data + size;
-  packed_.clear();
   ends_.clear();
   keys_.clear();
   try {
-    packed_.reserve(size + 16);
+    packed_.begin(3 * size + 8);  // at worst: doubles of 9 bytes, of three characters each
     return parse();
   } catch (const std::exception&) {  // bad_alloc, length_error
     return false;
@@ -42,7 +42,7 @@ bool CallbackBody::read(const char* data, std::size_t size) noexcept {
 
 bool CallbackBody::record(std::int64_t time, std::string_view fingerprint, std::size_t kept,
                           std::string& record) const noexcept {
-  const auto append = [&](Piece piece) { record.append(packed_, piece.begin, piece.end - piece.begin); };
+  const auto append = [&](Piece piece) { record.append(packed_.data() + piece.begin, piece.end - piece.begin); };
   const std::size_t first = fields_[items_at].begin;
   try {
     record.clear();
@@ -79,7 +79,7 @@ bool CallbackBody::parse() {
     const std::string_view name(packed_.data() + key.begin, key.size);
     int field = 0;
     while (field < fields && name != names[field]) ++field;
-    packed_.resize(before);
+    packed_.cut(before);
     if (field == fields || (seen >> field & 1) != 0) return false;
     seen |= 1u << field;
     return parse_field(static_cast<Field>(field));
@@ -147,7 +147,7 @@ bool CallbackBody::parse_id() {
   const char* const begin = at_;
   const std::size_t before = packed_.size();
   if (!parse_number() || static_cast<unsigned char>(packed_[before]) == 0xcb) return false;
-  packed_.resize(before);
+  packed_.cut(before);
   append_text(packed_, {begin, static_cast<std::size_t>(at_ - begin)});
   return true;
 }
@@ -276,18 +276,24 @@ bool CallbackBody::parse_number() {
 bool CallbackBody::parse_text(Key& text) {
   if (!take('"')) return false;
   const char* const begin = at_;
-  at_ = json_text::plain_end(at_, end_);
+  std::uint64_t high = 0;
+  at_ = json_text::plain_end(at_, end_, high);
   if (at_ == end_) return false;
   std::string_view plain(begin, static_cast<std::size_t>(at_ - begin));
-  if (*at_ == '\\') {
-    if (!json_text::unescape(begin, at_, end_, plain_)) return false;
+  const bool is_plain = *at_ == '"';
+  if (!is_plain) {
+    if (*at_ != '\\' || !json_text::unescape(begin, at_, end_, plain_)) return false;
     plain = plain_;
-  } else if (*at_ != '"') {
-    return false;
+    high = 1;
   }
   ++at_;
-  if (plain.size() > texts_max || !go_json::is_utf8(plain)) return false;
-  append_text(packed_, plain);
+  if (plain.size() > texts_max || (high != 0 && !go_json::is_utf8(plain))) return false;
+  append_text_head(packed_, plain.size());
+  if (is_plain && end_ - begin >= static_cast<std::ptrdiff_t>(msgpack::Bytes::slack)) {
+    packed_.append_loosely(plain);
+  } else {
+    packed_.append(plain);
+  }
   text = {packed_.size() - plain.size(), plain.size()};
   return true;
 }
@@ -349,8 +355,9 @@ bool CallbackBody::write_count(std::size_t at, std::size_t count, bool is_map) {
   }
   if (count >= 1u << 16) return false;
   packed_[at] = static_cast<char>(is_map ? 0xde : 0xdc);
-  const char width[2] = {static_cast<char>(count >> 8), static_cast<char>(count)};
-  packed_.insert(at + 1, width, 2);
+  packed_.open(at + 1, 2);
+  packed_[at + 1] = static_cast<char>(count >> 8);
+  packed_[at + 2] = static_cast<char>(count);
   return true;
 }
 

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "msgpack_write.hpp"
+
 namespace pairec {
 
 class CallbackBody {
@@ -59,8 +61,8 @@ class CallbackBody {
 
   const char* at_ = nullptr;
   const char* end_ = nullptr;
-  std::string packed_;  // the msgpack of what was read, in the order of the body
-  std::string plain_;   // a text without its escapes
+  msgpack::Bytes packed_;  // the msgpack of what was read, in the order of the body
+  std::string plain_;      // a text without its escapes
   Piece fields_[fields];
   std::vector<std::size_t> ends_;  // of each item in packed_
   std::vector<Piece> empty_;       // features that are empty texts

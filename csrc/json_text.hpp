@@ -9,20 +9,28 @@
 
 namespace pairec::json_text {
 
-// The first character of a text that is not copied as it is: a quote, a backslash or a control character.
-inline const char* plain_end(const char* at, const char* end) noexcept {
+// The first character of a text that is not copied as it is: a quote, a backslash or a control character. `high` is not
+// 0 if one before it, or within seven behind it, is not ASCII.
+inline const char* plain_end(const char* at, const char* end, std::uint64_t& high) noexcept {
   constexpr std::uint64_t ones = 0x0101010101010101, highs = 0x8080808080808080;
   for (; end - at >= 8; at += 8) {
     std::uint64_t eight;
     std::memcpy(&eight, at, 8);
+    high |= eight & highs;
     const std::uint64_t quote = eight ^ ones * '"', backslash = eight ^ ones * '\\';
     // A borrow may mark a byte too many, but only behind one that is marked rightly: the first is right.
     const std::uint64_t marked =
         (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((eight - ones * 0x20) & ~eight)) & highs;
     if (marked != 0) return at + std::countr_zero(marked) / 8;
   }
-  while (at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20) ++at;
+  for (; at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20; ++at)
+    high |= static_cast<unsigned char>(*at) & 0x80;
   return at;
+}
+
+inline const char* plain_end(const char* at, const char* end) noexcept {
+  std::uint64_t high;
+  return plain_end(at, end, high = 0);
 }
 
 // Four hex digits; -1 if they are not.

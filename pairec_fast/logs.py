@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 from pairec_fast.callback import REPEATED_BYTES_MAX, Sink, log_directories, open_logs
 from pairec_fast.config import CallBackConfig, Config, DataSource
 from pairec_fast.core import CallbackBody
-from pairec_fast.core.meter import Counter
+from pairec_fast.core.meter import Group
 from pairec_fast.errors import RequestError
 from pairec_fast.metrics import Metrics
 from pairec_fast.sink.disk import Adopter
@@ -100,7 +100,7 @@ class Logs:
         self._closed = False
         self._dropped_at = -float("inf")
         self._logs: dict[DataSource, Sink] = open_logs(config)
-        self._counters: dict[tuple[str, str, str, str], tuple[Counter, ...]] = {}
+        self._counters: dict[tuple[str, str, str, str], Group] = {}
         self._adopted, self._stop = 0, threading.Event()
         seconds, itself = self._conf.adopt_seconds, weakref.ref(self)
         adopters = [Adopter(place, rings, seconds, sink) for place, rings, sink in log_directories(config)]
@@ -155,8 +155,8 @@ class Logs:
         something does, and nothing has happened. None where one must wait for the durability level."""
         if (conf.durability or self._conf.durability) not in ("memory", "process"):
             return None
-        size, push, add, now = conf.item_size, self._logs[conf.data_source].try_push, self._metrics.add, time.time
-        counters = self._ended("explicit", scene, "accepted")
+        size, push, now = conf.item_size, self._logs[conf.data_source].try_push, time.time
+        add = self._ended("explicit", scene, "accepted").add
 
         def take(body: CallbackBody) -> bool:
             items = body.items
@@ -165,7 +165,7 @@ class Logs:
             kept = min(items, size) if size else items
             if not push(body.record(int(now()), fingerprint, kept)):
                 return False
-            add(list(zip(counters, (1, 1, items, items - kept, kept), strict=True)))
+            add(1, 1, items, items - kept, kept)
             return True
 
         return take
@@ -218,14 +218,13 @@ class Logs:
         """
         counters = self._counters.get((source, scene, outcome, reason)) or self._ended(source, scene, outcome, reason)
         left = 0 if outcome == "sampled_out" else kept
-        amounts: list[tuple[Counter, float]] = list(zip(counters, (1, 1, items, items - left, left), strict=True))
-        self._metrics.add(amounts if left else amounts[:-1])
+        counters.add(1, 1, items, items - left, left)
 
-    def _ended(self, source: str, scene: str, outcome: str, reason: str = "") -> tuple[Counter, ...]:
+    def _ended(self, source: str, scene: str, outcome: str, reason: str = "") -> Group:
         """What `count` counts up: callbacks offered and ended, items offered, sampled out and ended."""
         counter, labels = self._metrics.counter, {"source": source, "scene": scene}
         ended = labels | ({"reason": reason} if reason else {})
-        self._counters[source, scene, outcome, reason] = counters = (
+        self._counters[source, scene, outcome, reason] = counters = self._metrics.group(
             counter("log_offered_total", **labels), counter(f"log_{outcome}_total", **ended),
             counter("log_items_offered_total", **labels), counter("log_items_sampled_out_total", **labels),
             counter(f"log_items_{outcome}_total", **ended),

@@ -43,17 +43,14 @@ class SceneMeasures:
             name = STAGES.get(stage)
             times.append(metrics.histogram(name, STAGE_SECONDS, **labels) if name else None)
         self.walked = Line([(one, None, None, None, None, 0) for one in times]).observe
-        self._counts = [metrics.counter("recall_count", scene=scene, recall_name=source) for source in self._sources]
+        counts = [metrics.counter("recall_count", scene=scene, recall_name=source) for source in self._sources]
+        self._counts = metrics.group(*counts, metrics.counter("recall_count_total", scene=scene))
         self._shares: list[Key] = [("recall_items_percentage", (("recall_name", source),)) for source in self._sources]
-        self._total = metrics.counter("recall_count_total", scene=scene)
 
     def recalled(self, counts: Sequence[int]) -> None:
         """How many candidates each source brought."""
         total = sum(counts)
-        amounts: list[tuple[Counter, float]]
-        amounts = [(counter, count) for counter, count in zip(self._counts, counts, strict=True) if count]
-        amounts.append((self._total, total))
-        self._metrics.add(amounts)
+        self._counts.add(*counts, total)
         if total:
             self._metrics.put(zip(self._shares, [count / total for count in counts], strict=True))
 

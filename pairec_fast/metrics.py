@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pairec_fast.core.meter import Counter, Histogram, Slot, Total
+from pairec_fast.core.meter import Counter, Group, Histogram, Slot, Total
 from pairec_fast.slots import Place, private
 
 # Seconds. Two buckets an octave from 20 us to 2 s: where answers are expected. Prometheus' defaults start where we end.
@@ -72,9 +72,9 @@ class Metrics:
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         self._counter((name, tuple(labels.items()))).add(amount)
 
-    def add(self, amounts: list[tuple[Counter, float]]) -> None:
-        """To several counters at one moment: what is read in between shows all of them or none."""
-        self._slot.add(amounts)
+    def group(self, *counters: Counter) -> Group:
+        """What adds to several counters at one moment; hold on to it, as to a counter."""
+        return Group(self._slot, *counters)
 
     def histogram(self, name: str, bounds: tuple[float, ...] = BUCKETS, **labels: str) -> Histogram:
         """The histogram of that name and labels; hold on to it, as to a counter. `bounds` are in ascending order."""

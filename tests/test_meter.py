@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pairec_fast.core import Arena
-from pairec_fast.core.meter import SLOT_BYTES, Counter, Histogram, Laps, Line, Slot, Total
+from pairec_fast.core.meter import SLOT_BYTES, Counter, Group, Histogram, Laps, Line, Slot, Total
 from pairec_fast.metrics import BUCKETS
 from tests.worlds import ROOT
 
@@ -183,12 +183,12 @@ def test_processes_that_add_to_one_cell_lose_nothing():
 
 def test_groups_are_read_whole_by_other_processes():
     slot = shared_slot()
-    offered, taken = counter(slot), counter(slot)
+    group = Group(slot, counter(slot), counter(slot))
     end = time.monotonic() + 1.5
     pid = os.fork()
     if pid == 0:
         while time.monotonic() < end:
-            slot.add([(offered, 1), (taken, 1)])
+            group.add(1, 1)
             time.sleep(0)
         os._exit(0)
     seen = []
@@ -203,9 +203,12 @@ def test_groups_are_read_whole_by_other_processes():
 def test_what_is_no_counter_adds_nothing_of_its_group():
     slot = shared_slot()
     one = counter(slot)
-    for wrong in ([(one, 1), (one, "x")], [(one, 1), (None, 1)], [(one, 1), 5]):
+    with pytest.raises(TypeError, match="expected a Counter, got None"):
+        Group(slot, one, None)
+    group = Group(slot, one, one)
+    for wrong in ((1, "x"), (1, None), (1,), (1, 1, 1)):
         with pytest.raises((TypeError, ValueError)):
-            slot.add(wrong)
+            group.add(*wrong)
     assert one.value == 0 and slot.cells().view(np.float64)[0] == 0
 
 
@@ -215,9 +218,9 @@ def test_a_group_that_its_killed_owner_began_keeps_nobody_waiting():
     one.add(5)
     pid = os.fork()
     if pid == 0:
-        many = [(one, 0)] * 100_000  # hardly ever outside a group
+        many, none = Group(slot, *[one] * 100_000), [0] * 100_000  # hardly ever outside a group
         while True:
-            slot.add(many)
+            many.add(*none)
     for _ in range(20):
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
@@ -225,7 +228,7 @@ def test_a_group_that_its_killed_owner_began_keeps_nobody_waiting():
     begin = time.monotonic()
     assert slot.cells().view(np.float64)[0] == 5 and time.monotonic() - begin < 1
     slot.settle()
-    slot.add([(one, 1)])
+    Group(slot, one).add(1)
     assert slot.cells().view(np.float64)[0] == 6
 
 

@@ -67,11 +67,11 @@ def test_values_read_at_the_moment_may_carry_labels_and_are_typed_by_their_name(
 def test_several_counters_change_at_one_moment():
     """Whoever reads them sees their sum unchanged: the law by which they are checked."""
     metrics, stop = Metrics(), threading.Event()
-    group = [(metrics.counter(name), 1) for name in ("offered_total", "accepted_total")]
+    group = metrics.group(metrics.counter("offered_total"), metrics.counter("accepted_total"))
 
     def work() -> None:
         while not stop.is_set():
-            metrics.add(group)
+            group.add(1, 1)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -83,6 +83,7 @@ def test_several_counters_change_at_one_moment():
     stop.set()
     thread.join()
     sys.setswitchinterval(interval)
+    assert parsed(metrics.text())["pairec_accepted_total"] > 1000, "the other thread hardly ran"
 
 
 def test_counters_that_are_new_change_at_one_moment_too():
@@ -93,9 +94,9 @@ def test_counters_that_are_new_change_at_one_moment_too():
         metrics = Metrics()
 
         def work(to: Metrics) -> None:
-            group = [(to.counter(f"{name}_total"), 1) for name in ("offered", "accepted")]
+            group = to.group(to.counter("offered_total"), to.counter("accepted_total"))
             for _ in range(5):
-                to.add(group)
+                group.add(1, 1)
 
         thread = threading.Thread(target=work, args=(metrics,))
         thread.start()
@@ -103,6 +104,7 @@ def test_counters_that_are_new_change_at_one_moment_too():
             samples = parsed(metrics.text())
             assert samples.get("pairec_offered_total", 0) == samples.get("pairec_accepted_total", 0)
         thread.join()
+        assert "pairec_accepted_total 5\n" in metrics.text()
     sys.setswitchinterval(interval)
 
 
@@ -196,7 +198,7 @@ def test_what_has_no_room_is_refused_and_counted_and_all_else_goes_on():
     late.observe(1)
     early.add(5)
     histogram.observe(1)
-    metrics.add([(metrics.counter("n_total", scene="y" * 2000), 7), (early, 1)])
+    metrics.group(metrics.counter("n_total", scene="y" * 2000), early).add(7, 1)
     samples = parsed(metrics.text())
     assert 300 < count < 600 and sum(key.startswith("pairec_n_total") for key in samples) == count - 1
     assert sum(value for key, value in samples.items() if key.startswith("pairec_n_total")) == count

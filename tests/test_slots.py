@@ -26,11 +26,11 @@ from pairec_fast.slots import place
 
 metrics = Metrics("", place())
 histogram, offered, taken = metrics.histogram("t_seconds"), *map(metrics.counter, ("offered_total", "taken_total"))
-metrics.add([(offered, 0), (taken, 0)])
+group = metrics.group(offered, taken)
 metrics.publish({"items_live": 5, "age_seconds": 1, "pushed_total": 10})
 print(metrics.place.index, flush=True)
 for _ in range(int(sys.argv[1])) if sys.argv[1] != "on" else iter(int, 1):
-    metrics.add([(offered, 1), (taken, 1)])
+    group.add(1, 1)
     histogram.observe(0.001)
     if sys.argv[1] == "on":
         time.sleep(0)

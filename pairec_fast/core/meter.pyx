@@ -3,6 +3,7 @@
 from time import sleep
 
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
+from libcpp.vector cimport vector
 
 import numpy as np
 
@@ -144,19 +145,6 @@ cdef class Slot:
                 sleep(PAUSE_SECONDS)
         return copy
 
-    def add(self, list amounts not None) -> None:
-        """To several counters of this slot at one moment: `amounts` are pairs."""
-        cdef double amount
-        for counter, value in amounts:  # nothing may raise between the beginning of a group and its end
-            amount = value
-            if not isinstance(counter, Counter):
-                raise TypeError(f"expected a Counter, got {counter!r}")
-        meter_begin(self.c[0])
-        for counter, value in amounts:
-            amount = value
-            meter_add_in_group((<Counter> counter).cell, amount, release)
-        meter_end(self.c[0])
-
     def settle(self) -> None:
         """Take over what a process left that is gone."""
         meter_settle(self.c[0])
@@ -191,6 +179,37 @@ cdef class Counter:
     @property
     def value(self) -> float:
         return self.cell[0]
+
+
+cdef class Group:
+    """Counters of `slot` that grow at one moment: what is read in between shows all of them or none."""
+
+    cdef Slot _slot
+    cdef tuple _counters
+    cdef vector[double] _amounts
+
+    def __cinit__(self, Slot slot not None, *counters):
+        for counter in counters:
+            if not isinstance(counter, Counter):
+                raise TypeError(f"expected a Counter, got {counter!r}")
+        self._slot, self._counters = slot, counters
+        self._amounts.resize(len(counters))
+
+    def add(self, *amounts) -> None:
+        """One amount for each counter. Any thread may.
+
+        Raises:
+            ValueError: more or fewer.
+        """
+        cdef Py_ssize_t at, count = len(self._counters)
+        if len(amounts) != count:
+            raise ValueError(f"expected {count} amounts, got {len(amounts)}")
+        for at in range(count):  # nothing may raise between the beginning of a group and its end
+            self._amounts[at] = amounts[at]
+        meter_begin(self._slot.c[0])
+        for at in range(count):
+            meter_add_in_group((<Counter> self._counters[at]).cell, self._amounts[at], release)
+        meter_end(self._slot.c[0])
 
 
 cdef class Total:
