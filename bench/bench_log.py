@@ -80,12 +80,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(factory: str, config: Path | None = None, interface: str = "rsgi") -> Iterator[Served]:
+def served(factory: str, config: Path | None = None, front: str = "http1") -> Iterator[Served]:
     """What `factory` makes, on a free port; with the configuration, if there is one, as the application's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = [sys.executable, "-m", "bench.bench_log", "--serve", factory, "--port", str(port), "--interface", interface]
+    line = [sys.executable, "-m", "bench.bench_log", "--serve", factory, "--port", str(port), "--front", front]
     environment = os.environ | ({"PAIREC_CONFIG": str(config)} if config else {})
     with tempfile.TemporaryFile() as said:
         parent = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, stderr=said)
@@ -173,8 +173,8 @@ def callbacks(shop: Shop, rounds: int, seconds: float) -> dict[str, Served]:
     bodies = shop.bodies("callbacks", shop.shown)
     print(f"/api/callback, {bodies.stat().st_size // 500} bytes, {ITEMS} items, {CONNECTIONS} connections, one worker")
     with (
-        served("bench.bench_log:create_empty", interface="asgi") as nothing,
-        served("bench.bench_log:create_empty") as least,
+        served("bench.bench_log:create_empty", front="asgi") as nothing,
+        served("bench.bench_log:create_empty", front="rsgi") as least,
         served("pairec_fast.app:create", shop.write("callback")) as log,
     ):
         servers = {"empty, ASGI": nothing, "empty, RSGI": least, "/api/callback": log}
@@ -346,10 +346,10 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="engine.json to measure, instead of a small shop made for it")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--interface", help=argparse.SUPPRESS)
+    parser.add_argument("--front", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        granian(given.serve, "127.0.0.1", given.port, interface=given.interface).serve()
+        granian(given.serve, "127.0.0.1", given.port, front=given.front).serve()
         return 0
     wanted = given.what or ["callback", "recommend", "kafka"]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Overload: what a worker serves, refuses, and answers by what is popular, when more is asked than it can do.
 
-    python -m bench.overload [--config engine.json] [--server rsgi] [--seconds 5] [--loads 0.5 1 1.5 3 10]
+    python -m bench.overload [--config engine.json] [--server http1] [--seconds 5] [--loads 0.5 1 1.5 3 10]
                              [--deadline 50] [--connections 64] [--set InFlightMax=8 ...]
 
 The server is on one core, the client on the other. The capacity is what a closed loop of 8 connections is answered in
@@ -19,28 +19,14 @@ import random
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from bench.bench_http import FEED, made, users_of
 from bench.openloop import BROKEN, LATE, UNSENT, Outcomes, Stream, percentiles, run
-from bench.servers import ITEMS, Served, asked, memory
+from bench.servers import ITEMS, Served, asked, configured, memory
 
 CALLBACK, MARK = "/api/callback", '"degraded":['
-
-
-def configured(config: Path, folder: Path, limits: dict[str, Any]) -> Path:
-    """The configuration with logs and a ring of its own, and these limits."""
-    conf = json.loads(config.read_text())
-    conf["SnapshotConf"]["Directory"] = str(config.parent / conf["SnapshotConf"]["Directory"])
-    for name, disk in conf.get("DiskConfs", {}).items():
-        disk["Directory"] = str(folder / f"log-{name}")
-    conf["LogRingConf"] = {"Directory": str(folder / "ring")}
-    conf["LimitConf"] = conf.get("LimitConf", {}) | limits
-    path = folder / "overload.json"
-    path.write_text(json.dumps(conf))
-    return path
 
 
 def callbacks(users: list[str], count: int = 1_000) -> list[bytes]:
@@ -92,7 +78,7 @@ HEAD = f"{'':>22}" + "".join(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=None)
-    parser.add_argument("--server", default="rsgi", choices=("rsgi", "asgi", "uvicorn"))
+    parser.add_argument("--server", default="http1", choices=("http1", "rsgi", "asgi", "uvicorn"))
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--loads", type=float, nargs="*", default=[0.5, 1.0, 1.5, 3.0, 10.0])
     parser.add_argument("--deadline", type=float, default=50.0, help="milliseconds")

@@ -20,8 +20,8 @@ import numpy as np
 
 from bench.bench_http import FEED, made, users_of
 from bench.openloop import Stream, run
-from bench.overload import MARK, capacity, configured
-from bench.servers import Served, asked
+from bench.overload import MARK, capacity
+from bench.servers import Served, asked, configured
 
 LOADS = (0.1, 0.5, 1.5, 3.0)
 DEADLINE_MS = 50.0
@@ -67,7 +67,7 @@ def main() -> int:
                     folder.mkdir()
                     config = configured(shop, folder, {})
                     up.append(stack.enter_context(Served(
-                        "rsgi", place.application, config, cpu=0 if pinned else None, workers=place.workers,
+                        "http1", place.application, config, cpu=0 if pinned else None, workers=place.workers,
                         environment={"BENCH_THREADS": str(place.threads)},
                     )))  # fmt: skip
                 bodies = asked(users_of(config))

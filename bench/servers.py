@@ -3,15 +3,16 @@ protocol written by hand.
 
     python -m bench.servers SERVER APPLICATION PORT CPU        what `Served` starts
 
-SERVER is rsgi or asgi (Granian, as `pairec-fast serve` sets it up), uvicorn, or protocol. APPLICATION is `ours`, of the
-configuration that PAIREC_CONFIG names; `ours-pooled`, with walks on threads; `ours-stood`, where a recommendation is
-made beforehand, so that all that is left is what is around a walk; `json`, which decodes a body and encodes as many
-items; or `empty`.
+SERVER is http1 (as `pairec-fast serve` starts it), rsgi or asgi (Granian), uvicorn, or protocol. APPLICATION is `ours`,
+of the configuration that PAIREC_CONFIG names; `ours-pooled`, with walks on threads; `ours-stood`, where a
+recommendation is made beforehand, so that all that is left is what is around a walk; `json`, which decodes a body and
+encodes as many items; or `empty`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -178,6 +179,19 @@ async def protocol(port: int) -> None:
     await server.serve_forever()
 
 
+def configured(config: Path, folder: Path, limits: dict[str, Any]) -> Path:
+    """The configuration with logs and a ring of its own, and these limits."""
+    conf = json.loads(config.read_text())
+    conf["SnapshotConf"]["Directory"] = str(config.parent / conf["SnapshotConf"]["Directory"])
+    for name, disk in conf.get("DiskConfs", {}).items():
+        disk["Directory"] = str(folder / f"log-{name}")
+    conf["LogRingConf"] = {"Directory": str(folder / "ring")}
+    conf["LimitConf"] = conf.get("LimitConf", {}) | limits
+    path = folder / "served.json"
+    path.write_text(json.dumps(conf))
+    return path
+
+
 class Served:
     """A server that answers; leave it to end it. `pids` are its worker's, or workers'."""
 
@@ -271,7 +285,7 @@ def main() -> int:
 
         uvloop.run(protocol(port))
     else:
-        granian(FACTORIES[application], "127.0.0.1", port, workers, interface=server).serve()
+        granian(FACTORIES[application], "127.0.0.1", port, workers, front=server).serve()
     return 0
 
 

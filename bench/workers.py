@@ -19,8 +19,7 @@ import numpy as np
 
 from bench.bench_http import FEED, made, users_of
 from bench.openloop import Stream, run
-from bench.overload import configured
-from bench.servers import Served, asked, memory
+from bench.servers import Served, asked, configured, memory
 from pairec_fast.manifest import resolve
 
 
@@ -44,8 +43,8 @@ def main() -> int:
         snapshot = resolve(Path(json.loads(configs[0].read_text())["SnapshotConf"]["Directory"]))
         size = sum(path.stat().st_size for path in snapshot.iterdir())
         with (
-            Served("rsgi", "ours", configs[0], cpu=0) as one,
-            Served("rsgi", "ours", configs[1], cpu=0, workers=2) as two,
+            Served("http1", "ours", configs[0], cpu=0) as one,
+            Served("http1", "ours", configs[1], cpu=0, workers=2) as two,
         ):
             for _ in range(given.rounds):
                 for count, served in ((1, one), (2, two)):

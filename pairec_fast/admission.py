@@ -30,13 +30,14 @@ OUTLIER = 8.0  # times the mean: more says something about the machine, and not 
 
 
 class Class:
-    """Requests of one class. `in_flight` are let in and not yet worked on or done; `seconds` one takes, a mean."""
+    """Requests of one class. `in_flight` are let in and not yet worked on or done, `full` of them to be served in full;
+    `seconds` one of those takes, a mean."""
 
-    __slots__ = ("_budget", "_fixed", "_turn", "in_flight", "limit", "name", "seconds")
+    __slots__ = ("_budget", "_fixed", "_turn", "full", "in_flight", "limit", "name", "seconds")
 
     def __init__(self, name: str, seconds: float, budget: float, fixed: int | None) -> None:
         """`budget`: seconds of work that may be let in at once. `fixed` overrides what follows from it."""
-        self.name, self.seconds, self.in_flight = name, seconds, 0
+        self.name, self.seconds, self.in_flight, self.full = name, seconds, 0, 0
         self._budget, self._fixed = budget, fixed
         self.limit, self._turn = 0, -1
         self.took(seconds)
@@ -67,9 +68,9 @@ class Admission:
         if kind is self.callback:
             return FULL if self._has_room(now) else REFUSED
         self._asked_at, self._grants = now, min(self._grants + 1, GRANTS_MAX)
-        if kind.in_flight < kind.limit:
+        if kind.full < kind.limit:
             return FULL
-        return POPULAR if popular and kind.in_flight < 2 * kind.limit else REFUSED
+        return POPULAR if popular and kind.in_flight - kind.full < kind.limit else REFUSED
 
     def _has_room(self, now: float) -> bool:
         """Whether one more callback may be let in."""
@@ -90,4 +91,4 @@ class Admission:
     def expected(self, kind: Class) -> float:
         """Seconds until one more of `kind` would be answered: what was let in before it, and itself."""
         one, other = self.recommend, self.callback
-        return one.in_flight * one.seconds + other.in_flight * other.seconds + kind.seconds
+        return one.full * one.seconds + other.in_flight * other.seconds + kind.seconds

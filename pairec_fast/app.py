@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -79,7 +78,7 @@ class App(Shell):
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                self._stop()
+                self.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -100,16 +99,20 @@ class App(Shell):
             self.left(visit, reply, sent)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.start(loop)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stop()
+
+    # All
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a worker of its own: without an engine there is none."""
         try:
             self._start(loop)
         except Exception as error:
             log.error("%s", error)
             sys.exit(1)
-
-    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._stop()
-
-    # Both
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.engine is None:
@@ -120,10 +123,8 @@ class App(Shell):
             gc.freeze()  # what is there by now stays, and need not be looked at again by every collection
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread's loop
                 loop.add_signal_handler(DRAIN, self.drain)
-            if sys.platform == "linux":
-                self.crowded = _network_last
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         if self.engine is not None:
             self.engine.close()
 
@@ -144,19 +145,6 @@ def _engine() -> Engine:
     engine = Engine(config, Path(verified) if verified and not follows else None)
     Reloader(engine, path).follow()
     return engine
-
-
-def _network_last(last: bool) -> None:
-    """Let the threads that are not Python's, those of the server, not take the core from the one that walks; or again.
-
-    A server on one core that reads ever more requests while others wait to be worked on ends up refusing all day. But
-    such threads wait for other processes as well, which costs milliseconds on a busy machine: not to be done for long.
-    """
-    own = {thread.native_id for thread in threading.enumerate()}
-    for task in map(int, os.listdir("/proc/self/task")):
-        with contextlib.suppress(OSError):  # it has just ended
-            if task not in own:
-                os.sched_setscheduler(task, os.SCHED_BATCH if last else os.SCHED_OTHER, os.sched_param(0))
 
 
 class AsgiVisit(Visit):

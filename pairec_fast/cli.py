@@ -16,7 +16,7 @@ from pairec_fast import log_cli
 from pairec_fast.errors import PairecError
 from pairec_fast.terminal import Bars, say
 
-_EXTRAS = {"granian": "serve", "uvloop": "serve", "confluent_kafka": "kafka"}
+_EXTRAS = {"granian": "serve", "httptools": "serve", "uvloop": "serve", "confluent_kafka": "kafka"}
 
 
 def main(arguments: list[str] | None = None) -> int:

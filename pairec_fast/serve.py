@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,13 @@ from granian.http import HTTP1Settings
 
 from pairec_fast.callback import check_sinks, log_directories
 from pairec_fast.errors import PairecError
+from pairec_fast.http1 import BACKLOG, CONNECTIONS, HEAD_BYTES, HEAD_SECONDS, work
 from pairec_fast.scene import prepare
 from pairec_fast.shell import DRAIN
 from pairec_fast.sink.disk import recover_all
 from pairec_fast.slots import created
 
 KILL_SECONDS = 8  # a worker that has not stopped by then is killed; its ring is written out all the same
-HEADERS_MS, HEADERS_BYTES = 5_000, 32 << 10  # for a request's head to come whole, and its most; beyond, 431
-# Open at once on one worker; whoever comes later waits to be accepted, so this is no limit of requests.
-CONNECTIONS, BACKLOG = 4096, 1024
 FILES = CONNECTIONS + 1024  # that a worker may have open
 DRAIN_TURN = 0.05  # seconds between two signals to workers
 HOST = "127.0.0.1"  # loopback unless the configuration names an address
@@ -85,9 +84,13 @@ def _recover(segments: Path, rings: Path, sink: str) -> OSError | None:
 
 
 class Server(Granian):  # type: ignore[misc, valid-type]
-    """Granian, but workers are told before they are stopped."""
+    """Granian, but workers are told before they are stopped, and may be our own."""
 
     drain_seconds = 0.0
+    worker: Callable[..., None] | None = None
+
+    def serve(self) -> None:
+        super().serve(spawn_target=self.worker)
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Let workers say that they are not ready, and serve on for `drain_seconds`; a second signal cuts that short.
@@ -105,22 +108,25 @@ class Server(Granian):  # type: ignore[misc, valid-type]
 
 
 def granian(
-    factory: str, address: str, port: int, workers: int = 1, *, interface: str = "rsgi", drain_seconds: float = 0.0
+    factory: str, address: str, port: int, workers: int = 1, *, front: str = "http1", drain_seconds: float = 0.0
 ) -> Any:
     """The server around the application that `factory`, as `module:function`, makes in each worker.
 
-    `interface` is "rsgi" or "asgi": a request costs a sixth less of the processor over the former.
+    `front` is "http1", where Granian looks after workers that read and write for themselves; or "rsgi" or "asgi", where
+    it does that, too, on threads of its own: a request costs two to four times as much of the processor.
     """
     # Workers start from nothing: a forked one would inherit threads' locks and whatever the parent has read.
     multiprocessing.set_start_method("spawn", force=True)
     server = Server(
-        factory, factory=True, interface=Interfaces(interface), address=address, port=port, workers=workers,
-        loop=Loops.uvloop, runtime_mode=RuntimeModes.st, http=HTTPModes.http1, websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADERS_MS, max_buffer_size=HEADERS_BYTES),
+        factory, factory=True, interface=Interfaces(front if front != "http1" else "rsgi"), address=address, port=port,
+        workers=workers, loop=Loops.uvloop, runtime_mode=RuntimeModes.st, http=HTTPModes.http1, websockets=False,
+        http1_settings=HTTP1Settings(header_read_timeout=int(HEAD_SECONDS * 1000), max_buffer_size=HEAD_BYTES),
         backlog=BACKLOG, backpressure=CONNECTIONS, respawn_failed_workers=True, workers_kill_timeout=KILL_SECONDS,
         log_dictconfig=_STDERR,
     )  # fmt: skip
     server.drain_seconds = drain_seconds
+    if front == "http1":
+        server.worker = partial(work, address, port, _STDERR)
     return server
 
 

@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from pairec_fast.admission import FULL, REFUSED, Admission, Class
 from pairec_fast.compress import COMPRESS_FROM, chosen, decoded, encoded
@@ -31,7 +31,6 @@ PROMPT_SECONDS = 0.05
 # Callbacks are refused at this pace, each held back until its turn, or for so long: its connection is the only brake
 # there is on who sends it, and to refuse costs as much as to read. Who asks for a recommendation is told at once.
 REFUSED_GAP_SECONDS, BRAKE_SECONDS = 0.005, 1.0
-CALM_SECONDS = 1.0  # without a refusal, until overload is over
 READERS_MAX = 256  # bodies that are waited for at once; of more, the oldest is given up
 PATH_MAX = 8192
 TIMEOUT_MS_MAX = 10**7
@@ -81,8 +80,6 @@ class Shell:
 
     def __init__(self, engine: Engine | None) -> None:
         self.draining = False
-        self.crowded: Callable[[bool], None] | None = None  # is told when overload begins, and when it is over
-        self._is_crowded, self._refused_at = False, 0.0
         self._released_at = 0.0  # when the last of the refused callbacks that are held back is answered
         self._patient = deque[asyncio.Future[None]]()  # callbacks, until no recommendation is to be worked on
         self._reading: dict[asyncio.Task[object], Visit] = {}
@@ -111,46 +108,65 @@ class Shell:
 
     async def answered(self, visit: Visit) -> Answer:
         """The answer. The body is read of whoever is let in, and of nobody else."""
-        path, engine = visit.path, self.engine
-        if engine is None or (kind := self._kinds.get(path)) is None:
-            return self.handle(path, b"")
-        visit.kind = kind
+        reply = self.met(visit)
+        if reply is not None:
+            if reply is OVERLOADED and visit.path in CALLBACKS:
+                await asyncio.sleep(self.brake())
+            return reply
+        kind = visit.kind
+        assert kind is not None
         try:
-            if visit.timeout:
-                visit.seconds = _seconds(visit.timeout)
-            if not self._let_in(visit, kind):
-                if path in CALLBACKS:
-                    await self._brake()
-                return OVERLOADED
-            try:
-                if visit.length:
-                    visit.body = await self._read(visit, engine.limits.body_bytes_max)
-                    # Whose body was long in coming is let in anew; who has waited too long is not worth the work.
-                    if not visit.counted and not self._let_in(visit, kind):
-                        return OVERLOADED
-                    if visit.seconds and time.perf_counter() - visit.begin + kind.seconds > visit.seconds:
-                        return self._refused(kind, "deadline")
-                if kind is self.admission.callback and self.admission.recommend.in_flight:
-                    turn = asyncio.get_running_loop().create_future()
-                    self._patient.append(turn)
-                    await turn
-                if visit.verdict == FULL:
-                    begin = time.perf_counter()
-                    begun = self._begin(path, visit.body)
-                    kind.took(time.perf_counter() - begin)
-                else:
-                    begun = self._begin(path, visit.body, popular=True)
-            finally:
-                if visit.counted:
-                    kind.in_flight -= 1
-                if self._patient:
-                    self._next(kind)
+            if visit.length:
+                visit.body = await self._read(visit)
+                # Whose body was long in coming is let in anew; who has waited too long is not worth the work.
+                if not visit.counted and not self._let_in(visit, kind):
+                    return OVERLOADED
+            if kind is self.admission.callback and self.admission.recommend.in_flight:
+                turn = asyncio.get_running_loop().create_future()
+                self._patient.append(turn)
+                await turn
+            begun = self.work(visit)
         except RequestError as error:
             return 200, JSON, error_answer(error), None
         except TimeoutError:
             return TOO_SLOW
+        finally:
+            self.done(visit)
+            if self._patient:
+                self._next(kind)
         # Whoever waits for the log does no work, and must not keep recommendations out.
         return begun if isinstance(begun, tuple) else await awaited(begun)
+
+    def met(self, visit: Visit) -> Answer | None:
+        """The answer to who is not let in, or is served without work. None: there is a place for him until `done`."""
+        if self.engine is None or (kind := self._kinds.get(visit.path)) is None:
+            return self.handle(visit.path, b"")
+        visit.kind = kind
+        if visit.timeout:
+            try:
+                visit.seconds = _seconds(visit.timeout)
+            except RequestError as error:
+                return 200, JSON, error_answer(error), None
+        return None if self._let_in(visit, kind) else OVERLOADED
+
+    def work(self, visit: Visit) -> Begun:
+        """What is done for who was let in, now that his body is there."""
+        kind, begin, full = visit.kind, time.perf_counter(), visit.verdict == FULL
+        assert kind is not None
+        if visit.seconds and begin - visit.begin + kind.seconds > visit.seconds:
+            return self._refused(kind, "deadline")
+        begun = self._begin(visit.path, visit.body, popular=not full)
+        if full:
+            kind.took(time.perf_counter() - begin)
+        return begun
+
+    def done(self, visit: Visit) -> None:
+        """His place is free."""
+        if visit.counted:
+            assert visit.kind is not None
+            visit.counted = False
+            visit.kind.in_flight -= 1
+            visit.kind.full -= visit.verdict == FULL
 
     def left(self, visit: Visit, reply: Answer, sent: int) -> None:
         """The answer has left, `sent` bytes of its body, or nobody was there any more: do what it did not wait for."""
@@ -201,6 +217,7 @@ class Shell:
                 self._refused(kind, "deadline")
                 return False
         kind.in_flight += 1
+        kind.full += verdict == FULL
         visit.counted = True
         return True
 
@@ -213,38 +230,41 @@ class Shell:
                 turn.set_result(None)
                 break
 
-    async def _brake(self) -> None:
+    def brake(self) -> float:
+        """For how many seconds to hold back the answer to a callback that is refused."""
         now = time.perf_counter()
         self._released_at = at = min(max(now, self._released_at + REFUSED_GAP_SECONDS), now + BRAKE_SECONDS)
-        await asyncio.sleep(at - now)
+        return at - now
 
     def _refused(self, kind: Class, reason: str) -> Answer:
         assert self.engine is not None
-        self._refused_at = time.perf_counter()
-        if self.crowded is not None and not self._is_crowded and kind is self.admission.recommend:
-            self._is_crowded = True
-            self.crowded(True)
-            asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm)
         self.engine.metrics.count("shed_total", kind=kind.name, reason=reason)
         return OVERLOADED
 
-    def _calm(self) -> None:
-        assert self.crowded is not None
-        if time.perf_counter() - self._refused_at < CALM_SECONDS:
-            asyncio.get_running_loop().call_later(CALM_SECONDS, self._calm)
-        else:
-            self._is_crowded = False
-            self.crowded(False)
+    def most(self) -> int:
+        """Bytes that a body may have."""
+        return self.engine.limits.body_bytes_max if self.engine is not None else 0
 
-    async def _read(self, visit: Visit, most: int) -> bytes:
-        """The body, decompressed.
+    def whole(self, visit: Visit, body: bytes) -> bytes:
+        """The body that has come, decompressed.
 
         Raises:
-            RequestError: larger than `most` bytes, compressed or not, or it cannot be read.
+            RequestError: too large, compressed or not, or it cannot be read.
+        """
+        most = self.most()
+        if len(body) > most:
+            raise too_large(most)
+        return decoded(body, visit.encoding, most) if visit.encoding and visit.encoding != "identity" else body
+
+    async def _read(self, visit: Visit) -> bytes:
+        """As `whole`, of a body that is still to come.
+
+        Raises:
             TimeoutError: it did not come in time.
         """
+        most = self.most()
         if visit.length > most:
-            raise RequestError(f"request body larger than {most} bytes")
+            raise too_large(most)
         task = asyncio.current_task()
         assert task is not None
         self._reading[task] = visit
@@ -262,9 +282,7 @@ class Shell:
             raise RequestError("read parammeter error") from None  # PAI-Rec's spelling
         finally:
             del self._reading[task]
-        if len(body) > most:
-            raise RequestError(f"request body larger than {most} bytes")
-        return decoded(body, visit.encoding, most) if visit.encoding and visit.encoding != "identity" else body
+        return self.whole(visit, body)
 
     def _sweep(self) -> None:
         """Look after bodies that are long in coming. One timer for all: one each would cost more than they do."""
@@ -276,8 +294,7 @@ class Shell:
                 break  # they are in order of their begin
             if visit.counted:
                 assert visit.kind is not None
-                visit.counted = False
-                visit.kind.in_flight -= 1
+                self.done(visit)
                 self._next(visit.kind)
             if (waited > BODY_SECONDS or number < given_up) and not visit.expired:
                 visit.expired = True
@@ -286,6 +303,10 @@ class Shell:
             self._swept.call_later(PROMPT_SECONDS, self._sweep)
         else:
             self._swept = None
+
+
+def too_large(most: int) -> RequestError:
+    return RequestError(f"request body larger than {most} bytes")
 
 
 def _seconds(timeout: str) -> float:

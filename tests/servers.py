@@ -33,7 +33,7 @@ class Server:
     """The application on a free port and in a process group of its own: `pairec-fast serve`, or another server."""
 
     def __init__(self, world: World, workers: int = 1, *, front: str = "serve") -> None:
-        """`front`: serve; asgi, which is Granian as its user starts it; or uvicorn."""
+        """`front`: serve; asgi or rsgi, which is Granian as its user starts it; or uvicorn."""
         self.port = free_port()
         world.conf["ListenConf"] = {"HttpAddr": "127.0.0.1", "HttpPort": self.port}
         config = world.write()
@@ -41,6 +41,7 @@ class Server:
         line = {
             "serve": ["pairec_fast", "serve", "--config", str(config), "--workers", str(workers)],
             "asgi": ["granian", "--interface", "asgi", "--factory", app, "--port", port, "--log-level", "warning"],
+            "rsgi": ["granian", "--interface", "rsgi", "--factory", app, "--port", port, "--log-level", "warning"],
             "uvicorn": ["uvicorn", "--factory", app, "--port", port, "--log-level", "warning"],
         }[front]
         self.stderr = world.folder / "stderr"
@@ -124,6 +125,6 @@ class Client(threading.Thread):
             except OSError:
                 time.sleep(0.005)
                 continue
-            assert json.loads(body)["request_id"] == request_id
             if status == 200:
+                assert json.loads(body)["request_id"] == request_id
                 self.acknowledged.append(request_id)

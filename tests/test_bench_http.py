@@ -23,13 +23,13 @@ def printed(monkeypatch, capsys, module, *arguments: str) -> str:
 
 
 def test_ours_and_a_bare_handler_are_measured_by_connections(monkeypatch, capsys, shared_world):
-    monkeypatch.setattr(bench_http, "ROWS", [("rsgi", "ours-stood"), ("rsgi", "json"), ("asgi", "empty")])
+    monkeypatch.setattr(bench_http, "ROWS", [("http1", "ours-stood"), ("rsgi", "json"), ("asgi", "empty")])
     arguments = ("--rounds", "1", "--seconds", "0.2", "--connections", "2", "8", "--config", str(shared_world))
     said = printed(monkeypatch, capsys, bench_http, *arguments)
     for server, application in bench_http.ROWS:
         costs = re.search(rf"{server} +{application} +([\d.]+) / [\d.]+ +([\d.]+) / [\d.]+\n", said)
         assert costs and all(1 < float(cost) < 5_000 for cost in costs.groups()), said
-    assert re.search(r"rsgi +/ json +\d", said)
+    assert re.search(r"http1 +/ rsgi json +\d", said)
 
 
 def test_overload_counts_what_is_answered_in_full_degraded_and_refused(monkeypatch, capsys, shared_world):

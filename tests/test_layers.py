@@ -43,7 +43,9 @@ LAYERS = [
     "reload",
     "routes",
     "shell",
-    "app serve learn log_export log_resend",
+    "app learn log_export log_resend",
+    "http1",
+    "serve",
     "log_cli",
     "build",
     "cli",
@@ -51,7 +53,7 @@ LAYERS = [
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 OFFLINE = {"lightgbm", "hnswlib", "implicit", "scipy", "pyarrow", "tqdm", "xgboost", "sklearn", "catboost", "treelite"}
-SERVER = {"granian", "uvloop", "uvicorn"}
+SERVER = {"granian", "httptools", "uvloop", "uvicorn"}
 CLIENTS = {"confluent_kafka", "datahub", "requests"}
 STORES = {"redis", "psycopg", "psycopg_pool", "lmdb"}
 
@@ -105,7 +107,7 @@ def test_third_party_imports_stay_in_their_rooms(path):
     tops = {name.split(".")[0] for name in imported(path)}
     if room(path) not in ("learn", "build", "cli", "terminal", "log_export"):
         assert not tops & OFFLINE
-    if room(path) not in ("app", "serve", "cli"):
+    if room(path) not in ("app", "http1", "serve", "cli"):
         assert not tops & SERVER
     if room(path) not in ("log_resend", "sink"):
         assert not tops & CLIENTS

@@ -72,8 +72,8 @@ def test_every_acknowledged_callback_survives_the_end(world, answers, workers, h
     assert_each_once(world, [one for client in clients for one in client.acknowledged])
 
 
-@pytest.mark.parametrize("front", ["asgi", "uvicorn"])
-def test_the_application_runs_as_asgi_with_the_same_answers(world, answers, front):
+@pytest.mark.parametrize("front", ["asgi", "rsgi", "uvicorn"])
+def test_the_application_runs_on_other_servers_with_the_same_answers(world, answers, front):
     with Server(world, front=front) as server:
         for request, answer in zip(ASKED, answers, strict=True):
             assert json.loads(server.ask(FEED, request)[1]) == answer

@@ -37,7 +37,7 @@ from pairec_fast import Engine  # noqa: E402
 
 CACHE = Path.home() / ".cache" / "pairec_fast" / "peers"
 PARTS = ("answers", "process", "http", "stages")
-OURS = {"granian": "pairec_fast on Granian", "uvicorn": "pairec_fast on uvicorn"}
+OURS = {"serve": "pairec_fast", "uvicorn": "pairec_fast on uvicorn"}
 FOREST_NAMES = {"a": "LightGBM", "b": "lleaves"}
 
 

@@ -45,7 +45,7 @@ class Server:
         self._scratch = tempfile.TemporaryDirectory(prefix="peers-")
         folder = Path(self._scratch.name)
         more = {"PEERS_DATA": str(data), "PEERS_STACK": name}
-        if name in ("granian", "uvicorn"):
+        if name in ("serve", "uvicorn"):
             written = folder / "engine.json"
             written.write_text(json.dumps(_settled(config, self.port)))
             more |= {"PAIREC_CONFIG": str(written)}

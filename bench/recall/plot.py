@@ -15,7 +15,7 @@ RECALL_SHOWN = 0.75, 0.9995
 GREY = "#7d8590"  # like the colours legible on white and on black
 OURS = {
     "pairec_fast partition": "#2f81f7", "pairec_fast hnsw": "#8250df", "pairec_fast on hnswlib's graph": "#bf5af2",
-    "pairec_fast flat": "#1b9e9e", "pairec_fast on Granian": "#2f81f7", "pairec_fast on uvicorn": "#8250df",
+    "pairec_fast flat": "#1b9e9e", "pairec_fast": "#2f81f7", "pairec_fast on uvicorn": "#8250df",
 }  # fmt: skip
 OTHERS = ("#db6d28", "#3fb950", "#d4a72c", "#f47067", "#9e7b5a", "#57a6a1", "#e275ad", "#7d8590")
 Curves = Mapping[str, Sequence[Point]]
