@@ -92,7 +92,10 @@ class Connection(asyncio.Protocol):
         self._pending = deque[Http1Visit]()  # behind the one that is worked on
         self._last: Answer | None = None  # to what cannot be read, behind them
         self.busy = self.receiving = self.lost = False
+        self._waits = False  # with the next request, for the client to read
         self._ended = False  # whatever comes is not read any more
+        self._stuffed = False  # the client does not read: nothing more is answered, and so nothing read
+        self._offered = False  # another protocol, with a body in this one
         self.since = server.now  # when what is under way began: idleness, a request's coming, or its end
 
     # What the loop calls
@@ -117,11 +120,13 @@ class Connection(asyncio.Protocol):
         self._fed(data)
 
     def pause_writing(self) -> None:
-        """The client does not read: then nobody reads what it sends."""
+        self._stuffed = True
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._resume()
+        self._stuffed = False
+        if not self.busy or self._waits:
+            self._go_on()
 
     # What the parser calls
 
@@ -142,6 +147,10 @@ class Connection(asyncio.Protocol):
         if len(self._headers) > HEADERS_MAX:
             self._end(HEAD_TOO_LARGE)
             return
+        if b"upgrade" in self._headers and self.parser.should_upgrade():
+            self._offered = b"content-length" in self._headers or b"transfer-encoding" in self._headers
+            if self._offered:
+                return
         self._visit = visit = Http1Visit(self, self._headers, self._server.sized())
         if visit.length > self._server.shell.most():
             self._end(_too_large(self._server.shell), visit)
@@ -190,14 +199,10 @@ class Connection(asyncio.Protocol):
         if not keep:
             self._ended = True
             self.transport.close()
-        elif self._pending:
-            following = self._pending.popleft()
-            self._resume()
-            server.loop.call_soon(server.take, self, following)
+        elif self._stuffed:
+            self._waits = True
         else:
-            self.busy = False
-            if self._last is not None:
-                self._close_with(self._last)
+            self._go_on()
 
     def look(self, now: float) -> bool:
         """Whether a body is coming; what has taken too long ends."""
@@ -226,9 +231,18 @@ class Connection(asyncio.Protocol):
         known: tuple[Any, ...] = self.transport.get_extra_info("peername") or ("", 0)
         return known
 
-    def _resume(self) -> None:
+    def _go_on(self) -> None:
+        """To the next request, once the one before it is answered and the client reads."""
+        self._waits = False
+        following = self._pending.popleft() if self._pending else None
         if not self._pending and not self._ended:
             self.transport.resume_reading()
+        if following is not None:
+            self._server.loop.call_soon(self._server.take, self, following)
+            return
+        self.busy = False
+        if self._last is not None:
+            self._close_with(self._last)
 
     def _fed(self, data: bytes) -> bool:
         """Whether more may be parsed."""
@@ -238,8 +252,10 @@ class Connection(asyncio.Protocol):
                 self.parser.feed_data(data)
                 break
             except HttpParserUpgrade as upgrade:  # to what is not spoken here: the request is served as it is
-                self.parser = HttpRequestParser(self)
                 data = data[upgrade.args[0] :]
+                if self._offered:  # a body follows, which the parser takes for the other protocol
+                    data, self._offered = self._head_without_upgrade() + data, False
+                self.parser = HttpRequestParser(self)
             except HttpParserCallbackError as error:
                 log.error("a request failed", exc_info=error)
                 self._ended = True
@@ -258,6 +274,11 @@ class Connection(asyncio.Protocol):
             if self._room <= 0:
                 self._end(HEAD_TOO_LARGE)
         return not self._ended
+
+    def _head_without_upgrade(self) -> bytes:
+        known = self._headers.items()
+        lines = b"".join(b"%s: %s\r\n" % line for line in known if line[0] not in (b"upgrade", b"connection"))
+        return b"%s %s HTTP/1.1\r\n%s\r\n" % (self.parser.get_method(), self.url, lines)
 
     def _end(self, reply: Answer, visit: Visit | None = None) -> None:
         """Answer what cannot be read, behind all that came before, and read no more."""
