@@ -138,12 +138,16 @@ class Connection(asyncio.Protocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._visit is not None:
+            return  # behind chunks: nobody wants to know
         headers, name = self._headers, name.lower()
         headers[name] = value if name not in headers else headers[name] + b"," + value
 
     def on_headers_complete(self) -> None:
         self._heads += 1
-        self._parts, self._size = [], 0
+        self._size = 0
+        if self._ended:
+            return
         if len(self._headers) > HEADERS_MAX:
             self._end(HEAD_TOO_LARGE)
             return
@@ -158,9 +162,11 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
+        if self._ended:
+            return
         self._parts.append(part)
         self._size += len(part)
-        if self._size > self._server.shell.most() and not self._ended:
+        if self._size > self._server.shell.most():
             self._end(_too_large(self._server.shell), self._visit)
 
     def on_message_complete(self) -> None:
@@ -169,7 +175,7 @@ class Connection(asyncio.Protocol):
             return
         self.receiving = False
         visit.keep = self.parser.should_keep_alive()
-        parts = self._parts
+        parts, self._parts = self._parts, []
         visit.body = parts[0] if len(parts) == 1 else b"".join(parts)
         if self.busy:
             self._pending.append(visit)
@@ -282,7 +288,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, reply: Answer, visit: Visit | None = None) -> None:
         """Answer what cannot be read, behind all that came before, and read no more."""
-        self._ended, self.since = True, self._server.now
+        self._ended, self.since, self._parts = True, self._server.now, []
         if visit is not None:
             self._server.shell.left(visit, reply, len(reply[2]))
         if self.busy:

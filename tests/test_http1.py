@@ -236,6 +236,16 @@ def test_who_does_not_read_is_not_read(here):
             assert full(answer(other)[2])
 
 
+def test_what_follows_chunks_is_no_header(here):
+    chunks = b"%x\r\n%s\r\n0\r\nContent-Encoding: gzip\r\nX-Timeout-Ms: soon\r\n\r\n" % (len(BODY), BODY)
+    with opened(here, head(b"Transfer-Encoding: chunked") + chunks + WHOLE) as connection:
+        got = b""
+        while got.count(b'"size":3') < 2:
+            part = connection.recv(1 << 16)
+            assert part, got
+            got += part
+
+
 def test_clients_that_leave_are_forgotten(here):
     for cut in (5, len(WHOLE) - 5, len(WHOLE)):
         for _ in range(20):
