@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.config
+import multiprocessing
 import signal
 import socket
 import sys
@@ -446,6 +447,8 @@ def work(
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
+    if parent := multiprocessing.parent_process():  # without it nobody would stop this one, and the port stay taken
+        loop.add_reader(parent.sentinel, stopped.set)
     app = load()
     app.start(loop)
     front = Http1(app, loop)

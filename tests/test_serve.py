@@ -179,6 +179,31 @@ def test_a_storm_of_malformed_requests_does_no_harm(world):
     assert totals["good"] >= 15 and not requests.failed(totals), totals
 
 
+def test_workers_whose_parent_was_killed_write_out_what_they_have_and_end(world):
+    """Nobody would stop them, and who is started next would share the port with them."""
+    with Server(world, 2) as server:
+        workers, clients = server.workers(), [Client(server, f"c{number}") for number in range(2)]
+        time.sleep(0.3)
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 15
+        while any(map(lives, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for client in clients:
+            client.stop.set()
+            client.join(20)
+        assert "Traceback" not in server.stderr.read_text()
+    assert_each_once(world, [one for client in clients for one in client.acknowledged])
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_any_worker_tells_what_all_have_answered_and_a_killed_one_takes_nothing_with_it(world):
     world.conf["LimitConf"] = {"BudgetMicroseconds": {"home_feed": {"recall": 1}}}
     labels = '{scene="home_feed",stage="recall"}'
