@@ -94,9 +94,11 @@ struct Places {
     }
     return room;
   }
+  // Where `live` may be null, too.
   bool has(std::int32_t place) const noexcept {
-    std::uint16_t room[1];
-    return lanes(place / block_lanes, 1, room)[0] >> place % block_lanes & 1;
+    const std::int32_t block = place / block_lanes, lane = place % block_lanes;
+    return (live == nullptr || (live[block] >> lane & 1)) && (allow == nullptr || (allow[block] >> lane & 1)) &&
+           (deny == nullptr || !(deny[block] >> lane & 1));
   }
 };
 

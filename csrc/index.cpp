@@ -85,8 +85,8 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
   const bool cheaper = allow.count * scanned_for_a_listed <= std::min<int64_t>(effort, index.count);
   if (allow.listed != nullptr && (allow.lanes == nullptr || cheaper)) {
     *strategy = Strategy::list;
-    return partition_search(index.partition, query, k, 0, false, places, allow.listed, allow.count, scratch, rows,
-                            scores);
+    const Places left{index.is_whole ? nullptr : places.live, nullptr, places.deny};  // all that is listed is allowed
+    return partition_search(index.partition, query, k, 0, false, left, allow.listed, allow.count, scratch, rows, scores);
   }
   *strategy = Strategy::partitions;
   // Lists end with places that hold no row: all of them are more than all rows.

@@ -221,8 +221,14 @@ void Search::score8(int32_t first) noexcept {
 
 // 8 bits, of the listed places.
 void Search::look_up(const int32_t* listed, int32_t count) noexcept {
+  const bool all = places.live == nullptr && places.deny == nullptr;
   for (int32_t i = 0; i < count;) {
     const int32_t first = pool.count, end = std::min(count, i + run_room);
+    if (all) {
+      std::copy(listed + i, listed + end, pool.places + first);
+      pool.count += end - i;
+      i = end;
+    }
     for (; i < end; ++i) {
       pool.places[pool.count] = listed[i];
       pool.count += places.has(listed[i]);
