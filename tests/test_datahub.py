@@ -484,9 +484,10 @@ def test_a_damaged_segment_delivers_what_is_whole_and_is_set_aside(server, tmp_p
     log = opened(tmp_path, target(server))
     push(log, map(record, range(50)))
     log.close()
-    (segment,) = list_segments(tmp_path / "spill")
+    # On a slow machine they may have been written in two turns, each with a segment of its own.
+    segment = max(list_segments(tmp_path / "spill"), key=lambda one: os.path.getsize(one.file))
     with open(segment.file, "r+b") as file:
-        file.seek(2000)
+        assert file.seek(2000) + 64 < os.path.getsize(segment.file)
         file.write(b"\xff" * 64)
     server.start()
     with opened(tmp_path, target(server)) as log:
@@ -502,7 +503,7 @@ def test_a_segment_that_was_left_without_its_footer_is_delivered_and_removed(ser
     log = opened(tmp_path, target(server))
     push(log, map(record, range(10)))
     log.close()
-    (segment,) = list_segments(tmp_path / "spill")
+    segment = list_segments(tmp_path / "spill")[-1]  # there may be two, as above
     os.truncate(segment.file, os.path.getsize(segment.file) - 64)
     assert segment.record_count() == 0
     server.start()
