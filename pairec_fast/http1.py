@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._ended = False  # whatever comes is not read any more
         self._stuffed = False  # the client does not read: nothing more is answered, and so nothing read
         self._offered = False  # another protocol, with a body in this one
+        self._expects = False  # to be told to go on with the body
         self.since = server.now  # when what is under way began: idleness, a request's coming, or its end
 
     # What the loop calls
@@ -125,7 +126,7 @@ class Connection(asyncio.Protocol):
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._stuffed = False
+        self._stuffed, self.since = False, self._server.now
         if not self.busy or self._waits:
             self._go_on()
 
@@ -159,8 +160,11 @@ class Connection(asyncio.Protocol):
         self._visit = visit = Http1Visit(self, self._headers, self._server.sized())
         if visit.length > self._server.shell.most():
             self._end(_too_large(self._server.shell), visit)
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self.busy:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif b"expect" in self._headers:
+            told = self._headers[b"expect"].lower() == b"100-continue"
+            self._expects = told and self.parser.get_http_version() != "1.0"
+            if not self.busy:
+                self._tell_to_go_on()
 
     def on_body(self, part: bytes) -> None:
         if self._ended:
@@ -204,7 +208,8 @@ class Connection(asyncio.Protocol):
             return
         self.since = server.now
         if not keep:
-            self._ended = True
+            self._ended, self.busy, self._last = True, False, None
+            self._pending.clear()
             self.transport.close()
         elif self._stuffed:
             self._waits = True
@@ -215,18 +220,22 @@ class Connection(asyncio.Protocol):
         """Whether a body is coming; what has taken too long ends."""
         waited = now - self.since
         if self._ended:
-            if not self.busy and waited > LINGER_SECONDS:
+            patience = IDLE_SECONDS if self.transport.get_write_buffer_size() else LINGER_SECONDS
+            if (not self.busy or self._waits) and waited > patience:
+                self.transport.abort()
+        elif self._waits:  # what it sends meanwhile is not read, and may take as long as it likes
+            if waited > IDLE_SECONDS:
                 self.transport.abort()
         elif self._visit is not None:
             if waited > BODY_SECONDS:
                 self.give_up()
-            return True
+            return not self._ended
         elif self.receiving:
             if waited > HEAD_SECONDS:
                 self._ended = True
                 self.transport.close()
         elif not self.busy and waited > IDLE_SECONDS:
-            self.transport.close()
+            self.transport.abort()
         return False
 
     def give_up(self) -> None:
@@ -250,10 +259,17 @@ class Connection(asyncio.Protocol):
         self.busy = False
         if self._last is not None:
             self._close_with(self._last)
+        elif self._expects and self._visit is not None:
+            self._tell_to_go_on()
+
+    def _tell_to_go_on(self) -> None:
+        if self._expects:
+            self._expects = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _fed(self, data: bytes) -> bool:
         """Whether more may be parsed."""
-        heads = self._heads
+        heads, size = self._heads, self._size
         while data:
             try:
                 self.parser.feed_data(data)
@@ -270,12 +286,12 @@ class Connection(asyncio.Protocol):
                 break
             except HttpParserError:
                 if not self._ended:
-                    self._end(BAD_REQUEST)
+                    self._end(BAD_REQUEST, self._visit)
                 break
         if self._ended:
             return False
-        if self._visit is not None or self._heads != heads:
-            self._room = HEAD_BYTES
+        if self._size != size or self._heads != heads:
+            self._room = HEAD_BYTES  # as much for what stands around chunks and behind them
         else:
             self._room -= len(data)
             if self._room <= 0:
@@ -283,9 +299,12 @@ class Connection(asyncio.Protocol):
         return not self._ended
 
     def _head_without_upgrade(self) -> bytes:
-        known = self._headers.items()
-        lines = b"".join(b"%s: %s\r\n" % line for line in known if line[0] not in (b"upgrade", b"connection"))
-        return b"%s %s HTTP/1.1\r\n%s\r\n" % (self.parser.get_method(), self.url, lines)
+        headers = {name: value for name, value in self._headers.items() if name != b"upgrade"}
+        tokens = [token.strip() for token in headers.pop(b"connection", b"").split(b",")]
+        headers[b"connection"] = b", ".join(token for token in tokens if token.lower() != b"upgrade")
+        lines = b"".join(b"%s: %s\r\n" % line for line in headers.items())
+        first = self.parser.get_method(), self.url, self.parser.get_http_version().encode()
+        return b"%s %s HTTP/%s\r\n" % first + lines + b"\r\n"
 
     def _end(self, reply: Answer, visit: Visit | None = None) -> None:
         """Answer what cannot be read, behind all that came before, and read no more."""
@@ -416,6 +435,7 @@ class Http1:
 
     def _look(self) -> None:
         """After connections that may have to end; at the clock, too, which is enough for them."""
+        self.loop.call_later(LOOK_SECONDS, self._look)
         self.now = now = time.perf_counter()
         self._date = b"date: %s\r\ncontent-length: " % formatdate(usegmt=True).encode()
         coming = [connection for connection in list(self._connections) if connection.look(now)]
@@ -423,7 +443,6 @@ class Http1:
             coming.sort(key=lambda connection: connection.since)
             for connection in coming[:-READERS_MAX]:
                 connection.give_up()
-        self.loop.call_later(LOOK_SECONDS, self._look)
 
 
 def _path(url: bytes) -> str:

@@ -160,6 +160,50 @@ def test_who_waits_to_be_told_to_go_on_is_told(here):
         assert got.startswith(b"HTTP/1.1 200 OK\r\n") and b"request body larger than 1048576 bytes" in got
 
 
+def test_who_waits_to_be_told_behind_another_request_is_told_after_its_answer(here):
+    with opened(here, WHOLE + head(b"Expect: 100-continue", length=len(BODY))) as connection:
+        got = b""
+        while not got.endswith(b"HTTP/1.1 100 Continue\r\n\r\n"):
+            part = connection.recv(1 << 16)
+            assert part, got
+            got += part
+        assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+        connection.sendall(BODY)
+        assert full(answer(connection)[2])
+    request = head(b"Expect: 100-continue", length=len(BODY)).replace(b"HTTP/1.1", b"HTTP/1.0") + BODY
+    with opened(here) as connection:
+        assert said(connection, request).count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+def test_an_offer_does_not_keep_a_connection_that_is_to_close(here, version):
+    lines = b"Connection: close, Upgrade", b"Upgrade: h2c"
+    with opened(here) as connection:
+        got = said(connection, head(*lines, length=len(BODY)).replace(b"HTTP/1.1", version) + BODY)
+        assert b"\r\nconnection: close\r\n" in got and b'"size":3' in got
+
+
+def test_what_stands_behind_and_around_chunks_has_a_limit(here):
+    for endless in (b"0\r\nX: ", b"1;x="):
+        with opened(here, head(b"Transfer-Encoding: chunked") + endless) as connection:
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    connection.sendall(b"y" * 1000)
+                    time.sleep(0.001)
+            assert rest(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_an_answer_that_closes_is_the_last_though_the_client_reads_late(here, monkeypatch):
+    monkeypatch.setattr(
+        here.app, "handle", lambda path, body: (200, b"text/plain; charset=utf-8", b"x" * (8 << 20), None)
+    )
+    ask = b"GET /big HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    with opened(here, ask % b"" + ask % b"Connection: close\r\n" + ask % b"") as connection:
+        time.sleep(0.2)
+        got = rest(connection)
+        assert got.count(b"HTTP/1.1 ") == 2 and len(got) > 16 << 20
+
+
 def test_another_protocol_that_is_offered_is_not_taken(here):
     """Java's client offers HTTP/2 with its first request."""
     offer = b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"
@@ -246,6 +290,22 @@ def test_what_follows_chunks_is_no_header(here):
             got += part
 
 
+def test_who_reads_nothing_for_long_is_cut_off(app, monkeypatch):
+    monkeypatch.setattr(http1, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(http1, "IDLE_SECONDS", 0.5)
+    metrics = b"GET /metrics HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    with serving(app.engine) as here:
+        last = metrics % b"Connection: close\r\n"
+        sent = metrics % b"" * 3_000, metrics % b"" * 2_000 + last, metrics % b"" * 2_000 + b"zzz zzz\r\n\r\n"
+        crowd = [opened(here, one) for one in sent]
+        deadline = time.monotonic() + 10
+        while here.front._connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for connection in crowd:
+            connection.close()
+
+
 def test_clients_that_leave_are_forgotten(here):
     for cut in (5, len(WHOLE) - 5, len(WHOLE)):
         for _ in range(20):
@@ -282,6 +342,47 @@ def test_connections_that_are_idle_or_too_many_or_too_slow_end(app, monkeypatch)
 
 
 # Who is served
+
+
+def test_who_reads_late_is_not_blamed_for_what_was_not_read_of_him(app, monkeypatch):
+    monkeypatch.setattr(http1, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(http1, "HEAD_SECONDS", 0.2)
+    with serving(app.engine) as here:
+        big = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000
+        with opened(here, big + b"GET /ping HTTP") as connection:
+            time.sleep(0.6)
+            got, count = b"", 0
+            connection.settimeout(10)
+            while count < 2_000:
+                part = connection.recv(1 << 20)
+                assert part, count
+                got = got[-14:] + part
+                count += got.count(b"HTTP/1.1 200 OK")
+            connection.sendall(b"/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert rest(connection).endswith(b"success")
+
+
+def test_of_many_late_bodies_each_is_given_up_once(app, monkeypatch):
+    monkeypatch.setattr(http1, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(http1, "BODY_SECONDS", 0.5)
+    monkeypatch.setattr(http1, "READERS_MAX", 2)
+    told = list[int]()
+    with serving(app.engine) as here:
+        left = here.app.left
+        monkeypatch.setattr(
+            here.app, "left", lambda visit, reply, sent: (told.append(reply[0]), left(visit, reply, sent))
+        )
+        crowd = here.crowd(12)
+        for connection in crowd:
+            connection.sendall(WHOLE[:20])
+        time.sleep(0.4)
+        with here.held():
+            for connection in crowd:
+                connection.sendall(WHOLE[20:-1])
+            time.sleep(0.3)
+        assert [answer(connection)[0] for connection in crowd] == [408] * 12
+        time.sleep(0.2)
+    assert told == [408] * 12
 
 
 def test_between_two_walks_all_who_came_are_counted(app, monkeypatch):
