@@ -22,7 +22,7 @@ CORE = {
     "idmap": ["idmap"],
     "entries": ["entries", "idmap"],
     "index_scratch": [],
-    "index_filter": [],
+    "index_filter": ["excerpt"],
     "index": ["index", "flat", "hnsw", "partition", "blocks", "rows", "best", "distance"],
     "recall": ["recall"],
     "filter": ["filter"],

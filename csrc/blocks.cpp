@@ -115,24 +115,46 @@ void dots_baseline(const Codes& codes, const uint8_t* block, int32_t* dots) noex
   }
 }
 
-void dot8_baseline(const Codes& codes, const uint8_t* blocks, int32_t count, int32_t* dots) noexcept {
-  for (int32_t block = 0; block < count; ++block)
-    dots_baseline<8>(codes, blocks + block * block_bytes(codes, 8), dots + block * block_lanes);
-}
-
 // Turns the dots of centres into keys, and numbers them. Inlined, to be compiled for each level.
 inline __attribute__((always_inline)) void promise(const Centres& centres, int32_t* keys, int32_t* numbers) noexcept {
-  for (int32_t i = 0; i < centres.blocks * block_lanes; ++i) {
+  const int32_t count = centres.blocks * block_lanes;
+  if (float* const scores = centres.scores) {
+    for (int32_t i = 0; i < count; ++i) scores[i] = static_cast<float>(keys[i]) * centres.scale + centres.base;
+  }
+  for (int32_t i = 0; i < count; ++i) {
     const float more = centres.deviations * centres.spread[i] - centres.square[i];
     keys[i] = ordered((static_cast<float>(keys[i]) * centres.scale + centres.base) + more);
     numbers[i] = centres.first + i;
   }
 }
 
+template <int kBits>
 void promise_baseline(const Codes& codes, const Centres& centres, int32_t* keys, int32_t* numbers) noexcept {
   for (int32_t block = 0; block < centres.blocks; ++block)
-    dots_baseline<4>(codes, centres.codes + block * block_bytes(codes, 4), keys + block * block_lanes);
+    dots_baseline<kBits>(codes, centres.codes + block * block_bytes(codes, kBits), keys + block * block_lanes);
   promise(centres, keys, numbers);
+}
+
+// Turns the dots of mixed lanes into keys. Inlined, to be compiled for each level.
+inline __attribute__((always_inline)) void finish(const Codes& codes, const Mixed& mixed, int32_t first, int32_t count,
+                                                  float unit, const float* base, int32_t* keys) noexcept {
+  const float middle = 7.5f * static_cast<float>(codes.sum), *scale = mixed.scale + first;
+  const uint16_t* list = mixed.list + first;
+  if (mixed.bias == nullptr) {
+    for (int32_t i = 0; i < count; ++i)
+      keys[i] = ordered((static_cast<float>(keys[i]) - middle) * (unit * scale[i]) + base[list[i]]);
+    return;
+  }
+  const float* bias = mixed.bias + first;
+  for (int32_t i = 0; i < count; ++i)
+    keys[i] = ordered(((static_cast<float>(keys[i]) - middle) * (unit * scale[i]) + base[list[i]]) + bias[i]);
+}
+
+void mixed_baseline(const Codes& codes, const Mixed& mixed, int32_t block, int32_t count, float unit,
+                    const float* base, int32_t* keys) noexcept {
+  for (int32_t i = 0; i < count; ++i)
+    dots_baseline<4>(codes, mixed.codes + (block + i) * block_bytes(codes, 4), keys + i * block_lanes);
+  finish(codes, mixed, block * block_lanes, count * block_lanes, unit, base, keys);
 }
 
 // Appends the lanes of one block that count and reach `least`. Writes a whole block, whatever it keeps.
@@ -199,16 +221,19 @@ PAIREC_TARGET_AVX2 inline void dots_avx2(const Codes& codes, const uint8_t* bloc
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(dots) + 1, sum[1]);
 }
 
-PAIREC_TARGET_AVX2 void dot8_avx2(const Codes& codes, const uint8_t* blocks, int32_t count, int32_t* dots) noexcept {
-  for (int32_t block = 0; block < count; ++block)
-    dots_avx2<8>(codes, blocks + block * block_bytes(codes, 8), dots + block * block_lanes);
-}
-
+template <int kBits>
 PAIREC_TARGET_AVX2 void promise_avx2(const Codes& codes, const Centres& centres, int32_t* keys,
                                      int32_t* numbers) noexcept {
   for (int32_t block = 0; block < centres.blocks; ++block)
-    dots_avx2<4>(codes, centres.codes + block * block_bytes(codes, 4), keys + block * block_lanes);
+    dots_avx2<kBits>(codes, centres.codes + block * block_bytes(codes, kBits), keys + block * block_lanes);
   promise(centres, keys, numbers);
+}
+
+PAIREC_TARGET_AVX2 void mixed_avx2(const Codes& codes, const Mixed& mixed, int32_t block, int32_t count, float unit,
+                                   const float* base, int32_t* keys) noexcept {
+  for (int32_t i = 0; i < count; ++i)
+    dots_avx2<4>(codes, mixed.codes + (block + i) * block_bytes(codes, 4), keys + i * block_lanes);
+  finish(codes, mixed, block * block_lanes, count * block_lanes, unit, base, keys);
 }
 
 PAIREC_TARGET_AVX2 inline uint32_t reach_avx2(const int32_t* keys, __m256i below) noexcept {
@@ -271,7 +296,8 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
         kBits == 8 ? total8_##LEVEL(codes, even[b], odd[b]) : total4_##LEVEL(even[b], odd[b]);                        \
   }                                                                                                                   \
   template <int kBits>                                                                                                \
-  TARGET void dot_##LEVEL(const Codes& codes, const uint8_t* blocks, int32_t count, int32_t* dots) noexcept {         \
+  TARGET inline void all_dots_##LEVEL(const Codes& codes, const uint8_t* blocks, int32_t count,                       \
+                                      int32_t* dots) noexcept {                                                       \
     const size_t bytes = block_bytes(codes, kBits);                                                                   \
     int32_t block = 0;                                                                                                \
     for (; block + 4 <= count; block += 4) {                                                                          \
@@ -288,9 +314,15 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
       _mm512_storeu_si512(dots + block * block_lanes, sum);                                                           \
     }                                                                                                                 \
   }                                                                                                                   \
+  template <int kBits>                                                                                                \
   TARGET void promise_##LEVEL(const Codes& codes, const Centres& centres, int32_t* keys, int32_t* numbers) noexcept { \
-    dot_##LEVEL<4>(codes, centres.codes, centres.blocks, keys);                                                       \
+    all_dots_##LEVEL<kBits>(codes, centres.codes, centres.blocks, keys);                                              \
     promise(centres, keys, numbers);                                                                                  \
+  }                                                                                                                   \
+  TARGET void mixed_##LEVEL(const Codes& codes, const Mixed& mixed, int32_t block, int32_t count, float unit,         \
+                            const float* base, int32_t* keys) noexcept {                                              \
+    all_dots_##LEVEL<4>(codes, mixed.codes + block * block_bytes(codes, 4), count, keys);                             \
+    finish(codes, mixed, block * block_lanes, count * block_lanes, unit, base, keys);                                 \
   }                                                                                                                   \
   /* Of the lanes, those whose scores reach the floor, where each has a weight or a bias of its own. */               \
   TARGET inline __mmask16 reach_##LEVEL(const Run& run, __m512i dots, __mmask16 lanes, int32_t place) noexcept {      \
@@ -448,14 +480,14 @@ BlockKernels block_kernels() {
   switch (isa_active()) {
 #if defined(__x86_64__)
     case Isa::avx512vbmi:
-      return {dot_vnni<8>, promise_vnni, scan_vnni<8>, scan_vnni<4>, narrow_vnni, floor_vnni};
+      return {promise_vnni<8>, promise_vnni<4>, scan_vnni<8>, scan_vnni<4>, mixed_vnni, narrow_vnni, floor_vnni};
     case Isa::avx512bw:
-      return {dot_avx512<8>, promise_avx512, scan_avx512<8>, scan_avx512<4>, narrow_avx512, floor_avx512};
+      return {promise_avx512<8>, promise_avx512<4>, scan_avx512<8>, scan_avx512<4>, mixed_avx512, narrow_avx512, floor_avx512};
     case Isa::avx2:
-      return {dot8_avx2, promise_avx2, scan_avx2<8>, scan_avx2<4>, narrow_baseline, floor_avx2};
+      return {promise_avx2<8>, promise_avx2<4>, scan_avx2<8>, scan_avx2<4>, mixed_avx2, narrow_baseline, floor_avx2};
 #endif
     default:
-      return {dot8_baseline, promise_baseline, scan_baseline<8>, scan_baseline<4>, narrow_baseline, floor_baseline};
+      return {promise_baseline<8>, promise_baseline<4>, scan_baseline<8>, scan_baseline<4>, mixed_baseline, narrow_baseline, floor_baseline};
   }
 }
 

@@ -51,23 +51,35 @@ struct Run {
   std::int32_t floor;          // rows with a key below it may be left out
 };
 
-// Blocks of 4 bits whose lanes are means of vectors.
+// Whole blocks whose lanes are means of vectors.
 struct Centres {
   const std::uint8_t* codes;
   std::int32_t blocks, first;
   float scale, base, deviations;  // a key is of (dot * scale + base) + (deviations * spread - square)
   const float* spread;            // [16 blocks]
   const float* square;            // [16 blocks]
+  float* scores;                  // null, or [16 blocks] out: dot * scale + base
+};
+
+// Residuals of 4 bits whose lists differ from lane to lane. All [16 blocks].
+struct Mixed {
+  const std::uint8_t* codes;
+  const float* scale;          // of the lane's list, as is its number
+  const std::uint16_t* list;
+  const float* bias;           // null, or added to the score
 };
 
 struct BlockKernels {
-  // Writes the dots of whole blocks of 8 bits.  dots [16 blocks]
-  void (*dot8)(const Codes& codes, const std::uint8_t* blocks, std::int32_t count, std::int32_t* dots) noexcept;
-  // Writes what whole blocks of centres promise, and numbers from centres.first on.  keys, numbers [16 blocks]
-  void (*promise)(const Codes& codes, const Centres& centres, std::int32_t* keys, std::int32_t* numbers) noexcept;
+  // Writes what centres of 8 or 4 bits promise, and numbers from centres.first on.  keys, numbers [16 blocks]
+  void (*promise8)(const Codes& codes, const Centres& centres, std::int32_t* keys, std::int32_t* numbers) noexcept;
+  void (*promise4)(const Codes& codes, const Centres& centres, std::int32_t* keys, std::int32_t* numbers) noexcept;
   // Appends the rows of a run to the pool, which has run_room.
   void (*scan8)(const Codes& codes, const Run& run, Pool& pool) noexcept;
   void (*scan4)(const Codes& codes, const Run& run, Pool& pool) noexcept;
+  // Writes the keys of `count` blocks from `block` on: of (dot - 7.5 * sum of the query) * (unit * scale) + base[list].
+  //   keys [16 count]
+  void (*mixed4)(const Codes& codes, const Mixed& mixed, std::int32_t block, std::int32_t count, float unit,
+                 const float* base, std::int32_t* keys) noexcept;
   // Leaves in the pool the rows that reach `floor`, in their order.
   void (*narrow)(Pool& pool, std::int32_t floor) noexcept;
   // A floor that rows of a total weight of `wanted` reach, and, ties aside, of at most `wanted + slack`.

@@ -50,9 +50,9 @@ struct Scratch {
   std::int32_t* sums;     // [room] of integers or floats
   Best* best;             // [room]
   Best* spare;            // [room]
-  std::int32_t* list;     // [lists, to whole blocks, and one] for partitions, as are
+  std::int32_t* list;     // [lists, to whole blocks] for partitions, as are
   std::int32_t* list_key; // [lists, to whole blocks]
-  std::int32_t* order;    // [lists, to whole blocks]
+  std::int32_t* order;    // [lists, to whole blocks, and one]
   float* base;            // [lists, to whole blocks]
   std::int32_t* block_keys;    // [blocks + 16] for partitions, as are
   std::int32_t* block_places;  // [blocks + 16]

@@ -82,13 +82,16 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
   // The k best of a part are the best of more rows of all.
   const double share = allow.is_all ? 1.0 : static_cast<double>(allow.count) / index.count;
   auto effort = static_cast<int64_t>(static_cast<double>(work.effort) * std::pow(share, -work.growth));
-  const bool cheaper = allow.count * scanned_for_a_listed <= std::min<int64_t>(effort, index.count);
+  const Places left{index.is_whole ? nullptr : places.live, nullptr, places.deny};  // what is listed is allowed
+  const bool cheaper = allow.excerpt != nullptr
+                           ? allow.count <= partition_keep(index.partition, k)  // so that all would be kept
+                           : allow.count * scanned_for_a_listed <= std::min<int64_t>(effort, index.count);
   if (allow.listed != nullptr && (allow.lanes == nullptr || cheaper)) {
     *strategy = Strategy::list;
-    const Places left{index.is_whole ? nullptr : places.live, nullptr, places.deny};  // all that is listed is allowed
-    return partition_search(index.partition, query, k, 0, false, left, allow.listed, allow.count, scratch, rows, scores);
+    return partition_search(index.partition, query, k, 0, false, left, nullptr, allow.listed, allow.count, scratch,
+                            rows, scores);
   }
-  *strategy = Strategy::partitions;
+  *strategy = allow.excerpt != nullptr ? Strategy::excerpt : Strategy::partitions;
   // Lists end with places that hold no row: all of them are more than all rows.
   const int64_t all = int64_t{block_lanes} * index.partition.block[index.partition.lists];
   if (effort >= index.count) effort = all;
@@ -96,8 +99,9 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
   effort = std::max(effort, static_cast<int64_t>(k / share * (static_cast<double>(all) / index.count)));
   for (;; effort = 8 * effort) {
     effort = std::min(effort, all);
-    const int32_t found = partition_search(index.partition, query, k, effort, work.adaptive, places, nullptr, 0,
-                                           scratch, rows, scores);
+    const int32_t found = partition_search(index.partition, query, k, effort, work.adaptive,
+                                           allow.excerpt != nullptr ? left : places, allow.excerpt, nullptr, 0, scratch,
+                                           rows, scores);
     if (found == k || effort == all) return found;
   }
 }

@@ -17,6 +17,7 @@ enum class Strategy : std::int32_t {
   list = 2,        // of the few that are allowed
   partitions = 3,  // of the lists that promise most
   walk = 4,        // over the graph
+  excerpt = 5,     // of those lists, in an excerpt of what is allowed
 };
 
 // Vectors added since, as a flat index with room: written by one thread, read by all. A row is seen once its bit in
@@ -46,6 +47,7 @@ struct Allow {
   bool is_all;
   const std::uint16_t* lanes;      // [blocks of places]; null if all are allowed, or so few that they are always listed
   const std::int32_t* listed;      // the same places, ascending, where they are few; else null
+  const Excerpt* excerpt;          // of the same places, where a partition index has one; else null
   std::int32_t count;              // how many are allowed
   const std::uint16_t* fresh;      // [blocks] of the rows added since; null: none, unless all are allowed
   const std::int32_t* deny;        // [deny_count] rows that may not be found, each that of a vector

@@ -28,11 +28,16 @@ struct Search {
 
   void score_lists() noexcept;
   int32_t choose_lists(int64_t vectors) noexcept;
-  int32_t soon_first(int32_t lists, int32_t soon) noexcept;
+  void soon_first(int32_t lists, int32_t soon) noexcept;
   void score_blocks(int32_t lists, Pool& blocks) noexcept;
   void choose_more(Pool& blocks, int32_t floor, int32_t k, int64_t vectors) noexcept;
-  void scan(const Pool& blocks, int32_t least, int32_t soon) noexcept;
-  void scan(int32_t count) noexcept;
+  void scan_lists(int32_t lists) noexcept;
+  void scan_excerpt(const Excerpt& excerpt, int32_t lists) noexcept;
+  void scan_mixed(const Excerpt& excerpt, int32_t block, int32_t count) noexcept;
+  void scan_blocks(const Pool& blocks, int32_t least, int32_t soon) noexcept;
+  void ask_ahead(int32_t count) noexcept;
+  void scan(Run& run, int32_t list, const int32_t* block, int32_t count) noexcept;
+  void drop_from(int32_t first) noexcept;
   void look_up(const int32_t* listed, int32_t count) noexcept;
   void bases(int32_t chosen) noexcept;
   void bases_of_pool() noexcept;
@@ -41,15 +46,17 @@ struct Search {
   int32_t finish(int32_t k, int32_t* rows, float* scores) noexcept;
 };
 
-// Of every list: in s.base its score by codes, in s.list_key that plus `reach` deviations.
+// Of every list: in s.base its score by codes, in s.list_key that plus `reach` deviations, in s.list its number.
 void Search::score_lists() noexcept {
-  p.blocks.dot8(codes, p.centroid_codes, (p.lists + block_lanes - 1) / block_lanes, s.list);
-  const float unit = twice * codes.unit * p.centroid_scale, deviations = p.reach * twice * std::sqrt(square);
-  for (int32_t i = 0; i < p.lists; ++i) {
-    s.base[i] = static_cast<float>(s.list[i]) * unit;
-    s.list_key[i] = ordered(s.base[i] + (deviations * p.spread[i] - p.square[i]));
-    s.list[i] = i;
-  }
+  Centres centres{};
+  centres.codes = p.centroid_codes;
+  centres.blocks = (p.lists + block_lanes - 1) / block_lanes;
+  centres.scale = twice * codes.unit * p.centroid_scale;
+  centres.deviations = p.reach * twice * std::sqrt(square);
+  centres.spread = p.spread;
+  centres.square = p.square;
+  centres.scores = s.base;
+  p.blocks.promise8(codes, centres, s.list_key, s.list);
 }
 
 // Lists whose blocks are looked at, in s.order[0 .. return), as they lie in memory: those of the highest keys that hold
@@ -57,27 +64,28 @@ void Search::score_lists() noexcept {
 int32_t Search::choose_lists(int64_t vectors) noexcept {
   Pool lists{s.list_key, s.list, p.lists, p.lists};
   const auto wanted = static_cast<int32_t>(std::min<int64_t>(vectors / block_lanes + 1, p.block[p.lists]));
-  p.blocks.narrow(lists, p.blocks.floor_of(lists, p.size, wanted, wanted / 32));
+  if (wanted < p.block[p.lists]) p.blocks.narrow(lists, p.blocks.floor_of(lists, p.size, wanted, wanted / 32));
   std::copy(lists.places, lists.places + lists.count, s.order);
   return lists.count;
 }
 
-// All blocks of the chosen lists, in s.block_order[0 .. return): the lists of the highest keys that hold `soon` rows
-// first, for they raise the floor; the others follow as they lie in memory, which is faster than in order of keys.
-int32_t Search::soon_first(int32_t lists, int32_t soon) noexcept {
+// The chosen lists, in s.order: those of the highest keys that hold `soon` rows come first, for they raise the floor; the
+// others follow as they lie in memory, which is faster than in order of keys.
+void Search::soon_first(int32_t lists, int32_t soon) noexcept {
   // Sizes lie by list number, the lists that are left do not: they count as if all were alike.
-  int32_t blocks = 0, count = 0;
+  int32_t blocks = 0;
   for (int32_t i = 0; i < lists; ++i) blocks += p.size[s.order[i]];
   const auto few = static_cast<int32_t>(
       std::min((static_cast<int64_t>(soon) / block_lanes + 1) * lists / std::max(blocks, 1) + 1, int64_t{lists}));
   const int32_t high = p.blocks.floor_of({s.list_key, s.list, lists, lists}, nullptr, few, few / 4);
-  for (const bool is_first : {true, false})
-    for (int32_t i = 0; i < lists; ++i) {
-      if ((s.list_key[i] >= high) != is_first) continue;
-      for (int32_t block = p.block[s.order[i]]; block < p.block[s.order[i] + 1]; ++block)
-        s.block_order[count++] = block;
-    }
-  return count;
+  int32_t first = 0, second = 0;
+  for (int32_t i = 0; i < lists; ++i) second += s.list_key[i] >= high;
+  for (int32_t i = 0; i < lists; ++i) {
+    const bool is_high = s.list_key[i] >= high;
+    s.order[is_high ? first : second] = s.list[i];
+    first += is_high;
+    second += !is_high;
+  }
 }
 
 // The blocks of the chosen lists that hold a row that counts, by what their centres promise: their score, plus `reach`
@@ -99,7 +107,7 @@ void Search::score_blocks(int32_t lists, Pool& blocks) noexcept {
     centres.spread = p.block_spread + centres.first;
     centres.square = p.block_square + centres.first;
     int32_t *keys = blocks.keys + blocks.count, *numbers = blocks.places + blocks.count;
-    p.blocks.promise(codes, centres, keys, numbers);
+    p.blocks.promise4(codes, centres, keys, numbers);
     blocks.count += p.size[list];
     if (places.allow == nullptr) continue;
     blocks.count -= p.size[list];
@@ -140,10 +148,12 @@ void Search::bases(int32_t chosen) noexcept {
 
 // The same for the lists of the pool's rows, those of a list side by side.
 void Search::bases_of_pool() noexcept {
-  int32_t lists = 0;
-  for (int32_t i = 0; i < pool.count; ++i) {
-    const int32_t list = p.list[pool.places[i] / block_lanes];
-    if (lists == 0 || s.order[lists - 1] != list) s.order[lists++] = list;
+  int32_t lists = 0, last = -1;
+  for (int32_t i = 0, count = pool.count; i < count; ++i) {
+    const int32_t list = p.list[static_cast<std::uint32_t>(pool.places[i]) / block_lanes];
+    s.order[lists] = list;
+    lists += list != last;
+    last = list;
   }
   bases(lists);
 }
@@ -156,9 +166,33 @@ void Search::narrow(int32_t rows) noexcept {
   pool.count = std::min(pool.count, rows + rows / 16);
 }
 
+// 4 bits: the rows of all blocks of the lists in s.order[0 .. lists).
+void Search::scan_lists(int32_t lists) noexcept {
+  int32_t count = 0;
+  for (int32_t i = 0; i < lists; ++i) {
+    const int32_t first = p.block[s.order[i]], size = p.size[s.order[i]];
+    int32_t* const order = s.block_order + count;
+    for (int32_t j = 0; j < size; ++j) order[j] = first + j;
+    count += size;
+  }
+  ask_ahead(count);
+  std::uint16_t room[run_blocks];
+  Run run{};
+  const int32_t* block = s.block_order;
+  for (int32_t i = 0; i < lists; ++i) {
+    const int32_t* const end = block + p.size[s.order[i]];
+    for (; block < end; block += run.count) {
+      const auto some = static_cast<int32_t>(std::min<std::ptrdiff_t>(run_blocks, end - block));
+      run.lanes = places.lanes(*block, some, room);
+      scan(run, s.order[i], block, some);
+    }
+  }
+  narrow(keep);
+}
+
 // 4 bits: the rows of the blocks whose keys reach `least`. Those of the highest keys that hold `soon` rows come first,
 // for they raise the floor.
-void Search::scan(const Pool& blocks, int32_t least, int32_t soon) noexcept {
+void Search::scan_blocks(const Pool& blocks, int32_t least, int32_t soon) noexcept {
   if (blocks.count == 0) return;
   const int32_t few = std::min(soon / block_lanes + 1, blocks.count);
   const int32_t high = std::max(least, p.blocks.floor_of(blocks, nullptr, few, few / 4));
@@ -179,32 +213,75 @@ void Search::scan(const Pool& blocks, int32_t least, int32_t soon) noexcept {
     first += is_high;
     second += !is_high & (blocks.keys[i] >= least);
   }
-  scan(count);
-}
-
-// The first `count` of s.block_order.
-void Search::scan(int32_t count) noexcept {
+  ask_ahead(count);
   const int32_t* const block = s.block_order;
-  for (int32_t i = 0; i < blocks_ahead; ++i) s.block_order[count + i] = block[std::max(count - 1, 0)];
   std::uint16_t lanes[run_blocks], room[1];
-  const bool is_plain = places.allow == nullptr && places.deny == nullptr;
   Run run{};
-  run.codes = p.codes;
   run.lanes = lanes;
-  run.bias = p.bias;
   for (int32_t i = 0; i < count; i += run.count) {
     const int32_t list = p.list[block[i]], most = std::min(run_blocks, count - i);
-    run.block = block + i;
-    run.ahead = run.block + blocks_ahead;
-    for (run.count = 0; run.count < most && p.list[run.block[run.count]] == list; ++run.count)
-      lanes[run.count] = is_plain ? places.live[run.block[run.count]] : *places.lanes(run.block[run.count], 1, room);
-    run.scale = twice * codes.unit * p.scale4[list];
-    run.base = s.base[list] - 7.5f * run.scale * static_cast<float>(codes.sum);
-    run.floor = floor;
-    p.blocks.scan4(codes, run, pool);
-    if (pool.count > pool.capacity - run_room) narrow(keep);
+    int32_t some = 0;
+    for (; some < most && p.list[block[i + some]] == list; ++some)
+      lanes[some] = *places.lanes(block[i + some], 1, room);
+    scan(run, list, block + i, some);
   }
   narrow(keep);
+}
+
+// The first `count` of s.block_order are followed by what those at the end ask for.
+void Search::ask_ahead(int32_t count) noexcept {
+  for (int32_t i = 0; i < blocks_ahead; ++i) s.block_order[count + i] = s.block_order[std::max(count - 1, 0)];
+}
+
+// Some blocks of a list, within s.block_order; run.lanes says which of their lanes count.
+void Search::scan(Run& run, int32_t list, const int32_t* block, int32_t count) noexcept {
+  run.codes = p.codes;
+  run.bias = p.bias;
+  run.block = block;
+  run.ahead = block + blocks_ahead;
+  run.count = count;
+  run.scale = twice * codes.unit * p.scale4[list];
+  run.base = s.base[list] - 7.5f * run.scale * static_cast<float>(codes.sum);
+  run.floor = floor;
+  p.blocks.scan4(codes, run, pool);
+  if (pool.count > pool.capacity - run_room) narrow(keep);
+}
+
+// 4 bits: the rows of an excerpt in the lists in s.order[0 .. lists), which ascend, and what shares a block with them.
+void Search::scan_excerpt(const Excerpt& excerpt, int32_t lists) noexcept {
+  const int32_t* const row = excerpt.first;
+  for (int32_t i = 0; i < lists;) {
+    const int32_t begin = row[s.order[i]] / block_lanes;
+    int32_t end = begin;
+    for (; i < lists && row[s.order[i]] / block_lanes <= end; ++i)
+      end = std::max(end, (row[s.order[i] + 1] + block_lanes - 1) / block_lanes);
+    for (int32_t block = begin; block < end; block += run_blocks)
+      scan_mixed(excerpt, block, std::min(run_blocks, end - block));
+  }
+  narrow(keep);
+}
+
+void Search::scan_mixed(const Excerpt& excerpt, int32_t block, int32_t count) noexcept {
+  const int32_t first = pool.count, row = block * block_lanes;
+  Pool some{pool.keys + first, pool.places + first, run_room, std::min(count * block_lanes, excerpt.count - row)};
+  p.blocks.mixed4(codes, excerpt.rows, block, count, twice * codes.unit, s.base, some.keys);
+  std::copy(excerpt.place + row, excerpt.place + row + some.count, some.places);
+  if (floor > INT32_MIN) p.blocks.narrow(some, floor);
+  pool.count += some.count;
+  drop_from(first);
+  if (pool.count > pool.capacity - run_room) narrow(keep);
+}
+
+// Of the pool's rows from `first` on, leaves those that count.
+void Search::drop_from(int32_t first) noexcept {
+  if (places.live == nullptr && places.deny == nullptr) return;
+  int32_t kept = first;
+  for (int32_t i = first; i < pool.count; ++i) {
+    pool.keys[kept] = pool.keys[i];
+    pool.places[kept] = pool.places[i];
+    kept += places.has(pool.places[i]);
+  }
+  pool.count = kept;
 }
 
 // 8 bits, of the pool's rows from `first` on.
@@ -221,18 +298,11 @@ void Search::score8(int32_t first) noexcept {
 
 // 8 bits, of the listed places.
 void Search::look_up(const int32_t* listed, int32_t count) noexcept {
-  const bool all = places.live == nullptr && places.deny == nullptr;
-  for (int32_t i = 0; i < count;) {
-    const int32_t first = pool.count, end = std::min(count, i + run_room);
-    if (all) {
-      std::copy(listed + i, listed + end, pool.places + first);
-      pool.count += end - i;
-      i = end;
-    }
-    for (; i < end; ++i) {
-      pool.places[pool.count] = listed[i];
-      pool.count += places.has(listed[i]);
-    }
+  for (int32_t i = 0; i < count; i += run_room) {
+    const int32_t first = pool.count, some = std::min(count - i, run_room);
+    std::copy(listed + i, listed + i + some, pool.places + first);
+    pool.count += some;
+    drop_from(first);
     score8(first);
     if (pool.count > pool.capacity - run_room) narrow(keep);
   }
@@ -257,8 +327,8 @@ int32_t Search::finish(int32_t k, int32_t* rows, float* scores) noexcept {
 }  // namespace
 
 std::int32_t partition_search(const Partition& p, const float* query, std::int32_t k, std::int64_t vectors,
-                              bool adaptive, const Places& places, const std::int32_t* listed,
-                              std::int32_t listed_count, Scratch& s, std::int32_t* rows, float* scores) noexcept {
+                              bool adaptive, const Places& places, const Excerpt* excerpt,
+                              const std::int32_t* listed, std::int32_t listed_count, Scratch& s, std::int32_t* rows, float* scores) noexcept {
   float square = 0.0f;
   for (int32_t lane = 0; lane < p.width; ++lane) square += query[lane] * query[lane];
   const auto keep = static_cast<int32_t>(std::min(partition_keep(p, k), int64_t{block_lanes} * p.block[p.lists]));
@@ -269,10 +339,17 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
   if (listed != nullptr) {
     search.look_up(listed, listed_count);
     search.bases_of_pool();
+  } else if (excerpt != nullptr) {
+    // Whole lists of fewer come by what chosen blocks of more do.
+    const double wide = adaptive ? 2.0 * std::max(p.breadth, 2.0f) : 0.5 * (1.0 + p.breadth);
+    const auto looked_at = std::min(wide * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
+    search.scan_excerpt(*excerpt, search.choose_lists(static_cast<int64_t>(looked_at)));
+    search.bases_of_pool();
   } else if (p.breadth <= 1.0f && !adaptive) {
     const int32_t lists = search.choose_lists(vectors);
     search.bases(lists);
-    search.scan(search.soon_first(lists, 2 * keep));
+    search.soon_first(lists, 2 * keep);
+    search.scan_lists(lists);
   } else {
     const double breadth = std::max(p.breadth, 2.0f) * (adaptive ? 2.0 : 1.0);
     const auto looked_at = std::min(breadth * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
@@ -282,10 +359,10 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
     const auto wanted = static_cast<int32_t>(std::min<int64_t>(first, blocks.count));
     const int32_t least = p.blocks.floor_of(blocks, nullptr, wanted, wanted / 32);
     if (!adaptive) p.blocks.narrow(blocks, least);
-    search.scan(blocks, least, 2 * keep);
+    search.scan_blocks(blocks, least, 2 * keep);
     if (adaptive) {
       search.choose_more(blocks, least, k, 4 * vectors);
-      search.scan(blocks, INT32_MIN, 0);
+      search.scan_blocks(blocks, INT32_MIN, 0);
     }
   }
   search.score8(0);

@@ -254,7 +254,8 @@ for path in sys.argv[1:]:
     rng = np.random.default_rng(index.dim)
     for vector in rng.standard_normal((40, index.dim)).astype(np.float32):
         index.append(vector)
-    filters = [None, *(rng.random(index.count) < share for share in (0.6, 0.1, 0.01))]
+    masks = [rng.random(index.count) < share for share in (0.6, 0.15, 0.1, 0.01)]
+    filters = [None, *masks, *map(index.filter, masks)]
     deny = rng.choice(index.count, 30).astype(np.int32)
     digest = hashlib.sha256()
     for query in rng.standard_normal((6, index.dim)).astype(np.float32):

@@ -54,7 +54,7 @@ class VectorIndex:
         allow: Mask | NDArray[np.int32] | Filter | None = None,
         deny: NDArray[np.int32] | None = None,
         mode: Mode = "budget",
-    ) -> Literal["none", "scan", "list", "partitions", "walk"]: ...
+    ) -> Literal["none", "scan", "list", "partitions", "walk", "excerpt"]: ...
     def _search(
         self,
         query: NDArray[np.float32],

@@ -22,7 +22,7 @@ cnp.import_array()
 
 # Longer vectors, or queries ten times as long, may score beyond float32 (3.4e38), and infinities have no order.
 LENGTH_MAX = 1e18
-STRATEGIES = ("none", "scan", "list", "partitions", "walk")
+STRATEGIES = ("none", "scan", "list", "partitions", "walk", "excerpt")
 MODES = ("budget", "recall")
 
 
@@ -215,7 +215,8 @@ cdef class VectorIndex:
         return self._search(query, k, effort, allow, deny, mode)[:2]
 
     def strategy(self, query, k=500, effort=None, allow=None, deny=None, mode="budget") -> str:
-        """How such a search comes by its rows: `scan` of all, `list` of the few allowed, `partitions`, `walk`, `none`."""
+        """How such a search comes by its rows: `scan` of all, `list` of the few allowed, `partitions`, those of an
+        `excerpt` of what a prepared filter allows, `walk`, `none`."""
         return self._search(query, k, effort, allow, deny, mode)[2]
 
     def _search(self, query, k, effort, allow, deny, mode="budget", **knobs):
@@ -315,7 +316,8 @@ cdef class VectorIndex:
         return vector
 
     def filter(self, allow) -> Filter:
-        """Prepare a filter for many searches.
+        """Prepare a filter for many searches: of kind partition, if it allows between 1 in 256 and a fifth of the rows,
+        with a copy of what a scan reads of them, dim / 2 + 14 bytes a row.
 
         Args:
             allow: a mask, bool or uint8 [count] or longer, with appended rows: those that hold True may be found; or
@@ -326,6 +328,9 @@ cdef class VectorIndex:
             TypeError: another dtype.
             ValueError: another shape, or a row that is none.
         """
+        return self._made(allow, True)
+
+    def _made(self, allow, bint lasting) -> Filter:
         if not isinstance(allow, np.ndarray) or allow.dtype not in (np.bool_, np.uint8, np.int32) or allow.ndim != 1:
             given = getattr(allow, "dtype", type(allow).__name__)
             raise TypeError(f"allow must be an array of bool or uint8, or of rows, int32, or a Filter; got {given}")
@@ -337,8 +342,8 @@ cdef class VectorIndex:
             raise ValueError(f"allow must have shape ({self.count},), got {allow.shape}")
         else:
             rows = np.flatnonzero(allow)
-        cdef Filter filter_ = Filter.make(
-            self, self.count, self.c.fresh.capacity, self._parts["live"], self._places(rows[rows < self.count]))
+        places = self._places(rows[rows < self.count])
+        cdef Filter filter_ = Filter.make(self, &self.c, self._parts["live"], places, lasting)
         if len(fresh := rows[rows >= self.count]):
             filter_.allow_fresh(fresh - self.count)
         return filter_
@@ -354,7 +359,7 @@ cdef class VectorIndex:
         Raises:
             ValueError: the arrays do not fit together, or one of `places` holds no row.
         """
-        return Lists.make(self, self.count, self.c.fresh.capacity, self._parts["live"], values, first, places)
+        return Lists.make(self, &self.c, self._parts["live"], values, first, places)
 
     def grouped(self, rows, values) -> Lists:
         """Lists of `rows` [n] int32, each once and one the index was built with, by `values` [n], none of them NaN.
@@ -381,7 +386,7 @@ cdef class VectorIndex:
             if allow is not None and (<Filter> allow).index is not self:
                 raise ValueError("allow is a Filter of another index")
             return allow
-        return self.filter(allow)
+        return self._made(allow, False)
 
     def _denied(self, deny):
         if deny is None:

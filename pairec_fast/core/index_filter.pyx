@@ -1,6 +1,6 @@
 """Which rows of an index a search may find: a filter of them, and lists of them by value to make filters of."""
 
-from libc.stdint cimport int32_t, int64_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 import operator
 
@@ -8,11 +8,17 @@ import numpy as np
 cimport numpy as cnp
 
 from pairec_fast.core import index_file
+from pairec_fast.core.arena cimport Block
+from pairec_fast.core.index_types cimport Kind, block_lanes, extract
 
 cnp.import_array()
 
 LISTED_SHARE = 5  # a filter that allows fewer than a fifth lists them, for a search to choose
 ALWAYS_LISTED = 256  # and one that allows fewer than this part has nothing but the list
+
+
+cdef size_t line(size_t size) noexcept:
+    return (size + 63) // 64 * 64
 
 
 cdef class Filter:
@@ -22,17 +28,41 @@ cdef class Filter:
         raise TypeError("made by VectorIndex.filter(mask)")
 
     @staticmethod
-    cdef Filter make(object index, int32_t count, int32_t spare, object live, object places):
+    cdef Filter make(object index, const c_Index* c, object live, object places, bint lasting):
         cdef Filter one = Filter.__new__(Filter)
-        one.index, one.first, one.spare = index, count, spare
+        one.index, one.first, one.spare = index, c.count, c.fresh.capacity
         one.c.count = len(places)
-        if one.c.count * <int64_t> ALWAYS_LISTED >= count:
+        if one.c.count * <int64_t> ALWAYS_LISTED >= c.count:
             one._lanes = index_file.lanes_of(places, len(live))
             one.c.lanes = <const uint16_t*> cnp.PyArray_DATA(one._lanes)
-        if one.c.lanes == NULL or one.c.count * <int64_t> LISTED_SHARE <= count:
+        if one.c.lanes == NULL or one.c.count * <int64_t> LISTED_SHARE <= c.count:
             one._listed = places
             one.c.listed = <const int32_t*> cnp.PyArray_DATA(one._listed)
+        if lasting and c.kind == Kind.partition and one.c.lanes != NULL and one.c.listed != NULL:
+            one._extract(c)
         return one
+
+    cdef void _extract(self, const c_Index* c):
+        cdef size_t rows = (self.c.count + block_lanes - 1) // block_lanes * block_lanes
+        cdef size_t floats = line(4 * rows), codes = 2 * rows * c.partition.quads
+        cdef size_t first = line(4 * <size_t> (c.partition.lists + 1))
+        self._memory = Block(codes + (3 if c.partition.bias != NULL else 2) * floats + first + line(2 * rows))
+        cdef char* at = <char*> self._memory.data
+        cdef Excerpt* one = &self._excerpt
+        one.count = self.c.count
+        one.rows.codes = <const uint8_t*> at
+        at += codes
+        one.rows.scale = <const float*> at
+        at += floats
+        one.place = <const int32_t*> at
+        at += floats
+        one.first = <const int32_t*> at
+        at += first
+        one.rows.list = <const uint16_t*> at
+        if c.partition.bias != NULL:
+            one.rows.bias = <const float*> (at + line(2 * rows))
+        extract(c.partition, self.c.listed, self._excerpt)
+        self.c.excerpt = one
 
     cdef void allow_fresh(self, object rows):
         self._fresh = index_file.lanes_of(rows, (<int64_t> self.spare + 15) // 16)
@@ -78,7 +108,7 @@ cdef class Lists:
 
     @staticmethod
     cdef Lists make(
-        object index, int32_t count, int32_t spare, object live, object values, object first, object places,
+        object index, const c_Index* c, object live, object values, object first, object places,
     ):
         if values.ndim != 1 or not (values[1:] > values[:len(values) - 1]).all() or not (values == values).all():
             raise ValueError("values must ascend")
@@ -90,7 +120,7 @@ cdef class Lists:
         if wrong >= 0:
             raise ValueError(f"places[{wrong}] is {places[wrong]}, which holds no row or does not ascend in its list")
         cdef Lists one = Lists.__new__(Lists)
-        one._index, one._count, one._spare, one._live = index, count, spare, live
+        one._index, one._c, one._live = index, c, live
         one.values, one.first, one.places = values, first, places
         return one
 
@@ -110,7 +140,7 @@ cdef class Lists:
 
     def common(self):
         """Where values stand that so many rows have that a filter of them needs bits, in memory of this process."""
-        return np.flatnonzero(np.diff(self.first) * ALWAYS_LISTED >= self._count)
+        return np.flatnonzero(np.diff(self.first) * ALWAYS_LISTED >= self._c.count)
 
     def filter(self, at) -> Filter:
         """A new filter of the rows of the value that stands at `at`. Quick, but for common values.
@@ -122,7 +152,7 @@ cdef class Lists:
         if not 0 <= place < len(self.values):
             raise IndexError(f"at must be 0 to {len(self.values) - 1}, got {place}")
         listed = self.places[self.first[place]:self.first[place + 1]]
-        return Filter.make(self._index, self._count, self._spare, self._live, listed)
+        return Filter.make(self._index, self._c, self._live, listed, True)
 
 
 cdef int64_t misplaced(

@@ -18,6 +18,11 @@ cdef extern from "distance.hpp" namespace "pairec" nogil:
 cdef extern from "blocks.hpp" namespace "pairec" nogil:
     cdef cppclass BlockKernels:
         pass
+    cdef struct Mixed:
+        const uint8_t* codes
+        const float* scale
+        const uint16_t* list
+        const float* bias
     BlockKernels block_kernels() except +
     const int32_t block_lanes
 
@@ -98,6 +103,15 @@ cdef extern from "partition.hpp" namespace "pairec" nogil:
         Scorer scorer
 
 
+cdef extern from "excerpt.hpp" namespace "pairec" nogil:
+    cdef struct Excerpt:
+        int32_t count
+        const int32_t* first
+        const int32_t* place
+        Mixed rows
+    void extract(const Partition& partition, const int32_t* places, Excerpt& excerpt) noexcept
+
+
 cdef extern from "hnsw.hpp" namespace "pairec" nogil:
     cdef struct Graph:
         RowKernels kernels
@@ -163,6 +177,7 @@ cdef extern from "index.hpp" namespace "pairec" nogil:
         bint is_all
         const uint16_t* lanes
         const int32_t* listed
+        const Excerpt* excerpt
         int32_t count
         const uint16_t* fresh
         const int32_t* deny

@@ -1,0 +1,24 @@
+// What a scan reads of the rows that a filter allows, and of them alone.
+//
+// Where one row in ten is allowed, hardly a block of a partition has none: a scan would read them all. An excerpt holds
+// the same codes of 4 bits packed anew, lists one after another without a gap, so that a block's lanes may be of several.
+#pragma once
+#include <cstdint>
+
+#include "blocks.hpp"
+
+namespace pairec {
+
+struct Partition;
+
+struct Excerpt {
+  std::int32_t count;
+  const std::int32_t* first;  // [lists + 1] where the rows of a list begin
+  const std::int32_t* place;  // [16 blocks] in the partition
+  Mixed rows;
+};
+
+// Writes the arrays of an excerpt of `places` [excerpt.count], ascending, each of a row. They are zero before.
+void extract(const Partition& partition, const std::int32_t* places, Excerpt& excerpt) noexcept;
+
+}  // namespace pairec
