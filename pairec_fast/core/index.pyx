@@ -220,7 +220,7 @@ cdef class VectorIndex:
         return self._search(query, k, effort, allow, deny, mode)[2]
 
     def _search(self, query, k, effort, allow, deny, mode="budget", **knobs):
-        """Rows, scores, strategy. `knobs`: `keep`, `breadth`, `stop` instead of those of the file, for tuning; by one thread."""
+        """Rows, scores, strategy. `knobs`: `keep`, `breadth`, `reach`, `stop` instead of those of the file, to tune it."""
         cdef cnp.ndarray vector = self._query(query)
         k = operator.index(k)
         if k <= 0:
@@ -232,8 +232,8 @@ cdef class VectorIndex:
             raise ValueError(f"mode must be {' or '.join(MODES)}, got {mode!r}")
         cdef Partition* one = &self.c.partition
         if knobs:
-            one.keep, one.breadth, one.stop = (
-                knobs.get("keep", one.keep), knobs.get("breadth", one.breadth), knobs.get("stop", one.stop))
+            one.keep, one.breadth = knobs.get("keep", one.keep), knobs.get("breadth", one.breadth)
+            one.reach, one.stop = knobs.get("reach", one.reach), knobs.get("stop", one.stop)
         cdef Filter filter_ = self._filter(allow)
         cdef c_Allow allowed = filter_.c if filter_ is not None else nothing(self.count)
         denied = self._denied(deny)

@@ -24,6 +24,7 @@ SURVIVOR = 8  # what a row that passes to 8 bits costs, in rows of a scan: measu
 KEEPS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 CHOSEN, LIST = 1.5, 56  # the same of a row in a block chosen by its centre, and of a list whose centres are looked at
 BREADTHS = (1.0, 2.0, 3.0, 5.0, 8.0)
+REACH, REACHES = 3.0, ((4.0, 6.0, 8.0), (2.0, 1.0))  # the first to try, and where to go from there
 WIDER = 8  # times k, to see how the effort grows
 LEAST = 4  # rows scanned for each that is asked for, however well they lie: other queries do worse, and it costs little
 STOPS = (0.0, 8.0)
@@ -65,15 +66,24 @@ class _Trial:
             row = 1.0 if breadth == 1 else CHOSEN + breadth * LIST * lists / count
             before = math.inf
             for keep in KEEPS:
-                effort, reached = self._least(k, count, {"keep": keep, "breadth": breadth}, LEAST * k)
+                knobs = {"keep": keep, "breadth": breadth, "reach": REACH}
+                effort, reached = self._least(k, count, knobs, LEAST * k)
                 cost = effort * row + SURVIVOR * keep * k if reached >= self.wanted else math.inf
                 trials.append((cost, -reached, breadth, keep, effort))
                 if cost > before:  # and so it goes on
                     break
                 before = cost
         _, missed, breadth, keep, effort = min(trials)
-        knobs = {"keep": keep, "breadth": breadth}
-        header = msgspec.structs.replace(self.header, **knobs, effort=effort, recall_reached=-missed)
+        knobs, reached = {"keep": keep, "breadth": breadth, "reach": REACH}, -missed
+        for direction in REACHES:
+            for reach in direction:
+                less, found = self._least(k, count, {**knobs, "reach": reach}, LEAST * k)
+                if less >= effort or found < self.wanted:  # and so it goes on
+                    break
+                effort, reached, knobs["reach"] = less, found, reach
+            if knobs["reach"] != REACH:
+                break
+        header = msgspec.structs.replace(self.header, **knobs, effort=effort, recall_reached=reached)
         if wide > k:
             wider, _ = self._least(wide, count, knobs, max(LEAST * wide, effort))
             growth = math.log(wider / effort) / math.log(wide / k)
@@ -81,7 +91,7 @@ class _Trial:
         return msgspec.structs.replace(header, stop=self._stop(header))
 
     def _stop(self, header: Header) -> float:
-        knobs = {"keep": header.keep, "breadth": header.breadth}
+        knobs = _knobs(header)
         low, high = STOPS
         while high - low > 0.1:
             middle = (low + high) / 2
@@ -122,6 +132,10 @@ class _Trial:
         return [self.index._search(query, k, effort, None, None, **knobs)[0] for query in self.queries]
 
 
+def _knobs(header: Header) -> dict[str, Any]:
+    return {"keep": header.keep, "breadth": header.breadth, "reach": header.reach}
+
+
 def _recall(found: Rows, exact: Rows, k: int) -> float:
     shares = (np.isin(b[:k], a, assume_unique=True).mean() for a, b in zip(found, exact, strict=True))
     return float(np.mean(list(shares)))
@@ -148,11 +162,10 @@ def _exact(index: VectorIndex, chunks: Chunks, queries: Any, k: int) -> Rows:
 def _measured(index: VectorIndex, header: Header, queries: Any) -> float:
     """Median over queries of the best of some rounds, in us of CPU time."""
     best = np.full(len(queries), np.inf)
-    knobs: dict[str, Any] = {"keep": header.keep, "breadth": header.breadth}
     for _ in range(MEASURED):
         for i, query in enumerate(queries):
             begin = time.thread_time_ns()
-            index._search(query, header.k, header.effort, None, None, **knobs)
+            index._search(query, header.k, header.effort, None, None, **_knobs(header))
             best[i] = min(best[i], time.thread_time_ns() - begin)
     return round(float(np.median(best)) / 1000, 1)
 
