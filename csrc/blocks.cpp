@@ -487,7 +487,8 @@ BlockKernels block_kernels() {
       return {promise_avx2<8>, promise_avx2<4>, scan_avx2<8>, scan_avx2<4>, mixed_avx2, narrow_baseline, floor_avx2};
 #endif
     default:
-      return {promise_baseline<8>, promise_baseline<4>, scan_baseline<8>, scan_baseline<4>, mixed_baseline, narrow_baseline, floor_baseline};
+      return {promise_baseline<8>, promise_baseline<4>, scan_baseline<8>, scan_baseline<4>, mixed_baseline,
+              narrow_baseline, floor_baseline};
   }
 }
 

@@ -5,8 +5,8 @@
 //   8 bits   [quads][16 lanes][4 dims] uint8: a code from -127 to 127, plus 128; 128 beyond dim
 //   4 bits   [quads / 2][16 lanes][4 dims] uint8: the low nibble is of quad 2 i, the high one of quad 2 i + 1, 0 to 15
 //
-// A dot is a sum of integers and fits int32; scores are (dot * scale + base) * weight + bias, in float, unfused. So all levels of SIMD
-// give the same bits: test_index.py, "every level gives the same bits".
+// A dot is a sum of integers and fits int32; scores are (dot * scale + base) * weight + bias, or as mixed4 says, in float,
+// unfused. So all levels of SIMD give the same bits: test_index.py, "every level gives the same bits".
 #pragma once
 #include <cstdint>
 
@@ -76,7 +76,7 @@ struct BlockKernels {
   // Appends the rows of a run to the pool, which has run_room.
   void (*scan8)(const Codes& codes, const Run& run, Pool& pool) noexcept;
   void (*scan4)(const Codes& codes, const Run& run, Pool& pool) noexcept;
-  // Writes the keys of `count` blocks from `block` on: of (dot - 7.5 * sum of the query) * (unit * scale) + base[list].
+  // Writes the keys of `count` blocks from `block` on: of (dot - 7.5 * sum of the query) * (unit * scale) + base[list] + bias.
   //   keys [16 count]
   void (*mixed4)(const Codes& codes, const Mixed& mixed, std::int32_t block, std::int32_t count, float unit,
                  const float* base, std::int32_t* keys) noexcept;

@@ -14,6 +14,7 @@ struct Partition;
 struct Excerpt {
   std::int32_t count;
   const std::int32_t* first;  // [lists + 1] where the rows of a list begin
+  const std::int32_t* size;   // [lists] blocks of the partition that hold one of them
   const std::int32_t* place;  // [16 blocks] in the partition
   Mixed rows;
 };

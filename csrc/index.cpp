@@ -94,7 +94,9 @@ int32_t search_partition(const Index& index, const float* query, int32_t k, cons
   *strategy = allow.excerpt != nullptr ? Strategy::excerpt : Strategy::partitions;
   // Lists end with places that hold no row: all of them are more than all rows.
   const int64_t all = int64_t{block_lanes} * index.partition.block[index.partition.lists];
-  if (effort >= index.count) effort = all;
+  // An excerpt is scanned whole where its rows would have been looked up one by one.
+  const bool is_short = allow.excerpt != nullptr && allow.count * scanned_for_a_listed <= effort;
+  if (effort >= index.count || is_short) effort = all;
   // Less than what k rows fill comes by fewer, and would be done again.
   effort = std::max(effort, static_cast<int64_t>(k / share * (static_cast<double>(all) / index.count)));
   for (;; effort = 8 * effort) {

@@ -27,7 +27,7 @@ struct Search {
   int32_t floor = INT32_MIN;
 
   void score_lists() noexcept;
-  int32_t choose_lists(int64_t vectors) noexcept;
+  int32_t choose_lists(int64_t vectors, const int32_t* size) noexcept;
   void soon_first(int32_t lists, int32_t soon) noexcept;
   void score_blocks(int32_t lists, Pool& blocks) noexcept;
   void choose_more(Pool& blocks, int32_t floor, int32_t k, int64_t vectors) noexcept;
@@ -60,11 +60,16 @@ void Search::score_lists() noexcept {
 }
 
 // Lists whose blocks are looked at, in s.order[0 .. return), as they lie in memory: those of the highest keys that hold
-// `vectors` rows.
-int32_t Search::choose_lists(int64_t vectors) noexcept {
+// `vectors` rows in blocks that count: `size` says how many of a list do.
+int32_t Search::choose_lists(int64_t vectors, const int32_t* size) noexcept {
   Pool lists{s.list_key, s.list, p.lists, p.lists};
-  const auto wanted = static_cast<int32_t>(std::min<int64_t>(vectors / block_lanes + 1, p.block[p.lists]));
-  if (wanted < p.block[p.lists]) p.blocks.narrow(lists, p.blocks.floor_of(lists, p.size, wanted, wanted / 32));
+  int32_t blocks = 0;
+  for (int32_t i = 0; i < p.lists; ++i) blocks += size[i];
+  const int64_t wanted = vectors / block_lanes + 1;
+  if (wanted < blocks) {
+    const auto some = static_cast<int32_t>(wanted);
+    p.blocks.narrow(lists, p.blocks.floor_of(lists, size, some, some / 32));
+  }
   std::copy(lists.places, lists.places + lists.count, s.order);
   return lists.count;
 }
@@ -328,7 +333,8 @@ int32_t Search::finish(int32_t k, int32_t* rows, float* scores) noexcept {
 
 std::int32_t partition_search(const Partition& p, const float* query, std::int32_t k, std::int64_t vectors,
                               bool adaptive, const Places& places, const Excerpt* excerpt,
-                              const std::int32_t* listed, std::int32_t listed_count, Scratch& s, std::int32_t* rows, float* scores) noexcept {
+                              const std::int32_t* listed, std::int32_t listed_count, Scratch& s, std::int32_t* rows,
+                              float* scores) noexcept {
   float square = 0.0f;
   for (int32_t lane = 0; lane < p.width; ++lane) square += query[lane] * query[lane];
   const auto keep = static_cast<int32_t>(std::min(partition_keep(p, k), int64_t{block_lanes} * p.block[p.lists]));
@@ -341,12 +347,12 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
     search.bases_of_pool();
   } else if (excerpt != nullptr) {
     // Whole lists of fewer come by what chosen blocks of more do.
-    const double wide = adaptive ? 2.0 * std::max(p.breadth, 2.0f) : 0.5 * (1.0 + p.breadth);
+    const double wide = (adaptive ? 2.0 : 0.5) * (1.0 + p.breadth);
     const auto looked_at = std::min(wide * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
-    search.scan_excerpt(*excerpt, search.choose_lists(static_cast<int64_t>(looked_at)));
+    search.scan_excerpt(*excerpt, search.choose_lists(static_cast<int64_t>(looked_at), excerpt->size));
     search.bases_of_pool();
   } else if (p.breadth <= 1.0f && !adaptive) {
-    const int32_t lists = search.choose_lists(vectors);
+    const int32_t lists = search.choose_lists(vectors, p.size);
     search.bases(lists);
     search.soon_first(lists, 2 * keep);
     search.scan_lists(lists);
@@ -354,7 +360,7 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
     const double breadth = std::max(p.breadth, 2.0f) * (adaptive ? 2.0 : 1.0);
     const auto looked_at = std::min(breadth * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
     Pool blocks{s.block_keys, s.block_places, p.block[p.lists], 0};
-    search.score_blocks(search.choose_lists(static_cast<int64_t>(looked_at)), blocks);
+    search.score_blocks(search.choose_lists(static_cast<int64_t>(looked_at), p.size), blocks);
     const int64_t first = (adaptive ? vectors / 2 : vectors) / block_lanes + 1;
     const auto wanted = static_cast<int32_t>(std::min<int64_t>(first, blocks.count));
     const int32_t least = p.blocks.floor_of(blocks, nullptr, wanted, wanted / 32);

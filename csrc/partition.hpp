@@ -62,12 +62,14 @@ constexpr std::int64_t partition_keep(const Partition& partition, std::int64_t k
 //   query [width]   prepared
 //   vectors         to scan, those of whole blocks; if `adaptive`, half of it, and then as many as it takes, by
 //                   partition.stop, up to four times as many
-//   excerpt         null, or of the rows that count: then lists are scanned in it, four times as many if `adaptive`
+//   excerpt         null, or of the rows that are allowed: then `vectors` counts blocks that hold one of them, and whole
+//                   lists are scanned, in the excerpt; if `adaptive`, four times as many
 //   listed          null, or the places that count, `listed_count`, ascending: then all of those are looked at
 //   rows, scores [k] out
 // Requires k > 0, and scratch.room as said in flat.hpp for partition_keep(partition, k).
 std::int32_t partition_search(const Partition& partition, const float* query, std::int32_t k, std::int64_t vectors,
                               bool adaptive, const Places& places, const Excerpt* excerpt,
-                              const std::int32_t* listed, std::int32_t listed_count, Scratch& scratch, std::int32_t* rows, float* scores) noexcept;
+                              const std::int32_t* listed, std::int32_t listed_count, Scratch& scratch,
+                              std::int32_t* rows, float* scores) noexcept;
 
 }  // namespace pairec

@@ -201,7 +201,8 @@ cdef class VectorIndex:
                 this index; or None. The work grows as the filter's share of all rows needs it.
             deny: rows that are not returned, int32, some hundreds: what the user was shown; or None.
             mode: `budget` does the work it is given; `recall` does half of it and then as much as the query needs (up
-                to four times as much): fewer queries with bad recall, a longer tail.
+                to four times as much; of a filter's packed copy, all of that at once): fewer queries with bad recall,
+                a longer tail.
 
         Returns:
             rows int32 [<= k], scores float32 [<= k]: inner product, cosine, or negated squared distance; min(k, allowed)
@@ -317,7 +318,7 @@ cdef class VectorIndex:
 
     def filter(self, allow) -> Filter:
         """Prepare a filter for many searches: of kind partition, if it allows between 1 in 256 and a fifth of the rows,
-        with a copy of what a scan reads of them, dim / 2 + 14 bytes a row.
+        with a copy of what a scan reads of them, dim / 2 + 10 bytes a row (14 for l2).
 
         Args:
             allow: a mask, bool or uint8 [count] or longer, with appended rows: those that hold True may be found; or

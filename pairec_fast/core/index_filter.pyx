@@ -45,8 +45,8 @@ cdef class Filter:
     cdef void _extract(self, const c_Index* c):
         cdef size_t rows = (self.c.count + block_lanes - 1) // block_lanes * block_lanes
         cdef size_t floats = line(4 * rows), codes = 2 * rows * c.partition.quads
-        cdef size_t first = line(4 * <size_t> (c.partition.lists + 1))
-        self._memory = Block(codes + (3 if c.partition.bias != NULL else 2) * floats + first + line(2 * rows))
+        cdef size_t lists = line(4 * <size_t> (c.partition.lists + 1))
+        self._memory = Block(codes + (3 if c.partition.bias != NULL else 2) * floats + 2 * lists + line(2 * rows))
         cdef char* at = <char*> self._memory.data
         cdef Excerpt* one = &self._excerpt
         one.count = self.c.count
@@ -57,11 +57,14 @@ cdef class Filter:
         one.place = <const int32_t*> at
         at += floats
         one.first = <const int32_t*> at
-        at += first
+        at += lists
+        one.size = <const int32_t*> at
+        at += lists
         one.rows.list = <const uint16_t*> at
         if c.partition.bias != NULL:
             one.rows.bias = <const float*> (at + line(2 * rows))
-        extract(c.partition, self.c.listed, self._excerpt)
+        with nogil:
+            extract(c.partition, self.c.listed, self._excerpt)
         self.c.excerpt = one
 
     cdef void allow_fresh(self, object rows):
@@ -139,7 +142,8 @@ cdef class Lists:
         return low if low < len(self.values) and self.values.item(low) == value else -1
 
     def common(self):
-        """Where values stand that so many rows have that a filter of them needs bits, in memory of this process."""
+        """Where values stand that so many rows have that a filter of them takes memory of this process: bits, and, of a
+        partition index, up to a fifth of the rows, a packed copy as `VectorIndex.filter` says."""
         return np.flatnonzero(np.diff(self.first) * ALWAYS_LISTED >= self._c.count)
 
     def filter(self, at) -> Filter:

@@ -107,6 +107,7 @@ cdef extern from "excerpt.hpp" namespace "pairec" nogil:
     cdef struct Excerpt:
         int32_t count
         const int32_t* first
+        const int32_t* size
         const int32_t* place
         Mixed rows
     void extract(const Partition& partition, const int32_t* places, Excerpt& excerpt) noexcept
@@ -155,6 +156,7 @@ cdef extern from "index.hpp" namespace "pairec" nogil:
         list
         partitions
         walk
+        excerpt
     cdef struct Fresh:
         Flat flat
         int32_t first
