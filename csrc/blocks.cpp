@@ -482,7 +482,8 @@ BlockKernels block_kernels() {
     case Isa::avx512vbmi:
       return {promise_vnni<8>, promise_vnni<4>, scan_vnni<8>, scan_vnni<4>, mixed_vnni, narrow_vnni, floor_vnni};
     case Isa::avx512bw:
-      return {promise_avx512<8>, promise_avx512<4>, scan_avx512<8>, scan_avx512<4>, mixed_avx512, narrow_avx512, floor_avx512};
+      return {promise_avx512<8>, promise_avx512<4>, scan_avx512<8>, scan_avx512<4>, mixed_avx512, narrow_avx512,
+              floor_avx512};
     case Isa::avx2:
       return {promise_avx2<8>, promise_avx2<4>, scan_avx2<8>, scan_avx2<4>, mixed_avx2, narrow_baseline, floor_avx2};
 #endif
@@ -490,22 +491,6 @@ BlockKernels block_kernels() {
       return {promise_baseline<8>, promise_baseline<4>, scan_baseline<8>, scan_baseline<4>, mixed_baseline,
               narrow_baseline, floor_baseline};
   }
-}
-
-Codes quantise(const float* query, std::int32_t width, std::int32_t quads, std::int32_t bytes,
-               std::int8_t* room) noexcept {
-  float most = 0.0f;
-  for (std::int32_t lane = 0; lane < width; ++lane) most = std::max(most, std::fabs(query[lane]));
-  const float unit = most / 127.0f;
-  std::int32_t sum = 0;
-  const std::int32_t size = std::max(4 * quads, bytes);
-  for (std::int32_t lane = 0; lane < size; ++lane) {
-    // Added and taken away, 1.5 * 2^23 leaves the nearest integer. Of a tiny unit, the quotient may pass 127.
-    const float code = lane < width && unit > 0.0f ? (query[lane] / unit + 12582912.0f) - 12582912.0f : 0.0f;
-    room[lane] = static_cast<std::int8_t>(std::min(std::max(code, -127.0f), 127.0f));
-    sum += room[lane];
-  }
-  return {room, quads, sum, unit};
 }
 
 }  // namespace pairec

@@ -201,8 +201,7 @@ cdef class VectorIndex:
                 this index; or None. The work grows as the filter's share of all rows needs it.
             deny: rows that are not returned, int32, some hundreds: what the user was shown; or None.
             mode: `budget` does the work it is given; `recall` does half of it and then as much as the query needs (up
-                to four times as much; of a filter's packed copy, all of that at once): fewer queries with bad recall,
-                a longer tail.
+                to four times as much; of a filter's packed copy, all of that at once): fewer bad answers, a longer tail.
 
         Returns:
             rows int32 [<= k], scores float32 [<= k]: inner product, cosine, or negated squared distance; min(k, allowed)
@@ -474,7 +473,6 @@ cdef class VectorIndex:
     def __repr__(self) -> str:
         shape = f"{self.count:,} x {self.dim}"
         return f"<VectorIndex {self.path!r}: {shape}, {self.metric}, {self.kind}, effort {self.effort}>"
-
 
 
 cdef c_Allow nothing(int32_t count) noexcept nogil:
