@@ -34,7 +34,11 @@ void extract(const Partition& p, const int32_t* places, Excerpt& excerpt) noexce
     uint8_t* to = codes + static_cast<size_t>(i / block_lanes) * lines * 64 + 4 * (i % block_lanes);
     for (int32_t line = 0; line < lines; ++line) std::memcpy(to + 64 * line, from + 64 * line, 4);
   }
-  for (int32_t i = 0; i < p.lists; ++i) first[i + 1] += first[i];
+  excerpt.blocks = 0;
+  for (int32_t i = 0; i < p.lists; ++i) {
+    first[i + 1] += first[i];
+    excerpt.blocks += size[i];
+  }
 }
 
 }  // namespace pairec

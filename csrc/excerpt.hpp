@@ -13,13 +13,14 @@ struct Partition;
 
 struct Excerpt {
   std::int32_t count;
+  std::int32_t blocks;        // of the partition that hold one of its rows,
+  const std::int32_t* size;   // [lists] and so many of each list
   const std::int32_t* first;  // [lists + 1] where the rows of a list begin
-  const std::int32_t* size;   // [lists] blocks of the partition that hold one of them
   const std::int32_t* place;  // [16 blocks] in the partition
   Mixed rows;
 };
 
-// Writes the arrays of an excerpt of `places` [excerpt.count], ascending, each of a row. They are zero before.
+// Counts blocks, and writes the arrays, of an excerpt of `places` [excerpt.count], ascending, each of a row. They are zero before.
 void extract(const Partition& partition, const std::int32_t* places, Excerpt& excerpt) noexcept;
 
 }  // namespace pairec

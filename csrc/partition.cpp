@@ -27,7 +27,7 @@ struct Search {
   int32_t floor = INT32_MIN;
 
   void score_lists() noexcept;
-  int32_t choose_lists(int64_t vectors, const int32_t* size) noexcept;
+  int32_t choose_lists(int64_t vectors, const int32_t* size, int32_t blocks) noexcept;
   void soon_first(int32_t lists, int32_t soon) noexcept;
   void score_blocks(int32_t lists, Pool& blocks) noexcept;
   void choose_more(Pool& blocks, int32_t floor, int32_t k, int64_t vectors) noexcept;
@@ -60,11 +60,9 @@ void Search::score_lists() noexcept {
 }
 
 // Lists whose blocks are looked at, in s.order[0 .. return), as they lie in memory: those of the highest keys that hold
-// `vectors` rows in blocks that count: `size` says how many of a list do.
-int32_t Search::choose_lists(int64_t vectors, const int32_t* size) noexcept {
+// `vectors` rows in blocks that count: `blocks` of them, of each list `size`.
+int32_t Search::choose_lists(int64_t vectors, const int32_t* size, int32_t blocks) noexcept {
   Pool lists{s.list_key, s.list, p.lists, p.lists};
-  int32_t blocks = 0;
-  for (int32_t i = 0; i < p.lists; ++i) blocks += size[i];
   const int64_t wanted = vectors / block_lanes + 1;
   if (wanted < blocks) {
     const auto some = static_cast<int32_t>(wanted);
@@ -349,10 +347,10 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
     // Whole lists of fewer come by what chosen blocks of more do.
     const double wide = (adaptive ? 2.0 : 0.5) * (1.0 + p.breadth);
     const auto looked_at = std::min(wide * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
-    search.scan_excerpt(*excerpt, search.choose_lists(static_cast<int64_t>(looked_at), excerpt->size));
+    search.scan_excerpt(*excerpt, search.choose_lists(static_cast<int64_t>(looked_at), excerpt->size, excerpt->blocks));
     search.bases_of_pool();
   } else if (p.breadth <= 1.0f && !adaptive) {
-    const int32_t lists = search.choose_lists(vectors, p.size);
+    const int32_t lists = search.choose_lists(vectors, p.size, p.block[p.lists]);
     search.bases(lists);
     search.soon_first(lists, 2 * keep);
     search.scan_lists(lists);
@@ -360,7 +358,7 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
     const double breadth = std::max(p.breadth, 2.0f) * (adaptive ? 2.0 : 1.0);
     const auto looked_at = std::min(breadth * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
     Pool blocks{s.block_keys, s.block_places, p.block[p.lists], 0};
-    search.score_blocks(search.choose_lists(static_cast<int64_t>(looked_at), p.size), blocks);
+    search.score_blocks(search.choose_lists(static_cast<int64_t>(looked_at), p.size, p.block[p.lists]), blocks);
     const int64_t first = (adaptive ? vectors / 2 : vectors) / block_lanes + 1;
     const auto wanted = static_cast<int32_t>(std::min<int64_t>(first, blocks.count));
     const int32_t least = p.blocks.floor_of(blocks, nullptr, wanted, wanted / 32);

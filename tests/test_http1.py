@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -55,11 +55,12 @@ class Here:
         """Connections that the front knows of."""
         before = len(self.front._connections)
         crowd = [opened(self) for _ in range(count)]
-        deadline = time.monotonic() + 5
-        while len(self.front._connections) < before + count:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: len(self.front._connections) >= before + count)
         return crowd
+
+    def stuffed(self) -> None:
+        """Until a client that does not read keeps the front from answering."""
+        until(lambda: any(connection._stuffed for connection in list(self.front._connections)))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -72,6 +73,13 @@ class Here:
         finally:
             time.sleep(0.02)  # what was sent has come
             release.set()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 @contextlib.contextmanager
@@ -199,7 +207,7 @@ def test_an_answer_that_closes_is_the_last_though_the_client_reads_late(here, mo
     )
     ask = b"GET /big HTTP/1.1\r\nHost: x\r\n%s\r\n"
     with opened(here, ask % b"" + ask % b"Connection: close\r\n" + ask % b"") as connection:
-        time.sleep(0.2)
+        here.stuffed()
         got = rest(connection)
         assert got.count(b"HTTP/1.1 ") == 2 and len(got) > 16 << 20
 
@@ -298,10 +306,7 @@ def test_who_reads_nothing_for_long_is_cut_off(app, monkeypatch):
         last = metrics % b"Connection: close\r\n"
         sent = metrics % b"" * 3_000, metrics % b"" * 2_000 + last, metrics % b"" * 2_000 + b"zzz zzz\r\n\r\n"
         crowd = [opened(here, one) for one in sent]
-        deadline = time.monotonic() + 10
-        while here.front._connections:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: not here.front._connections)
         for connection in crowd:
             connection.close()
 
@@ -350,7 +355,9 @@ def test_who_reads_late_is_not_blamed_for_what_was_not_read_of_him(app, monkeypa
     with serving(app.engine) as here:
         big = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000
         with opened(here, big + b"GET /ping HTTP") as connection:
-            time.sleep(0.6)
+            here.stuffed()
+            end = here.front.now + 2 * http1.HEAD_SECONDS
+            until(lambda: here.front.now > end)  # by the clock that would blame him
             got, count = b"", 0
             connection.settimeout(10)
             while count < 2_000:

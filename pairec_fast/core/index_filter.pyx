@@ -9,16 +9,13 @@ cimport numpy as cnp
 
 from pairec_fast.core import index_file
 from pairec_fast.core.arena cimport Block
+from pairec_fast.core.index_scratch cimport line
 from pairec_fast.core.index_types cimport Kind, block_lanes, extract
 
 cnp.import_array()
 
 LISTED_SHARE = 5  # a filter that allows fewer than a fifth lists them, for a search to choose
 ALWAYS_LISTED = 256  # and one that allows fewer than this part has nothing but the list
-
-
-cdef size_t line(size_t size) noexcept:
-    return (size + 63) // 64 * 64
 
 
 cdef class Filter:

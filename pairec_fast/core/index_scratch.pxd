@@ -4,6 +4,11 @@ from pairec_fast.core.arena cimport Block
 from pairec_fast.core.index_types cimport c_Index, c_SearchScratch
 
 
+cdef inline size_t line(size_t size) noexcept:
+    """So many bytes, to whole lines of 64."""
+    return (size + 63) // 64 * 64
+
+
 cdef class SearchScratch:
     cdef c_SearchScratch c
     cdef Block _block

@@ -8,10 +8,6 @@ from pairec_fast.core.index_types cimport (
 )
 
 
-cdef size_t line(size_t size) noexcept:
-    return (size + 63) // 64 * 64
-
-
 cdef class SearchScratch:
     """All memory a search needs; with one, a search allocates nothing. One search at a time. Made by an index."""
 

@@ -106,8 +106,9 @@ cdef extern from "partition.hpp" namespace "pairec" nogil:
 cdef extern from "excerpt.hpp" namespace "pairec" nogil:
     cdef struct Excerpt:
         int32_t count
-        const int32_t* first
+        int32_t blocks
         const int32_t* size
+        const int32_t* first
         const int32_t* place
         Mixed rows
     void extract(const Partition& partition, const int32_t* places, Excerpt& excerpt) noexcept
