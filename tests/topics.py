@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,7 +128,9 @@ def assert_all_there(messages: list[Message], numbers: Iterable[int], ring_id: i
     for key, identities in order.items():
         assert not ordered or identities == sorted(identities), f"rows of {key!r} are out of order"
     assert {message.identity[0] for message in first} <= {ring_id}
-    assert sorted(values.values()) == sorted(row for number in numbers for row in expected(number))
+    wanted = Counter(row for number in numbers for row in expected(number))
+    found = Counter(values.values())
+    assert found == wanted, f"missing {list((wanted - found).items())[:5]}, beyond {list((found - wanted).items())[:5]}"
 
 
 def assert_law(log: KafkaLog) -> dict[str, Any]:
