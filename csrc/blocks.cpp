@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "best.hpp"
 #include "target.hpp"
@@ -17,36 +18,14 @@ using std::size_t;
 using std::uint16_t;
 using std::uint8_t;
 
-// The smallest dot whose score may reach the run's floor: rounding apart, so one less. Rows below it are left out
-// before they become scores.
-int32_t least_dot(const Run& run) noexcept {
-  if (run.weight != nullptr || run.bias != nullptr || run.floor == INT32_MIN) return INT32_MIN;
-  const double dot = (static_cast<double>(score_of(run.floor)) - run.base) / run.scale;
-  if (!(dot > -2e9)) return INT32_MIN;
-  return dot < 2e9 ? static_cast<int32_t>(std::floor(dot)) - 1 : INT32_MAX;
-}
+constexpr int32_t ahead_bytes = 12 << 10;  // asked for before they are scanned: L1 has room for more
+constexpr int32_t lists_ahead = 4;         // of a promise, whose centres are asked for
 
-// Turns the dots of the rows appended from `first` on into keys. Inlined, to be compiled for each level.
-inline __attribute__((always_inline)) void finish(const Run& run, Pool& pool, int32_t first) noexcept {
-  const float scale = run.scale, base = run.base, *weight = run.weight, *bias = run.bias;
-  int32_t *keys = pool.keys, *places = pool.places;
-  const int32_t count = pool.count, floor = run.floor;
-  if (weight == nullptr && bias == nullptr) {
-    for (int32_t i = first; i < count; ++i) keys[i] = ordered(static_cast<float>(keys[i]) * scale + base);
-    return;
-  }
-  int32_t kept = first;
-  for (int32_t i = first; i < count; ++i) {
-    float score = static_cast<float>(keys[i]) * scale + base;
-    if (weight != nullptr) score *= weight[places[i]];
-    if (bias != nullptr) score += bias[places[i]];
-    const int32_t key = ordered(score);
-    keys[kept] = key;
-    places[kept] = places[i];
-    kept += key >= floor;
-  }
-  pool.count = kept;
-}
+// What makes scores of dots: flat, by list, or by lane.
+enum class Form { flat, list, mixed };
+constexpr int bits_of(Form form) { return form == Form::flat ? 8 : 4; }
+template <Form kForm>
+using ScanOf = std::conditional_t<kForm == Form::mixed, Mixed, Scan>;
 
 inline __attribute__((always_inline)) void narrow(Pool& pool, int32_t floor) noexcept {
   int32_t kept = 0;
@@ -95,6 +74,16 @@ inline __attribute__((always_inline)) int32_t floor_of(const Pool& pool, const i
 
 size_t block_bytes(const Codes& codes, int bits) noexcept { return static_cast<size_t>(codes.quads) * (8 * bits); }
 
+// How many blocks before its turn a block is asked for.
+constexpr int32_t ahead_of(size_t bytes) noexcept {
+  return std::clamp(static_cast<int32_t>(ahead_bytes / bytes), 1, blocks_ahead);
+}
+
+inline void ask_for(const Centres& centres, int32_t list, size_t bytes) noexcept {
+  const uint8_t *at = centres.codes, *end = at + centres.block[list + 1] * bytes;
+  for (at += centres.block[list] * bytes; at < end; at += 64) __builtin_prefetch(at);
+}
+
 // --- baseline: what every machine has, and the meaning of the others
 
 template <int kBits>
@@ -115,67 +104,90 @@ void dots_baseline(const Codes& codes, const uint8_t* block, int32_t* dots) noex
   }
 }
 
-// Turns the dots of centres into keys, and numbers them. Inlined, to be compiled for each level.
-inline __attribute__((always_inline)) void promise(const Centres& centres, int32_t* keys, int32_t* numbers) noexcept {
-  const int32_t count = centres.blocks * block_lanes;
-  if (float* const scores = centres.scores) {
-    for (int32_t i = 0; i < count; ++i) scores[i] = static_cast<float>(keys[i]) * centres.scale + centres.base;
+// What some lanes of centres promise, and their numbers. Inlined, to be compiled for each level.
+inline __attribute__((always_inline)) void promise(const Centres& centres, int32_t list, int32_t number,
+                                                   const int32_t* dots, int32_t* keys, int32_t* numbers) noexcept {
+  const float scale = centres.unit * centres.scale[list], base = centres.base[list];
+  for (int32_t i = 0; i < block_lanes; ++i) {
+    const float score = (static_cast<float>(dots[i]) - centres.middle) * scale + base;
+    if (centres.scores != nullptr) centres.scores[number + i] = score;
+    keys[i] = ordered(score + (centres.deviations * centres.spread[number + i] - centres.square[number + i]));
+    numbers[i] = number + i;
   }
+}
+
+// As BlockKernels says, by what makes dots of a block. Inlined, to be compiled for each level.
+template <int kBits, auto kDots>
+inline __attribute__((always_inline)) int32_t promise_all(const Codes& codes, const Centres& centres,
+                                                          const int32_t* lists, int32_t count, int32_t* keys,
+                                                          int32_t* numbers) noexcept {
+  const size_t bytes = block_bytes(codes, kBits);
+  int32_t written = 0;
   for (int32_t i = 0; i < count; ++i) {
-    const float more = centres.deviations * centres.spread[i] - centres.square[i];
-    keys[i] = ordered((static_cast<float>(keys[i]) * centres.scale + centres.base) + more);
-    numbers[i] = centres.first + i;
+    const int32_t list = lists[i], first = centres.block[list], end = centres.block[list + 1];
+    ask_for(centres, lists[std::min(i + lists_ahead, count - 1)], bytes);
+    for (int32_t block = first; block < end; ++block) {
+      const int32_t lane = (block - first) * block_lanes, at = written + lane;
+      int32_t dots[block_lanes];
+      kDots(codes, centres.codes + block * bytes, dots);
+      promise(centres, list, centres.first[list] + lane, dots, keys + at, numbers + at);
+    }
+    written += centres.first[list + 1] - centres.first[list];
   }
+  return written;
+}
+
+template <Form kForm>
+inline __attribute__((always_inline)) int32_t key_of(const ScanOf<kForm>& scan, int32_t dot, int32_t block,
+                                                     int32_t lane) noexcept {
+  const int32_t at = block * block_lanes + lane;
+  float score;
+  if constexpr (kForm == Form::flat) {
+    score = (static_cast<float>(dot) * scan.unit + scan.base) * scan.scale[at];
+  } else {
+    const int32_t list = scan.list[kForm == Form::list ? block : at];
+    const float scale = scan.unit * scan.scale[kForm == Form::list ? list : at];
+    score = (static_cast<float>(dot) - scan.middle) * scale + scan.bases[list];
+  }
+  return ordered(scan.bias != nullptr ? score + scan.bias[at] : score);
+}
+
+template <Form kForm, auto kDots>
+inline __attribute__((always_inline)) int32_t scan_all(const Codes& codes, const ScanOf<kForm>& scan,
+                                                       Pool& pool) noexcept {
+  const size_t bytes = block_bytes(codes, bits_of(kForm));
+  const int32_t ahead = ahead_of(bytes);
+  int32_t i = 0;
+  for (; i < scan.count && pool.count <= pool.capacity - block_lanes; ++i) {
+    const uint8_t* next = scan.codes + scan.block[i + ahead] * bytes;
+    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
+    const int32_t block = scan.block[i];
+    unsigned lanes = scan.places.lanes(block), reached = 0;
+    if (lanes == 0) continue;
+    int32_t keys[block_lanes];
+    kDots(codes, scan.codes + block * bytes, keys);
+    for (int32_t lane = 0; lane < block_lanes; ++lane) keys[lane] = key_of<kForm>(scan, keys[lane], block, lane);
+    for (int32_t lane = 0; lane < block_lanes; ++lane) reached |= unsigned{keys[lane] >= scan.floor} << lane;
+    for (lanes &= reached; lanes != 0; lanes &= lanes - 1) {
+      const int32_t lane = std::countr_zero(lanes);
+      int32_t place = block * block_lanes + lane;
+      if constexpr (kForm == Form::mixed) place = scan.place[place];
+      pool.keys[pool.count] = keys[lane];
+      pool.places[pool.count++] = place;
+    }
+  }
+  return i;
 }
 
 template <int kBits>
-void promise_baseline(const Codes& codes, const Centres& centres, int32_t* keys, int32_t* numbers) noexcept {
-  for (int32_t block = 0; block < centres.blocks; ++block)
-    dots_baseline<kBits>(codes, centres.codes + block * block_bytes(codes, kBits), keys + block * block_lanes);
-  promise(centres, keys, numbers);
+int32_t promise_baseline(const Codes& codes, const Centres& centres, const int32_t* lists, int32_t count,
+                         int32_t* keys, int32_t* numbers) noexcept {
+  return promise_all<kBits, dots_baseline<kBits>>(codes, centres, lists, count, keys, numbers);
 }
 
-// Turns the dots of mixed lanes into keys. Inlined, to be compiled for each level.
-inline __attribute__((always_inline)) void finish(const Codes& codes, const Mixed& mixed, int32_t first, int32_t count,
-                                                  float unit, const float* base, int32_t* keys) noexcept {
-  const float middle = 7.5f * static_cast<float>(codes.sum), *scale = mixed.scale + first;
-  const uint16_t* list = mixed.list + first;
-  if (mixed.bias == nullptr) {
-    for (int32_t i = 0; i < count; ++i)
-      keys[i] = ordered((static_cast<float>(keys[i]) - middle) * (unit * scale[i]) + base[list[i]]);
-    return;
-  }
-  const float* bias = mixed.bias + first;
-  for (int32_t i = 0; i < count; ++i)
-    keys[i] = ordered(((static_cast<float>(keys[i]) - middle) * (unit * scale[i]) + base[list[i]]) + bias[i]);
-}
-
-void mixed_baseline(const Codes& codes, const Mixed& mixed, int32_t block, int32_t count, float unit,
-                    const float* base, int32_t* keys) noexcept {
-  for (int32_t i = 0; i < count; ++i)
-    dots_baseline<4>(codes, mixed.codes + (block + i) * block_bytes(codes, 4), keys + i * block_lanes);
-  finish(codes, mixed, block * block_lanes, count * block_lanes, unit, base, keys);
-}
-
-// Appends the lanes of one block that count and reach `least`. Writes a whole block, whatever it keeps.
-inline void append(const int32_t* dots, uint16_t lanes, int32_t least, int32_t place, Pool& pool) noexcept {
-  for (int32_t lane = 0; lane < block_lanes; ++lane) {
-    pool.keys[pool.count] = dots[lane];
-    pool.places[pool.count] = place + lane;
-    pool.count += (lanes >> lane & 1) & (dots[lane] >= least);
-  }
-}
-
-template <int kBits>
-void scan_baseline(const Codes& codes, const Run& run, Pool& pool) noexcept {
-  const int32_t least = least_dot(run), first = pool.count;
-  for (int32_t i = 0; i < run.count; ++i) {
-    if (run.lanes[i] == 0) continue;
-    int32_t dots[block_lanes];
-    dots_baseline<kBits>(codes, run.codes + run.block[i] * block_bytes(codes, kBits), dots);
-    append(dots, run.lanes[i], least, run.block[i] * block_lanes, pool);
-  }
-  finish(run, pool, first);
+template <Form kForm>
+int32_t scan_baseline(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {
+  return scan_all<kForm, dots_baseline<bits_of(kForm)>>(codes, scan, pool);
 }
 
 void narrow_baseline(Pool& pool, int32_t floor) noexcept { narrow(pool, floor); }
@@ -222,44 +234,14 @@ PAIREC_TARGET_AVX2 inline void dots_avx2(const Codes& codes, const uint8_t* bloc
 }
 
 template <int kBits>
-PAIREC_TARGET_AVX2 void promise_avx2(const Codes& codes, const Centres& centres, int32_t* keys,
-                                     int32_t* numbers) noexcept {
-  for (int32_t block = 0; block < centres.blocks; ++block)
-    dots_avx2<kBits>(codes, centres.codes + block * block_bytes(codes, kBits), keys + block * block_lanes);
-  promise(centres, keys, numbers);
+PAIREC_TARGET_AVX2 int32_t promise_avx2(const Codes& codes, const Centres& centres, const int32_t* lists,
+                                        int32_t count, int32_t* keys, int32_t* numbers) noexcept {
+  return promise_all<kBits, dots_avx2<kBits>>(codes, centres, lists, count, keys, numbers);
 }
 
-PAIREC_TARGET_AVX2 void mixed_avx2(const Codes& codes, const Mixed& mixed, int32_t block, int32_t count, float unit,
-                                   const float* base, int32_t* keys) noexcept {
-  for (int32_t i = 0; i < count; ++i)
-    dots_avx2<4>(codes, mixed.codes + (block + i) * block_bytes(codes, 4), keys + i * block_lanes);
-  finish(codes, mixed, block * block_lanes, count * block_lanes, unit, base, keys);
-}
-
-PAIREC_TARGET_AVX2 inline uint32_t reach_avx2(const int32_t* keys, __m256i below) noexcept {
-  const __m256i is_above = _mm256_cmpgt_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys)), below);
-  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_above)));
-}
-
-template <int kBits>
-PAIREC_TARGET_AVX2 void scan_avx2(const Codes& codes, const Run& run, Pool& pool) noexcept {
-  const int32_t least = least_dot(run), first = pool.count;
-  const __m256i below = _mm256_set1_epi32(least == INT32_MIN ? least : least - 1);
-  const size_t bytes = block_bytes(codes, kBits);
-  for (int32_t i = 0; i < run.count; ++i) {
-    const uint8_t* ahead = run.codes + run.ahead[i] * bytes;
-    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-    if (run.lanes[i] == 0) continue;
-    int32_t dots[block_lanes];
-    dots_avx2<kBits>(codes, run.codes + run.block[i] * bytes, dots);
-    uint32_t lanes = (reach_avx2(dots, below) | reach_avx2(dots + 8, below) << 8) & run.lanes[i];
-    for (; lanes != 0; lanes &= lanes - 1) {
-      const int32_t lane = std::countr_zero(lanes);
-      pool.keys[pool.count] = dots[lane];
-      pool.places[pool.count++] = run.block[i] * block_lanes + lane;
-    }
-  }
-  finish(run, pool, first);
+template <Form kForm>
+PAIREC_TARGET_AVX2 int32_t scan_avx2(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {
+  return scan_all<kForm, dots_avx2<bits_of(kForm)>>(codes, scan, pool);
 }
 
 PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, int32_t wanted,
@@ -269,158 +251,169 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
 
 // --- avx512: a block a register. `Vnni` says whether four products are summed by one instruction.
 
+// Calls `with` the number of quads as a constant where the query fits the registers, else with 0.
+template <typename With>
+inline int32_t by_quads(int32_t quads, const With& with) noexcept {
+  switch (quads) {
+    case 2: return with(std::integral_constant<int, 2>());
+    case 4: return with(std::integral_constant<int, 4>());
+    case 6: return with(std::integral_constant<int, 6>());
+    case 8: return with(std::integral_constant<int, 8>());
+    case 10: return with(std::integral_constant<int, 10>());
+    case 12: return with(std::integral_constant<int, 12>());
+    case 14: return with(std::integral_constant<int, 14>());
+    case 16: return with(std::integral_constant<int, 16>());
+    default: return with(std::integral_constant<int, 0>());
+  }
+}
+
 #define PAIREC_BLOCKS_512(LEVEL, TARGET)                                                                              \
-  /* Four blocks, or one: each half of its codes has a sum of its own, so that no sum waits for the one before. */    \
-  template <int kBits, int kBlocks>                                                                                   \
-  TARGET inline void dots_##LEVEL(const Codes& codes, const uint8_t* const* blocks, __m512i* dots) noexcept {         \
-    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(char(0xF0));                                    \
-    __m512i even[kBlocks], odd[kBlocks];                                                                              \
-    _Pragma("GCC unroll 4") for (int b = 0; b < kBlocks; ++b) even[b] = odd[b] = _mm512_setzero_si512();              \
-    for (int32_t quad = 0; quad < codes.quads; quad += 2) {                                                           \
-      int32_t query[2];                                                                                               \
-      std::memcpy(query, codes.query + 4 * quad, 8);                                                                  \
-      const __m512i first = _mm512_set1_epi32(query[0]), second = _mm512_set1_epi32(query[1]);                        \
-      _Pragma("GCC unroll 4") for (int b = 0; b < kBlocks; ++b) {                                                     \
-        const uint8_t* at = blocks[b] + quad * (8 * kBits);                                                           \
-        if constexpr (kBits == 8) {                                                                                   \
-          even[b] = quad8_##LEVEL(even[b], _mm512_loadu_si512(at), first);                                            \
-          odd[b] = quad8_##LEVEL(odd[b], _mm512_loadu_si512(at + 64), second);                                        \
-        } else {                                                                                                      \
-          const __m512i both = _mm512_loadu_si512(at);                                                                \
-          even[b] = quad4_##LEVEL(even[b], _mm512_and_si512(both, low), first);                                       \
-          odd[b] = quad4_##LEVEL(odd[b], nibbles_##LEVEL(_mm512_and_si512(both, high)), second);                      \
-        }                                                                                                             \
-      }                                                                                                               \
-    }                                                                                                                 \
-    _Pragma("GCC unroll 4") for (int b = 0; b < kBlocks; ++b) dots[b] =                                               \
-        kBits == 8 ? total8_##LEVEL(codes, even[b], odd[b]) : total4_##LEVEL(even[b], odd[b]);                        \
-  }                                                                                                                   \
-  template <int kBits>                                                                                                \
-  TARGET inline void all_dots_##LEVEL(const Codes& codes, const uint8_t* blocks, int32_t count,                       \
-                                      int32_t* dots) noexcept {                                                       \
-    const size_t bytes = block_bytes(codes, kBits);                                                                   \
-    int32_t block = 0;                                                                                                \
-    for (; block + 4 <= count; block += 4) {                                                                          \
-      const uint8_t* first = blocks + block * bytes;                                                                  \
-      const uint8_t* at[4] = {first, first + bytes, first + 2 * bytes, first + 3 * bytes};                            \
-      __m512i sums[4];                                                                                                \
-      dots_##LEVEL<kBits, 4>(codes, at, sums);                                                                        \
-      for (int b = 0; b < 4; ++b) _mm512_storeu_si512(dots + (block + b) * block_lanes, sums[b]);                     \
-    }                                                                                                                 \
-    for (; block < count; ++block) {                                                                                  \
-      const uint8_t* at = blocks + block * bytes;                                                                     \
-      __m512i sum;                                                                                                    \
-      dots_##LEVEL<kBits, 1>(codes, &at, &sum);                                                                       \
-      _mm512_storeu_si512(dots + block * block_lanes, sum);                                                           \
-    }                                                                                                                 \
-  }                                                                                                                   \
-  template <int kBits>                                                                                                \
-  TARGET void promise_##LEVEL(const Codes& codes, const Centres& centres, int32_t* keys, int32_t* numbers) noexcept { \
-    all_dots_##LEVEL<kBits>(codes, centres.codes, centres.blocks, keys);                                              \
-    promise(centres, keys, numbers);                                                                                  \
-  }                                                                                                                   \
-  TARGET void mixed_##LEVEL(const Codes& codes, const Mixed& mixed, int32_t block, int32_t count, float unit,         \
-                            const float* base, int32_t* keys) noexcept {                                              \
-    all_dots_##LEVEL<4>(codes, mixed.codes + block * block_bytes(codes, 4), count, keys);                             \
-    finish(codes, mixed, block * block_lanes, count * block_lanes, unit, base, keys);                                 \
-  }                                                                                                                   \
-  /* Of the lanes, those whose scores reach the floor, where each has a weight or a bias of its own. */               \
-  TARGET inline __mmask16 reach_##LEVEL(const Run& run, __m512i dots, __mmask16 lanes, int32_t place) noexcept {      \
-    __m512 score = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), _mm512_set1_ps(run.scale)),                  \
-                                 _mm512_set1_ps(run.base));                                                           \
-    if (run.weight != nullptr) score = _mm512_mul_ps(score, _mm512_loadu_ps(run.weight + place));                     \
-    if (run.bias != nullptr) score = _mm512_add_ps(score, _mm512_loadu_ps(run.bias + place));                         \
-    return _mm512_mask_cmp_ps_mask(lanes, score, _mm512_set1_ps(score_of(run.floor)), _CMP_GE_OQ);                    \
-  }                                                                                                                   \
-  TARGET inline void append_##LEVEL(const Run& run, bool is_even, __m512i dots, __mmask16 lanes, __m512i least,       \
-                                    __m512i lane, int32_t place, Pool& pool) noexcept {                               \
-    const __m512i places = _mm512_add_epi32(_mm512_set1_epi32(place), lane);                                          \
-    const __mmask16 kept = is_even ? _mm512_mask_cmpge_epi32_mask(lanes, dots, least)                                 \
-                                   : reach_##LEVEL(run, dots, lanes, place);                                          \
-    _mm512_storeu_si512(pool.keys + pool.count, _mm512_maskz_compress_epi32(kept, dots));                             \
-    _mm512_storeu_si512(pool.places + pool.count, _mm512_maskz_compress_epi32(kept, places));                         \
-    pool.count += std::popcount(static_cast<uint32_t>(kept));                                                         \
-  }                                                                                                                   \
-  /* Up to 64 dims: the query stays in registers. */                                                                  \
-  template <int kBits, int kQuads>                                                                                    \
-  TARGET void scan_few_##LEVEL(const Codes& codes, const Run& run, Pool& pool) noexcept {                             \
-    constexpr size_t bytes = kQuads * 8 * kBits;                                                                      \
-    const int32_t first = pool.count;                                                                                 \
-    const bool is_even = (run.weight == nullptr && run.bias == nullptr) || run.floor == INT32_MIN;                    \
-    const __m512i least = _mm512_set1_epi32(least_dot(run));                                                          \
-    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(char(0xF0));                                    \
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);                      \
-    __m512i query[kQuads];                                                                                            \
+  /* Up to 64 dims kQuads says how many, and the query stays in registers; else it is 0. */                           \
+  template <int kQuads>                                                                                               \
+  TARGET inline void load_##LEVEL(const Codes& codes, __m512i* query) noexcept {                                      \
     _Pragma("GCC unroll 16") for (int quad = 0; quad < kQuads; ++quad) {                                              \
       int32_t four;                                                                                                   \
       std::memcpy(&four, codes.query + 4 * quad, 4);                                                                  \
       query[quad] = _mm512_set1_epi32(four);                                                                          \
     }                                                                                                                 \
-    Pool out = pool;                                                                                                  \
-    for (int32_t i = 0; i < run.count; ++i) {                                                                         \
-      const uint8_t* at = run.codes + run.block[i] * bytes;                                                           \
-      const uint8_t* ahead = run.codes + run.ahead[i] * bytes;                                                        \
-      _Pragma("GCC unroll 16") for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2); \
-      if (run.lanes[i] == 0) continue;                                                                                \
-      __m512i even = _mm512_setzero_si512(), odd = even;                                                              \
-      _Pragma("GCC unroll 16") for (int quad = 0; quad < kQuads; quad += 2) {                                         \
-        if constexpr (kBits == 8) {                                                                                   \
-          even = quad8_##LEVEL(even, _mm512_loadu_si512(at + quad * 64), query[quad]);                                \
-          odd = quad8_##LEVEL(odd, _mm512_loadu_si512(at + quad * 64 + 64), query[quad + 1]);                         \
-        } else {                                                                                                      \
-          const __m512i both = _mm512_loadu_si512(at + quad * 32);                                                    \
-          even = quad4_##LEVEL(even, _mm512_and_si512(both, low), query[quad]);                                       \
-          odd = quad4_##LEVEL(odd, nibbles_##LEVEL(_mm512_and_si512(both, high)), query[quad + 1]);                   \
-        }                                                                                                             \
-      }                                                                                                               \
-      const __m512i dots = kBits == 8 ? total8_##LEVEL(codes, even, odd) : total4_##LEVEL(even, odd);                 \
-      append_##LEVEL(run, is_even, dots, run.lanes[i], least, lane, block_lanes * run.block[i], out);                 \
-    }                                                                                                                 \
-    pool.count = out.count;                                                                                           \
-    finish(run, pool, first);                                                                                         \
   }                                                                                                                   \
   template <int kBits>                                                                                                \
-  TARGET void scan_many_##LEVEL(const Codes& codes, const Run& run, Pool& pool) noexcept {                            \
+  TARGET inline void pair_##LEVEL(const uint8_t* at, __m512i first, __m512i second, __m512i& even,                    \
+                                  __m512i& odd) noexcept {                                                            \
+    if constexpr (kBits == 8) {                                                                                       \
+      even = quad8_##LEVEL(even, _mm512_loadu_si512(at), first);                                                      \
+      odd = quad8_##LEVEL(odd, _mm512_loadu_si512(at + 64), second);                                                  \
+    } else {                                                                                                          \
+      const __m512i both = _mm512_loadu_si512(at);                                                                    \
+      even = quad4_##LEVEL(even, _mm512_and_si512(both, _mm512_set1_epi8(15)), first);                                \
+      const __m512i high = _mm512_and_si512(both, _mm512_set1_epi8(char(0xF0)));                                      \
+      odd = quad4_##LEVEL(odd, nibbles_##LEVEL(high), second);                                                        \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  template <int kBits, int kQuads>                                                                                    \
+  TARGET inline __m512i dots_##LEVEL(const Codes& codes, const __m512i* query, const uint8_t* at) noexcept {          \
+    __m512i even = _mm512_setzero_si512(), odd = even;                                                                \
+    if constexpr (kQuads != 0) {                                                                                      \
+      _Pragma("GCC unroll 16") for (int quad = 0; quad < kQuads; quad += 2)                                           \
+          pair_##LEVEL<kBits>(at + quad * (8 * kBits), query[quad], query[quad + 1], even, odd);                      \
+    } else {                                                                                                          \
+      /* Two sums of each, so that none waits for the one before. */                                                  \
+      __m512i even2 = even, odd2 = even;                                                                              \
+      const auto at_quad = [&](int32_t quad, __m512i& sum, __m512i& sum2) TARGET {                                    \
+        int32_t four[2];                                                                                              \
+        std::memcpy(four, codes.query + 4 * quad, 8);                                                                 \
+        pair_##LEVEL<kBits>(at + quad * (8 * kBits), _mm512_set1_epi32(four[0]), _mm512_set1_epi32(four[1]), sum,     \
+                            sum2);                                                                                    \
+      };                                                                                                              \
+      int32_t quad = 0;                                                                                               \
+      for (; quad + 4 <= codes.quads; quad += 4) {                                                                    \
+        at_quad(quad, even, odd);                                                                                     \
+        at_quad(quad + 2, even2, odd2);                                                                               \
+      }                                                                                                               \
+      if (quad < codes.quads) at_quad(quad, even, odd);                                                               \
+      even = _mm512_add_epi32(even, even2);                                                                           \
+      odd = _mm512_add_epi32(odd, odd2);                                                                              \
+    }                                                                                                                 \
+    return kBits == 8 ? total8_##LEVEL(codes, even, odd) : total4_##LEVEL(even, odd);                                 \
+  }                                                                                                                   \
+  TARGET inline __m512i ordered_##LEVEL(__m512 score) noexcept {                                                      \
+    const __m512i bits = _mm512_castps_si512(_mm512_add_ps(score, _mm512_setzero_ps()));                              \
+    return _mm512_xor_si512(bits, _mm512_and_si512(_mm512_srai_epi32(bits, 31), _mm512_set1_epi32(0x7FFFFFFF)));      \
+  }                                                                                                                   \
+  template <int kBits, int kQuads>                                                                                    \
+  TARGET int32_t promise_few_##LEVEL(const Codes& codes, const Centres& centres, const int32_t* lists, int32_t count, \
+                                     int32_t* keys, int32_t* numbers) noexcept {                                      \
     const size_t bytes = block_bytes(codes, kBits);                                                                   \
-    const int32_t first = pool.count;                                                                                 \
-    const bool is_even = (run.weight == nullptr && run.bias == nullptr) || run.floor == INT32_MIN;                    \
-    const __m512i least = _mm512_set1_epi32(least_dot(run));                                                          \
+    __m512i query[kQuads + 1];                                                                                        \
+    load_##LEVEL<kQuads>(codes, query);                                                                               \
+    const Centres c = centres;                                                                                        \
+    const __m512 middle = _mm512_set1_ps(c.middle), deviations = _mm512_set1_ps(c.deviations);                        \
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);                      \
+    int32_t written = 0;                                                                                              \
+    for (int32_t i = 0; i < count; ++i) {                                                                             \
+      const int32_t list = lists[i], first = c.first[list];                                                           \
+      ask_for(c, lists[std::min(i + lists_ahead, count - 1)], bytes);                                                 \
+      const __m512 scale = _mm512_set1_ps(c.unit * c.scale[list]), base = _mm512_set1_ps(c.base[list]);               \
+      for (int32_t block = c.block[list], number = first; block < c.block[list + 1]; ++block, number += block_lanes) {\
+        const __m512i dots = dots_##LEVEL<kBits, kQuads>(codes, query, c.codes + block * bytes);                      \
+        const __m512 dot = _mm512_sub_ps(_mm512_cvtepi32_ps(dots), middle);                                           \
+        const __m512 score = _mm512_add_ps(_mm512_mul_ps(dot, scale), base);                                          \
+        if (c.scores != nullptr) _mm512_storeu_ps(c.scores + number, score);                                          \
+        const __m512 more = _mm512_sub_ps(_mm512_mul_ps(deviations, _mm512_loadu_ps(c.spread + number)),              \
+                                          _mm512_loadu_ps(c.square + number));                                        \
+        const int32_t at = written + number - first;                                                                  \
+        _mm512_storeu_si512(keys + at, ordered_##LEVEL(_mm512_add_ps(score, more)));                                  \
+        _mm512_storeu_si512(numbers + at, _mm512_add_epi32(_mm512_set1_epi32(number), lane));                         \
+      }                                                                                                               \
+      written += c.first[list + 1] - first;                                                                           \
+    }                                                                                                                 \
+    return written;                                                                                                   \
+  }                                                                                                                   \
+  template <Form kForm>                                                                                               \
+  TARGET inline __m512 score_##LEVEL(const ScanOf<kForm>& scan, __m512i dots, int32_t block) noexcept {               \
+    const int32_t first = block * block_lanes;                                                                        \
+    __m512 score = _mm512_cvtepi32_ps(dots);                                                                          \
+    if constexpr (kForm == Form::flat) {                                                                              \
+      score = _mm512_add_ps(_mm512_mul_ps(score, _mm512_set1_ps(scan.unit)), _mm512_set1_ps(scan.base));              \
+      score = _mm512_mul_ps(score, _mm512_loadu_ps(scan.scale + first));                                              \
+    } else {                                                                                                          \
+      __m512 scale, base;                                                                                             \
+      if constexpr (kForm == Form::list) {                                                                            \
+        const int32_t list = scan.list[block];                                                                        \
+        scale = _mm512_set1_ps(scan.unit * scan.scale[list]);                                                         \
+        base = _mm512_set1_ps(scan.bases[list]);                                                                      \
+      } else {                                                                                                        \
+        const auto* list = reinterpret_cast<const __m256i*>(scan.list + first);                                       \
+        scale = _mm512_mul_ps(_mm512_set1_ps(scan.unit), _mm512_loadu_ps(scan.scale + first));                        \
+        base = _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(list)), scan.bases, 4);                   \
+      }                                                                                                               \
+      score = _mm512_add_ps(_mm512_mul_ps(_mm512_sub_ps(score, _mm512_set1_ps(scan.middle)), scale), base);           \
+    }                                                                                                                 \
+    return scan.bias != nullptr ? _mm512_add_ps(score, _mm512_loadu_ps(scan.bias + first)) : score;                   \
+  }                                                                                                                   \
+  template <Form kForm, int kQuads>                                                                                   \
+  TARGET int32_t scan_few_##LEVEL(const Codes& codes, const ScanOf<kForm>& of, Pool& pool) noexcept {                 \
+    constexpr int bits = bits_of(kForm);                                                                              \
+    const size_t bytes = kQuads != 0 ? kQuads * 8 * bits : block_bytes(codes, bits);                                  \
+    const int32_t ahead = ahead_of(bytes);                                                                            \
+    __m512i query[kQuads + 1];                                                                                        \
+    load_##LEVEL<kQuads>(codes, query);                                                                               \
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);                      \
+    const __m512i floor = _mm512_set1_epi32(of.floor);                                                                \
+    const ScanOf<kForm> scan = of;                                                                                    \
     Pool out = pool;                                                                                                  \
-    for (int32_t i = 0; i < run.count; i += 4) {                                                                      \
-      const int32_t some = std::min(run.count - i, 4);                                                                \
-      const uint8_t* at[4];                                                                                           \
-      for (int32_t b = 0; b < some; ++b) {                                                                            \
-        at[b] = run.codes + run.block[i + b] * bytes;                                                                 \
-        const uint8_t* ahead = run.codes + run.ahead[i + b] * bytes;                                                  \
-        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);                       \
-      }                                                                                                               \
-      uint64_t lanes = 0;                                                                                             \
-      std::memcpy(&lanes, run.lanes + i, 2 * some);                                                                   \
-      __m512i dots[4];                                                                                                \
-      if (some == 4 && lanes != 0) dots_##LEVEL<kBits, 4>(codes, at, dots);                                           \
-      for (int32_t b = 0; b < some; ++b, lanes >>= 16) {                                                              \
-        if (__mmask16(lanes) == 0) continue;                                                                          \
-        if (some < 4) dots_##LEVEL<kBits, 1>(codes, at + b, dots + b);                                                \
-        append_##LEVEL(run, is_even, dots[b], __mmask16(lanes), least, lane, block_lanes * run.block[i + b], out);    \
-      }                                                                                                               \
+    int32_t i = 0;                                                                                                    \
+    for (; i < scan.count && out.count <= out.capacity - block_lanes; ++i) {                                          \
+      const uint8_t* next = scan.codes + scan.block[i + ahead] * bytes;                                               \
+      _Pragma("GCC unroll 16") for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2); \
+      const int32_t block = scan.block[i];                                                                            \
+      const auto lanes = __mmask16(scan.places.lanes(block));                                                         \
+      if (lanes == 0) continue;                                                                                       \
+      const __m512i dots = dots_##LEVEL<bits, kQuads>(codes, query, scan.codes + block * bytes);                      \
+      const __m512i keys = ordered_##LEVEL(score_##LEVEL<kForm>(scan, dots, block));                                  \
+      const __mmask16 kept = _mm512_mask_cmpge_epi32_mask(lanes, keys, floor);                                        \
+      __m512i places;                                                                                                 \
+      if constexpr (kForm == Form::mixed)                                                                             \
+        places = _mm512_loadu_si512(scan.place + block * block_lanes);                                                \
+      else                                                                                                            \
+        places = _mm512_add_epi32(_mm512_set1_epi32(block * block_lanes), lane);                                      \
+      _mm512_storeu_si512(out.keys + out.count, _mm512_maskz_compress_epi32(kept, keys));                             \
+      _mm512_storeu_si512(out.places + out.count, _mm512_maskz_compress_epi32(kept, places));                         \
+      out.count += std::popcount(static_cast<uint32_t>(kept));                                                        \
     }                                                                                                                 \
     pool.count = out.count;                                                                                           \
-    finish(run, pool, first);                                                                                         \
+    return i;                                                                                                         \
   }                                                                                                                   \
   template <int kBits>                                                                                                \
-  TARGET void scan_##LEVEL(const Codes& codes, const Run& run, Pool& pool) noexcept {                                 \
-    switch (codes.quads) {                                                                                            \
-      case 2: return scan_few_##LEVEL<kBits, 2>(codes, run, pool);                                                    \
-      case 4: return scan_few_##LEVEL<kBits, 4>(codes, run, pool);                                                    \
-      case 6: return scan_few_##LEVEL<kBits, 6>(codes, run, pool);                                                    \
-      case 8: return scan_few_##LEVEL<kBits, 8>(codes, run, pool);                                                    \
-      case 10: return scan_few_##LEVEL<kBits, 10>(codes, run, pool);                                                  \
-      case 12: return scan_few_##LEVEL<kBits, 12>(codes, run, pool);                                                  \
-      case 14: return scan_few_##LEVEL<kBits, 14>(codes, run, pool);                                                  \
-      case 16: return scan_few_##LEVEL<kBits, 16>(codes, run, pool);                                                  \
-      default: return scan_many_##LEVEL<kBits>(codes, run, pool);                                                     \
-    }                                                                                                                 \
+  TARGET int32_t promise_##LEVEL(const Codes& codes, const Centres& centres, const int32_t* lists, int32_t count,     \
+                                 int32_t* keys, int32_t* numbers) noexcept {                                          \
+    return by_quads(codes.quads, [&](auto quads) {                                                                    \
+      return promise_few_##LEVEL<kBits, quads()>(codes, centres, lists, count, keys, numbers);                        \
+    });                                                                                                               \
+  }                                                                                                                   \
+  template <Form kForm>                                                                                               \
+  TARGET int32_t scan_##LEVEL(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {                   \
+    return by_quads(codes.quads, [&](auto quads) { return scan_few_##LEVEL<kForm, quads()>(codes, scan, pool); });    \
   }                                                                                                                   \
   TARGET void narrow_##LEVEL(Pool& pool, int32_t floor) noexcept {                                                    \
     const __m512i floors = _mm512_set1_epi32(floor);                                                                  \
@@ -477,19 +470,16 @@ PAIREC_BLOCKS_512(vnni, PAIREC_TARGET_VBMI)
 }  // namespace
 
 BlockKernels block_kernels() {
+#define PAIREC_BLOCK_KERNELS(LEVEL, NARROW)                                                                            \
+  {promise_##LEVEL<8>, promise_##LEVEL<4>, scan_##LEVEL<Form::flat>, scan_##LEVEL<Form::list>,                         \
+   scan_##LEVEL<Form::mixed>, narrow_##NARROW, floor_##LEVEL}
   switch (isa_active()) {
 #if defined(__x86_64__)
-    case Isa::avx512vbmi:
-      return {promise_vnni<8>, promise_vnni<4>, scan_vnni<8>, scan_vnni<4>, mixed_vnni, narrow_vnni, floor_vnni};
-    case Isa::avx512bw:
-      return {promise_avx512<8>, promise_avx512<4>, scan_avx512<8>, scan_avx512<4>, mixed_avx512, narrow_avx512,
-              floor_avx512};
-    case Isa::avx2:
-      return {promise_avx2<8>, promise_avx2<4>, scan_avx2<8>, scan_avx2<4>, mixed_avx2, narrow_baseline, floor_avx2};
+    case Isa::avx512vbmi: return PAIREC_BLOCK_KERNELS(vnni, vnni);
+    case Isa::avx512bw: return PAIREC_BLOCK_KERNELS(avx512, avx512);
+    case Isa::avx2: return PAIREC_BLOCK_KERNELS(avx2, baseline);
 #endif
-    default:
-      return {promise_baseline<8>, promise_baseline<4>, scan_baseline<8>, scan_baseline<4>, mixed_baseline,
-              narrow_baseline, floor_baseline};
+    default: return PAIREC_BLOCK_KERNELS(baseline, baseline);
   }
 }
 

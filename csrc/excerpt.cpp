@@ -16,14 +16,16 @@ void extract(const Partition& p, const int32_t* places, Excerpt& excerpt) noexce
   auto* first = const_cast<int32_t*>(excerpt.first);
   auto* size = const_cast<int32_t*>(excerpt.size);
   auto* place = const_cast<int32_t*>(excerpt.place);
-  auto* codes = const_cast<uint8_t*>(excerpt.rows.codes);
-  auto* scale = const_cast<float*>(excerpt.rows.scale);
-  auto* list = const_cast<uint16_t*>(excerpt.rows.list);
-  auto* bias = const_cast<float*>(excerpt.rows.bias);
+  auto* codes = const_cast<uint8_t*>(excerpt.codes);
+  auto* scale = const_cast<float*>(excerpt.scale);
+  auto* list = const_cast<uint16_t*>(excerpt.list);
+  auto* bias = const_cast<float*>(excerpt.bias);
+  auto* lanes = const_cast<uint16_t*>(excerpt.lanes);
   const int32_t lines = p.quads / 2;  // of a block
   for (int32_t i = 0, last = -1; i < excerpt.count; ++i) {
     const int32_t block = places[i] / block_lanes, lane = places[i] % block_lanes;
     place[i] = places[i];
+    lanes[i / block_lanes] |= static_cast<uint16_t>(1u << i % block_lanes);
     list[i] = p.list[block];
     scale[i] = p.scale4[list[i]];
     if (bias != nullptr) bias[i] = p.bias[places[i]];

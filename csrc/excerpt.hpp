@@ -13,11 +13,16 @@ struct Partition;
 
 struct Excerpt {
   std::int32_t count;
-  std::int32_t blocks;        // of the partition that hold one of its rows,
-  const std::int32_t* size;   // [lists] and so many of each list
-  const std::int32_t* first;  // [lists + 1] where the rows of a list begin
-  const std::int32_t* place;  // [16 blocks] in the partition
-  Mixed rows;
+  std::int32_t blocks;         // of the partition that hold one of its rows,
+  const std::int32_t* size;    // [lists] and so many of each list
+  const std::int32_t* first;   // [lists + 1] where the rows of a list begin
+  const std::uint8_t* codes;
+  const std::uint16_t* lanes;  // [blocks of the excerpt] a bit for each that holds a row
+  // [16 blocks of the excerpt], by lane:
+  const std::int32_t* place;   // in the partition
+  const float* scale;          // of its list,
+  const std::uint16_t* list;   // whose number this is
+  const float* bias;           // null, or as the partition's
 };
 
 // Counts blocks, and writes the arrays, of an excerpt of `places` [excerpt.count], ascending, each of a row. They are zero before.

@@ -11,6 +11,8 @@ namespace {
 
 using std::int32_t;
 
+constexpr int32_t blocks_abreast = 128;  // scanned in one call
+
 // The best k of what was pushed, in a buffer with a rising floor.
 struct Kept {
   Best* best;
@@ -41,9 +43,8 @@ void score_rows(const Flat& flat, const float* query, const int32_t* rows, int32
 void score_all(const Flat& flat, const float* query, const Places& places, Scratch& scratch, Kept& kept) noexcept {
   auto* scores = reinterpret_cast<float*>(scratch.sums);
   int32_t count = 0;
-  std::uint16_t room[run_blocks];
   for (int32_t row = 0; row < flat.count; row += block_lanes) {
-    for (unsigned lanes = *places.lanes(row / block_lanes, 1, room); lanes != 0; lanes &= lanes - 1)
+    for (unsigned lanes = places.lanes(row / block_lanes); lanes != 0; lanes &= lanes - 1)
       scratch.places[count++] = row + std::countr_zero(lanes);
     if (count + block_lanes <= rows_abreast && row + block_lanes < flat.count) continue;
     score_rows(flat, query, scratch.places, count, scores, kept);
@@ -75,7 +76,7 @@ Bound bound(const Flat& flat, const float* query, const Codes& codes) noexcept {
 
 // Leaves in the pool, whose keys are what scores may be at most, what may be among the k best. False if that is too much.
 bool narrow(const Flat& flat, Pool& pool, int32_t k, const Bound& off, int32_t* sums, int32_t* floor) noexcept {
-  if (pool.count < k) return pool.count <= pool.capacity - run_room;
+  if (pool.count < k) return pool.count <= pool.capacity - block_lanes;
   const float twice = flat.l2 ? 4.0f : 2.0f;
   for (int32_t i = 0; i < pool.count; ++i) {
     const float less = twice * off.by_scale * flat.scale[pool.places[i]] * 1.0001f + 2.0f * off.fixed;
@@ -83,7 +84,7 @@ bool narrow(const Flat& flat, Pool& pool, int32_t k, const Bound& off, int32_t* 
   }
   *floor = flat.blocks.floor_of({sums, pool.places, pool.capacity, pool.count}, nullptr, k, 0);
   flat.blocks.narrow(pool, *floor);
-  return pool.count <= pool.capacity - 2 * run_room;
+  return pool.count <= pool.capacity - pool_spare;
 }
 
 // The places that may be among the k best, in scratch.places. Negative if they are too many.
@@ -94,23 +95,21 @@ int32_t scan(const Flat& flat, const float* query, int32_t k, const Places& plac
   Pool pool{scratch.keys, scratch.places, capacity, 0};
   int32_t floor = INT32_MIN;
   const int32_t blocks = (flat.count + block_lanes - 1) / block_lanes;
-  std::uint16_t room[run_blocks];
-  int32_t listed[3 * run_blocks];
-  Run run{};
-  run.codes = flat.codes;
-  run.block = listed;
-  run.ahead = listed + 2 * run_blocks;
-  run.scale = (flat.l2 ? 2.0f : 1.0f) * codes.unit;
-  run.base = (flat.l2 ? 2.0f : 1.0f) * off.by_scale;
-  run.weight = flat.scale;
-  run.bias = flat.bias;
-  for (int32_t block = 0; block < blocks; block += run_blocks) {
-    for (int32_t i = 0; i < 3 * run_blocks; ++i) listed[i] = block + i;
-    run.count = std::min(run_blocks, blocks - block);
-    run.lanes = places.lanes(block, run.count, room);
-    run.floor = floor;
-    flat.blocks.scan8(codes, run, pool);
-    if (pool.count > pool.capacity - run_room && !narrow(flat, pool, k, off, scratch.sums, &floor)) return -1;
+  Scan scan{};
+  scan.codes = flat.codes;
+  scan.unit = (flat.l2 ? 2.0f : 1.0f) * codes.unit;
+  scan.base = (flat.l2 ? 2.0f : 1.0f) * off.by_scale;
+  scan.scale = flat.scale;
+  scan.bias = flat.bias;
+  scan.places = places;
+  int32_t block[blocks_abreast + blocks_ahead];
+  scan.block = block;
+  for (int32_t done = 0; done < blocks;) {
+    for (int32_t i = 0; i < blocks_abreast + blocks_ahead; ++i) block[i] = std::min(done + i, blocks - 1);
+    scan.count = std::min(blocks_abreast, blocks - done);
+    scan.floor = floor;
+    done += flat.blocks.scan8(codes, scan, pool);
+    if (pool.count > pool.capacity - block_lanes && !narrow(flat, pool, k, off, scratch.sums, &floor)) return -1;
   }
   narrow(flat, pool, k, off, scratch.sums, &floor);
   return pool.count;

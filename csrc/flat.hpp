@@ -34,8 +34,9 @@ inline constexpr float scale_min = 1e-36f;  // of codes of a row that is not zer
 
 inline constexpr std::int32_t rows_abreast = 256;  // scored at a time; the scores stay in L1
 
-// Room for a pool that keeps `keep` rows: as many again before it is narrowed, and what a run may add.
-constexpr std::int64_t pool_room(std::int64_t keep) noexcept { return 2 * keep + 2 * run_room; }
+// Room for a pool that keeps `keep` rows: as many again before it is narrowed, and some more.
+inline constexpr std::int32_t pool_spare = 512;
+constexpr std::int64_t pool_room(std::int64_t keep) noexcept { return 2 * keep + pool_spare; }
 
 // What a scan of k keeps at most. More rows than that within the bound, and all are scored in float.
 constexpr std::int64_t flat_keep(std::int64_t k) noexcept { return 4 * k + 2048; }

@@ -17,7 +17,6 @@
 namespace pairec {
 
 inline constexpr std::int32_t lists_max = 65'535;
-inline constexpr std::int32_t blocks_ahead = 24;  // of a scan, whose codes are asked for
 
 struct Partition {
   std::int32_t lists;

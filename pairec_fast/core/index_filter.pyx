@@ -43,13 +43,13 @@ cdef class Filter:
         cdef size_t rows = (self.c.count + block_lanes - 1) // block_lanes * block_lanes
         cdef size_t floats = line(4 * rows), codes = 2 * rows * c.partition.quads
         cdef size_t lists = line(4 * <size_t> (c.partition.lists + 1))
-        self._memory = Block(codes + (3 if c.partition.bias != NULL else 2) * floats + 2 * lists + line(2 * rows))
+        self._memory = Block(codes + (3 if c.partition.bias != NULL else 2) * floats + 2 * lists + line(2 * rows) + line(rows // 8))
         cdef char* at = <char*> self._memory.data
         cdef Excerpt* one = &self._excerpt
         one.count = self.c.count
-        one.rows.codes = <const uint8_t*> at
+        one.codes = <const uint8_t*> at
         at += codes
-        one.rows.scale = <const float*> at
+        one.scale = <const float*> at
         at += floats
         one.place = <const int32_t*> at
         at += floats
@@ -57,9 +57,12 @@ cdef class Filter:
         at += lists
         one.size = <const int32_t*> at
         at += lists
-        one.rows.list = <const uint16_t*> at
+        one.list = <const uint16_t*> at
+        at += line(2 * rows)
+        one.lanes = <const uint16_t*> at
+        at += line(rows // 8)
         if c.partition.bias != NULL:
-            one.rows.bias = <const float*> (at + line(2 * rows))
+            one.bias = <const float*> at
         with nogil:
             extract(c.partition, self.c.listed, self._excerpt)
         self.c.excerpt = one

@@ -22,7 +22,7 @@ EFFORT_STEP = 1.02  # the bisection stops at 2 %
 GAP_KEPT = 0.7  # of the gap to recall 1 when tuned on made-up queries
 SURVIVOR = 8  # what a row that passes to 8 bits costs, in rows of a scan: measured, bench/recall
 KEEPS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-CHOSEN, LIST = 1.5, 56  # the same of a row in a block chosen by its centre, and of a list whose centres are looked at
+LIST = 36  # the same of a list whose centres are looked at
 BREADTHS = (1.0, 2.0, 3.0, 5.0, 8.0)
 REACH, REACHES = 3.0, ((4.0, 6.0, 8.0), (2.0, 1.0))  # the first to try, and where to go from there
 WIDER = 8  # times k, to see how the effort grows
@@ -63,7 +63,7 @@ class _Trial:
         lists = self.header.sections["size"].shape[0]
         trials = []
         for breadth in BREADTHS:
-            row = 1.0 if breadth == 1 else CHOSEN + breadth * LIST * lists / count
+            row = 1.0 if breadth == 1 else 1 + breadth * LIST * lists / count
             before = math.inf
             for keep in KEEPS:
                 knobs = {"keep": keep, "breadth": breadth, "reach": REACH}

@@ -18,11 +18,6 @@ cdef extern from "distance.hpp" namespace "pairec" nogil:
 cdef extern from "blocks.hpp" namespace "pairec" nogil:
     cdef cppclass BlockKernels:
         pass
-    cdef struct Mixed:
-        const uint8_t* codes
-        const float* scale
-        const uint16_t* list
-        const float* bias
     BlockKernels block_kernels() except +
     const int32_t block_lanes
 
@@ -109,8 +104,12 @@ cdef extern from "excerpt.hpp" namespace "pairec" nogil:
         int32_t blocks
         const int32_t* size
         const int32_t* first
+        const uint8_t* codes
+        const uint16_t* lanes
         const int32_t* place
-        Mixed rows
+        const float* scale
+        const uint16_t* list
+        const float* bias
     void extract(const Partition& partition, const int32_t* places, Excerpt& excerpt) noexcept
 
 

@@ -7,8 +7,8 @@ Prints the bootstrap servers. A command a line, each answered by `ok` or `error 
     topic NAME PARTITIONS   down ID   up ID   rtt ID MILLISECONDS   leader TOPIC PARTITION ID
     produce-errors CODE...  (the next answers to Produce)            topic-error TOPIC CODE
 
-ID 0 is every broker. The mock does not look at sequence numbers: it cannot show that repeats are removed, and it takes a
-batch although it refused the one before.
+ID 0 is every broker. The mock does not look at sequence numbers: it cannot show that repeats are removed, and it takes
+a batch although it refused the one before.
 """
 
 from __future__ import annotations
