@@ -137,22 +137,36 @@ inline __attribute__((always_inline)) int32_t promise_all(const Codes& codes, co
   return written;
 }
 
+// Turns the dots of a block into keys. Inlined, to be compiled for each level.
 template <Form kForm>
-inline __attribute__((always_inline)) int32_t key_of(const ScanOf<kForm>& scan, int32_t dot, int32_t block,
-                                                     int32_t lane) noexcept {
-  const int32_t at = block * block_lanes + lane;
-  float score;
+inline __attribute__((always_inline)) void score(const ScanOf<kForm>& scan, int32_t block, int32_t* keys) noexcept {
+  const int32_t first = block * block_lanes;
+  float scores[block_lanes];
   if constexpr (kForm == Form::flat) {
-    score = (static_cast<float>(dot) * scan.unit + scan.base) * scan.scale[at];
+    const float unit = scan.unit, base = scan.base, *scale = scan.scale + first;
+    for (int32_t i = 0; i < block_lanes; ++i) scores[i] = (static_cast<float>(keys[i]) * unit + base) * scale[i];
+  } else if constexpr (kForm == Form::list) {
+    const int32_t list = scan.list[block];
+    const float scale = scan.unit * scan.scale[list], base = scan.bases[list], middle = scan.middle;
+    for (int32_t i = 0; i < block_lanes; ++i) scores[i] = (static_cast<float>(keys[i]) - middle) * scale + base;
   } else {
-    const int32_t list = scan.list[kForm == Form::list ? block : at];
-    const float scale = scan.unit * scan.scale[kForm == Form::list ? list : at];
-    score = (static_cast<float>(dot) - scan.middle) * scale + scan.bases[list];
+    const float unit = scan.unit, middle = scan.middle, *scale = scan.scale + first;
+    for (int32_t i = 0; i < block_lanes; ++i)
+      scores[i] = (static_cast<float>(keys[i]) - middle) * (unit * scale[i]) + scan.bases[scan.list[first + i]];
   }
-  return ordered(scan.bias != nullptr ? score + scan.bias[at] : score);
+  if (scan.bias != nullptr) {
+    for (int32_t i = 0; i < block_lanes; ++i) scores[i] += scan.bias[first + i];
+  }
+  for (int32_t i = 0; i < block_lanes; ++i) keys[i] = ordered(scores[i]);
 }
 
-template <Form kForm, auto kDots>
+inline unsigned reach_baseline(const int32_t* keys, int32_t floor) noexcept {
+  unsigned lanes = 0;
+  for (int32_t i = 0; i < block_lanes; ++i) lanes |= unsigned{keys[i] >= floor} << i;
+  return lanes;
+}
+
+template <Form kForm, auto kDots, auto kReach>
 inline __attribute__((always_inline)) int32_t scan_all(const Codes& codes, const ScanOf<kForm>& scan,
                                                        Pool& pool) noexcept {
   const size_t bytes = block_bytes(codes, bits_of(kForm));
@@ -162,13 +176,12 @@ inline __attribute__((always_inline)) int32_t scan_all(const Codes& codes, const
     const uint8_t* next = scan.codes + scan.block[i + ahead] * bytes;
     for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
     const int32_t block = scan.block[i];
-    unsigned lanes = scan.places.lanes(block), reached = 0;
+    unsigned lanes = scan.places.lanes(block);
     if (lanes == 0) continue;
     int32_t keys[block_lanes];
     kDots(codes, scan.codes + block * bytes, keys);
-    for (int32_t lane = 0; lane < block_lanes; ++lane) keys[lane] = key_of<kForm>(scan, keys[lane], block, lane);
-    for (int32_t lane = 0; lane < block_lanes; ++lane) reached |= unsigned{keys[lane] >= scan.floor} << lane;
-    for (lanes &= reached; lanes != 0; lanes &= lanes - 1) {
+    score<kForm>(scan, block, keys);
+    for (lanes &= kReach(keys, scan.floor); lanes != 0; lanes &= lanes - 1) {
       const int32_t lane = std::countr_zero(lanes);
       int32_t place = block * block_lanes + lane;
       if constexpr (kForm == Form::mixed) place = scan.place[place];
@@ -187,7 +200,7 @@ int32_t promise_baseline(const Codes& codes, const Centres& centres, const int32
 
 template <Form kForm>
 int32_t scan_baseline(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {
-  return scan_all<kForm, dots_baseline<bits_of(kForm)>>(codes, scan, pool);
+  return scan_all<kForm, dots_baseline<bits_of(kForm)>, reach_baseline>(codes, scan, pool);
 }
 
 void narrow_baseline(Pool& pool, int32_t floor) noexcept { narrow(pool, floor); }
@@ -239,9 +252,18 @@ PAIREC_TARGET_AVX2 int32_t promise_avx2(const Codes& codes, const Centres& centr
   return promise_all<kBits, dots_avx2<kBits>>(codes, centres, lists, count, keys, numbers);
 }
 
+PAIREC_TARGET_AVX2 inline unsigned reach_avx2(const int32_t* keys, int32_t floor) noexcept {
+  const auto below = [=](const int32_t* eight) PAIREC_TARGET_AVX2 {
+    const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(eight));
+    const __m256i lanes = _mm256_cmpgt_epi32(_mm256_set1_epi32(floor), at);
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(lanes)));
+  };
+  return ~(below(keys) | below(keys + 8) << 8);
+}
+
 template <Form kForm>
 PAIREC_TARGET_AVX2 int32_t scan_avx2(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {
-  return scan_all<kForm, dots_avx2<bits_of(kForm)>>(codes, scan, pool);
+  return scan_all<kForm, dots_avx2<bits_of(kForm)>, reach_avx2>(codes, scan, pool);
 }
 
 PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, int32_t wanted,
@@ -252,19 +274,11 @@ PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, 
 // --- avx512: a block a register. `Vnni` says whether four products are summed by one instruction.
 
 // Calls `with` the number of quads as a constant where the query fits the registers, else with 0.
-template <typename With>
+template <int kQuads = 16, typename With>
 inline int32_t by_quads(int32_t quads, const With& with) noexcept {
-  switch (quads) {
-    case 2: return with(std::integral_constant<int, 2>());
-    case 4: return with(std::integral_constant<int, 4>());
-    case 6: return with(std::integral_constant<int, 6>());
-    case 8: return with(std::integral_constant<int, 8>());
-    case 10: return with(std::integral_constant<int, 10>());
-    case 12: return with(std::integral_constant<int, 12>());
-    case 14: return with(std::integral_constant<int, 14>());
-    case 16: return with(std::integral_constant<int, 16>());
-    default: return with(std::integral_constant<int, 0>());
-  }
+  if constexpr (kQuads != 0)
+    if (quads != kQuads) return by_quads<kQuads - 2>(quads, with);
+  return with(std::integral_constant<int, kQuads>());
 }
 
 #define PAIREC_BLOCKS_512(LEVEL, TARGET)                                                                              \
