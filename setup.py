@@ -23,7 +23,7 @@ CORE = {
     "entries": ["entries", "idmap"],
     "index_scratch": [],
     "index_filter": ["excerpt"],
-    "index": ["index", "flat", "hnsw", "partition", "blocks", "quantise", "rows", "best", "distance"],
+    "index": ["index", "flat", "hnsw", "partition", "blocks", "pool", "quantise", "rows", "best", "distance"],
     "recall": ["recall"],
     "filter": ["filter"],
     "join": ["join"],

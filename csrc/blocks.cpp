@@ -27,51 +27,6 @@ constexpr int bits_of(Form form) { return form == Form::flat ? 8 : 4; }
 template <Form kForm>
 using ScanOf = std::conditional_t<kForm == Form::mixed, Mixed, Scan>;
 
-inline __attribute__((always_inline)) void narrow(Pool& pool, int32_t floor) noexcept {
-  int32_t kept = 0;
-  for (int32_t i = 0; i < pool.count; ++i) {
-    const int32_t key = pool.keys[i];
-    pool.keys[kept] = key;
-    pool.places[kept] = pool.places[i];
-    kept += key >= floor;
-  }
-  pool.count = kept;
-}
-
-// Bisection, by value and then by bit: `low` is reached by enough, `high` is not.
-template <bool kIsWeighted>
-inline __attribute__((always_inline)) int32_t floor_by(const Pool& pool, const int32_t* weights, int32_t wanted,
-                                                       int32_t slack) noexcept {
-  int32_t low = INT32_MAX, most = INT32_MIN;
-  for (int32_t i = 0; i < pool.count; ++i) {
-    low = std::min(low, pool.keys[i]);
-    most = std::max(most, pool.keys[i]);
-  }
-  std::int64_t high = std::int64_t{most} + 1;
-  for (int turn = 0; high - low > 1; ++turn) {
-    auto middle = static_cast<int32_t>((low + high) >> 1);
-    if (turn < 16) {
-      const int32_t between = ordered(0.5f * (score_of(low) + score_of(static_cast<int32_t>(high - 1))));
-      if (between > low && between < high) middle = between;
-    }
-    int32_t sum = 0;
-    for (int32_t i = 0; i < pool.count; ++i) sum += pool.keys[i] >= middle ? (kIsWeighted ? weights[i] : 1) : 0;
-    if (sum < wanted) {
-      high = middle;
-    } else {
-      low = middle;
-      if (sum <= wanted + slack) break;
-    }
-  }
-  return low;
-}
-
-inline __attribute__((always_inline)) int32_t floor_of(const Pool& pool, const int32_t* weights, int32_t wanted,
-                                                       int32_t slack) noexcept {
-  return weights == nullptr ? floor_by<false>(pool, weights, wanted, slack)
-                            : floor_by<true>(pool, weights, wanted, slack);
-}
-
 size_t block_bytes(const Codes& codes, int bits) noexcept { return static_cast<size_t>(codes.quads) * (8 * bits); }
 
 // How many blocks before its turn a block is asked for.
@@ -203,11 +158,6 @@ int32_t scan_baseline(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool)
   return scan_all<kForm, dots_baseline<bits_of(kForm)>, reach_baseline>(codes, scan, pool);
 }
 
-void narrow_baseline(Pool& pool, int32_t floor) noexcept { narrow(pool, floor); }
-int32_t floor_baseline(const Pool& pool, const int32_t* weights, int32_t wanted, int32_t slack) noexcept {
-  return floor_of(pool, weights, wanted, slack);
-}
-
 #if defined(__x86_64__)
 // --- avx2: half a block a register. Codes are made signed and multiplied as |code| * (query with the code's sign):
 // pairs of products then fit int16 without saturation, 2 * 127 * 127.
@@ -264,11 +214,6 @@ PAIREC_TARGET_AVX2 inline unsigned reach_avx2(const int32_t* keys, int32_t floor
 template <Form kForm>
 PAIREC_TARGET_AVX2 int32_t scan_avx2(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {
   return scan_all<kForm, dots_avx2<bits_of(kForm)>, reach_avx2>(codes, scan, pool);
-}
-
-PAIREC_TARGET_AVX2 int32_t floor_avx2(const Pool& pool, const int32_t* weights, int32_t wanted,
-                                      int32_t slack) noexcept {
-  return floor_of(pool, weights, wanted, slack);
 }
 
 // --- avx512: a block a register. `Vnni` says whether four products are summed by one instruction.
@@ -428,22 +373,6 @@ inline int32_t by_quads(int32_t quads, const With& with) noexcept {
   template <Form kForm>                                                                                               \
   TARGET int32_t scan_##LEVEL(const Codes& codes, const ScanOf<kForm>& scan, Pool& pool) noexcept {                   \
     return by_quads(codes.quads, [&](auto quads) { return scan_few_##LEVEL<kForm, quads()>(codes, scan, pool); });    \
-  }                                                                                                                   \
-  TARGET void narrow_##LEVEL(Pool& pool, int32_t floor) noexcept {                                                    \
-    const __m512i floors = _mm512_set1_epi32(floor);                                                                  \
-    int32_t kept = 0;                                                                                                 \
-    for (int32_t i = 0; i < pool.count; i += 16) {                                                                    \
-      const __mmask16 rest = pool.count - i < 16 ? __mmask16((1u << (pool.count - i)) - 1) : __mmask16(0xFFFF);       \
-      const __m512i keys = _mm512_loadu_si512(pool.keys + i), places = _mm512_loadu_si512(pool.places + i);           \
-      const __mmask16 keep = _mm512_mask_cmpge_epi32_mask(rest, keys, floors);                                        \
-      _mm512_storeu_si512(pool.keys + kept, _mm512_maskz_compress_epi32(keep, keys));                                 \
-      _mm512_storeu_si512(pool.places + kept, _mm512_maskz_compress_epi32(keep, places));                             \
-      kept += std::popcount(static_cast<uint32_t>(keep));                                                             \
-    }                                                                                                                 \
-    pool.count = kept;                                                                                                \
-  }                                                                                                                   \
-  TARGET int32_t floor_##LEVEL(const Pool& pool, const int32_t* weights, int32_t wanted, int32_t slack) noexcept {    \
-    return floor_of(pool, weights, wanted, slack);                                                                    \
   }
 
 PAIREC_TARGET_AVX512 inline __m512i quad8_avx512(__m512i sum, __m512i bytes, __m512i query) noexcept {
@@ -484,16 +413,16 @@ PAIREC_BLOCKS_512(vnni, PAIREC_TARGET_VBMI)
 }  // namespace
 
 BlockKernels block_kernels() {
-#define PAIREC_BLOCK_KERNELS(LEVEL, NARROW)                                                                            \
-  {promise_##LEVEL<8>, promise_##LEVEL<4>, scan_##LEVEL<Form::flat>, scan_##LEVEL<Form::list>,                         \
-   scan_##LEVEL<Form::mixed>, narrow_##NARROW, floor_##LEVEL}
+#define PAIREC_BLOCK_KERNELS(LEVEL)                                                                                    \
+  {pool_kernels(),           promise_##LEVEL<8>,       promise_##LEVEL<4>,                                             \
+   scan_##LEVEL<Form::flat>, scan_##LEVEL<Form::list>, scan_##LEVEL<Form::mixed>}
   switch (isa_active()) {
 #if defined(__x86_64__)
-    case Isa::avx512vbmi: return PAIREC_BLOCK_KERNELS(vnni, vnni);
-    case Isa::avx512bw: return PAIREC_BLOCK_KERNELS(avx512, avx512);
-    case Isa::avx2: return PAIREC_BLOCK_KERNELS(avx2, baseline);
+    case Isa::avx512vbmi: return PAIREC_BLOCK_KERNELS(vnni);
+    case Isa::avx512bw: return PAIREC_BLOCK_KERNELS(avx512);
+    case Isa::avx2: return PAIREC_BLOCK_KERNELS(avx2);
 #endif
-    default: return PAIREC_BLOCK_KERNELS(baseline, baseline);
+    default: return PAIREC_BLOCK_KERNELS(baseline);
   }
 }
 

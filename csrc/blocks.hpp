@@ -12,6 +12,8 @@
 #pragma once
 #include <cstdint>
 
+#include "pool.hpp"
+
 namespace pairec {
 
 inline constexpr std::int32_t block_lanes = 16;
@@ -28,14 +30,6 @@ struct Codes {
 //   room [max(4 quads, bytes)]  out: its codes, then zeros
 Codes quantise(const float* query, std::int32_t width, std::int32_t quads, std::int32_t bytes,
                std::int8_t* room) noexcept;
-
-// What a scan found, in its order.
-struct Pool {
-  std::int32_t* keys;    // [capacity] ordered scores
-  std::int32_t* places;  // [capacity]
-  std::int32_t capacity;
-  std::int32_t count;
-};
 
 // Which places count: bits of a live set, of an allowed set if there is one, without those of a denied set if there is
 // one; each has one uint16 a block.
@@ -93,7 +87,7 @@ struct Centres {
   float* scores;               // null, or by number, out: (dot - middle) * (unit * scale) + base
 };
 
-struct BlockKernels {
+struct BlockKernels : PoolKernels {
   // Writes what the centres of some lists promise, their score + deviations * spread - square, and their numbers.
   // Returns how many.   keys, numbers [so many, and 16]
   std::int32_t (*promise8)(const Codes& codes, const Centres& centres, const std::int32_t* lists, std::int32_t count,
@@ -105,12 +99,6 @@ struct BlockKernels {
   std::int32_t (*scan8)(const Codes& codes, const Scan& scan, Pool& pool) noexcept;
   std::int32_t (*scan4)(const Codes& codes, const Scan& scan, Pool& pool) noexcept;
   std::int32_t (*mixed4)(const Codes& codes, const Mixed& scan, Pool& pool) noexcept;
-  // Leaves in the pool the rows that reach `floor`, in their order.
-  void (*narrow)(Pool& pool, std::int32_t floor) noexcept;
-  // A floor that rows of a total weight of `wanted` reach, and, ties aside, of at most `wanted + slack`.
-  //   weights [pool.count]   positive, their sum at least `wanted` and within int32; or null, for 1 each
-  std::int32_t (*floor_of)(const Pool& pool, const std::int32_t* weights, std::int32_t wanted,
-                           std::int32_t slack) noexcept;
 };
 
 // At the active level of SIMD. Throws std::invalid_argument for a PAIREC_ISA that cannot be had. Called at load.
