@@ -24,6 +24,7 @@ cnp.import_array()
 LENGTH_MAX = 1e18
 STRATEGIES = ("none", "scan", "list", "partitions", "walk", "excerpt")
 MODES = ("budget", "recall")
+FLOAT32 = np.dtype(np.float32)
 
 
 cdef class VectorIndex:
@@ -99,15 +100,13 @@ cdef class VectorIndex:
         parts = index_file.arrays(data, header)
         index._map, index._header, index._parts, index._free, index._live = data, header, parts, [], None
         index.count, index.dim, index.width, index.effort = header.count, header.dim, header.width, header.effort
-        index.is_l2 = header.metric == "l2"
+        index.metric, index.kind, index.is_l2 = header.metric, header.kind, header.metric == "l2"
         index.tuned_k, index.growth = header.k, header.growth
-        index.metric, index.kind = header.metric, header.kind
         index.recall_reached = header.recall_reached
         index.c.kind = <Kind> <int> index_file.KINDS.index(header.kind)
         index.c.count, index.c.dim, index.c.width = header.count, header.dim, header.width
         index.c.normalise = header.metric == "cosine"
-        index.c.live = <const uint16_t*> address(parts, "live")
-        index.c.is_whole = True
+        index.c.live, index.c.is_whole = <const uint16_t*> address(parts, "live"), True
         index.c.place = <const int32_t*> address(parts, "place")
         {"flat": index._open_flat, "partition": index._open_partition, "hnsw": index._open_graph}[header.kind](parts)
         index._open_fresh(spare)
@@ -225,7 +224,7 @@ cdef class VectorIndex:
         k = operator.index(k)
         if k <= 0:
             raise ValueError(f"k must be positive, got {k}")
-        cdef int32_t size = min(k, len(self))
+        cdef cnp.npy_intp size = min(k, len(self))
         if effort is not None and operator.index(effort) <= 0:
             raise ValueError(f"effort must be positive, got {effort}")
         if mode not in MODES:
@@ -237,22 +236,23 @@ cdef class VectorIndex:
         cdef Filter filter_ = self._filter(allow)
         cdef c_Allow allowed = filter_.c if filter_ is not None else nothing(self.count)
         denied = self._denied(deny)
-        given = 0 if effort is None else min(operator.index(effort), self.count)
-        cdef c_Work work = self._work(min(size + len(denied), self.count), given)
+        cdef int32_t deny_count = len(denied)
+        cdef int64_t given = 0 if effort is None else min(operator.index(effort), self.count)
+        cdef c_Work work = self._work(min(size + deny_count, self.count), given)
         work.adaptive = mode == "recall"
-        allowed.deny_count = len(denied)
-        if len(denied):
+        allowed.deny_count = deny_count
+        if deny_count:
             allowed.deny = <const int32_t*> cnp.PyArray_DATA(denied)
         cdef SearchScratch scratch = self._take(size, work, allowed)
-        cdef cnp.ndarray rows = np.empty(size, np.int32), scores = np.empty(size, np.float32)
-        cdef const float* vector_ = <const float*> cnp.PyArray_DATA(vector)
-        cdef int32_t* rows_ = <int32_t*> cnp.PyArray_DATA(rows)
-        cdef float* scores_ = <float*> cnp.PyArray_DATA(scores)
+        cdef cnp.ndarray rows = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT32, 0)
+        cdef cnp.ndarray scores = cnp.PyArray_EMPTY(1, &size, cnp.NPY_FLOAT32, 0)
         cdef int32_t found
         cdef Strategy strategy
         with nogil:
-            self.prepare(vector_, scratch.query)
-            found = self.search_into(scratch.query, size, work, allowed, scratch, rows_, scores_, &strategy)
+            self.prepare(<const float*> cnp.PyArray_DATA(vector), scratch.query)
+            found = self.search_into(
+                scratch.query, size, work, allowed, scratch, <int32_t*> cnp.PyArray_DATA(rows),
+                <float*> cnp.PyArray_DATA(scores), &strategy)
         self._free.append(scratch)
         if found < size:
             rows, scores = rows[:found].copy(), scores[:found].copy()
@@ -295,12 +295,12 @@ cdef class VectorIndex:
         return c_search(self.c, query, k, work, allow, scratch.c, rows, scores, strategy)
 
     def _query(self, query):
-        array = np.asarray(query)
-        if array.dtype != np.float32:
+        cdef cnp.ndarray array = np.asarray(query)
+        if array.dtype != FLOAT32:
             raise TypeError(f"query must be float32, got {array.dtype}")
-        if array.ndim != 1 or array.shape[0] != self.dim:
-            raise ValueError(f"query must have shape ({self.dim},), got {array.shape}")
-        cdef cnp.ndarray vector = np.ascontiguousarray(array)
+        if cnp.PyArray_NDIM(array) != 1 or cnp.PyArray_DIM(array, 0) != self.dim:
+            raise ValueError(f"query must have shape ({self.dim},), got {(<object> array).shape}")
+        cdef cnp.ndarray vector = array if cnp.PyArray_ISCARRAY_RO(array) else np.ascontiguousarray(array)
         cdef const float* lane = <const float*> cnp.PyArray_DATA(vector)
         cdef double square = 0
         cdef int32_t i
@@ -390,7 +390,7 @@ cdef class VectorIndex:
 
     def _denied(self, deny):
         if deny is None:
-            return np.empty(0, np.int32)
+            return ()
         if not isinstance(deny, np.ndarray) or deny.dtype != np.int32 or deny.ndim != 1:
             raise TypeError(f"deny must be an array [rows] of int32, got {getattr(deny, 'dtype', type(deny).__name__)}")
         rows = np.array(deny)  # its rows are checked; the caller may change his meanwhile
