@@ -287,6 +287,7 @@ int32_t Search::finish(int32_t k, int32_t* rows, float* scores) noexcept {
     score8(0);
     narrow(most);
   }
+  for (int32_t i = 0; i < pool.count; ++i) __builtin_prefetch(p.row + pool.places[i]);
   auto* dots = reinterpret_cast<float*>(s.sums);
   p.kernels.both(query, p.rows, p.rows + p.row_bytes, 2 * p.row_bytes, p.row_bytes, pool.places, pool.count, dots);
   for (int32_t i = 0; i < pool.count; ++i) {
@@ -296,7 +297,6 @@ int32_t Search::finish(int32_t k, int32_t* rows, float* scores) noexcept {
     pool.keys[i] = ordered(score);
   }
   if (pool.count > k) p.blocks.narrow(pool, p.blocks.floor_of(pool, nullptr, k, k / 16));
-  for (int32_t i = 0; i < pool.count; ++i) __builtin_prefetch(p.row + pool.places[i]);
   for (int32_t i = 0; i < pool.count; ++i) s.best[i] = best_of(score_of(pool.keys[i]), p.row[pool.places[i]]);
   return write_best(s.best, s.spare, pool.count, k, rows, scores);
 }
