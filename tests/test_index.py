@@ -261,8 +261,9 @@ for path in sys.argv[1:]:
     for query in rng.standard_normal((6, index.dim)).astype(np.float32):
         for allow in filters:
             for k, effort, mode in ((1, 2, "budget"), (20, None, "recall"), (300, index.count, "budget")):
-                for part in index.search(query, k, effort, allow, deny, mode):
-                    digest.update(part.tobytes())
+                for breadth in (1.0, 3.0):
+                    for part in index._search(query, k, effort, allow, deny, mode, breadth=breadth)[:2]:
+                        digest.update(part.tobytes())
     print(path, digest.hexdigest())
 """
 
@@ -274,7 +275,7 @@ def test_every_level_gives_the_same_bits(tmp_path, kind):
     paths = []
     for dim in (1, 7, 16, 31, 50, 64, 65, 100, 200):
         rng = np.random.default_rng(dim)
-        vectors = rng.standard_normal((1_235, dim)).astype(np.float32)  # 78 blocks: scans go by 16 and by 4
+        vectors = rng.standard_normal((1_235, dim)).astype(np.float32)
         for metric in METRICS:
             paths.append(str(tmp_path / f"{metric}.{dim}"))
             VectorIndex.build(vectors, paths[-1], metric=metric, kind=kind, k=10, recall=0.7, queries=vectors[:4])

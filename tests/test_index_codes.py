@@ -108,9 +108,11 @@ def test_three_passes_of_a_partition_keep_what_their_twins_keep(tmp_path, metric
         wide = np.zeros(header.width, np.float32)
         wide[:dim] = query
         base = (twice * reference.folded(wide * parts["centroids"]))[of]
+        listed = reference.block_codes(parts["centroid_codes"], 8)[: len(parts["size"]), :dim] @ codes
+        coded = (listed.astype(np.float32) * (twice * unit * np.float32(header.centroid_scale)))[of]
         step4, step8 = twice * unit * parts["scale4"][of], twice * unit * parts["scale8"][of]
-        by4 = (nibbles[:, :dim] @ codes).astype(np.float32) * step4
-        by4 = by4 + (base - np.float32(7.5) * step4 * np.float32(codes.sum())) + bias
+        middle = np.float32(7.5) * np.float32(codes.sum())
+        by4 = ((nibbles[:, :dim] @ codes).astype(np.float32) - middle) * step4 + coded + bias
         high = parts["rows"][place, 0, :dim].astype(np.int64)
         by8 = (high @ codes).astype(np.float32) * step8 + base + bias
         by16 = reference.nearest_by_planes(query, words, parts["scale8"][of], base, -bias if l2 else None)
@@ -153,10 +155,10 @@ def test_blocks_lie_around_their_centres_and_those_that_promise_most_are_scanned
         codes, unit = reference.query_codes(query)
         listed = reference.block_codes(parts["centroid_codes"], 8)[: len(parts["size"]), :dim] @ codes
         base = listed.astype(np.float32) * (twice * unit * np.float32(header.centroid_scale))
-        scale = twice * unit * parts["centre_scale"]
-        by4 = (nibbles[:, :dim] @ codes).astype(np.float32) * scale[parts["list"]]
+        scale = (twice * unit * parts["centre_scale"])[parts["list"]]
+        middle = np.float32(7.5) * np.float32(codes.sum())
         deviations = reach * twice * np.float32(np.linalg.norm(query))
-        key = by4 + (base - np.float32(7.5) * scale * np.float32(codes.sum()))[parts["list"]]
+        key = ((nibbles[:, :dim] @ codes).astype(np.float32) - middle) * scale + base[parts["list"]]
         key = key + (deviations * parts["block_spread"] - parts["block_square"])
         rank = np.argsort(np.argsort(-key, kind="stable"))
         for effort in (64, 160):
