@@ -80,7 +80,7 @@ inline __attribute__((always_inline)) int32_t promise_all(const Codes& codes, co
   int32_t written = 0;
   for (int32_t i = 0; i < count; ++i) {
     const int32_t list = lists[i], first = centres.block[list], end = centres.block[list + 1];
-    ask_for(centres, lists[std::min(i + lists_ahead, count - 1)], bytes);
+    if (i + lists_ahead < count) ask_for(centres, lists[i + lists_ahead], bytes);
     for (int32_t block = first; block < end; ++block) {
       const int32_t lane = (block - first) * block_lanes, at = written + lane;
       int32_t dots[block_lanes];
@@ -291,7 +291,7 @@ inline int32_t by_quads(int32_t quads, const With& with) noexcept {
     int32_t written = 0;                                                                                              \
     for (int32_t i = 0; i < count; ++i) {                                                                             \
       const int32_t list = lists[i], first = c.first[list];                                                           \
-      ask_for(c, lists[std::min(i + lists_ahead, count - 1)], bytes);                                                 \
+      if (i + lists_ahead < count) ask_for(c, lists[i + lists_ahead], bytes);                                         \
       const __m512 scale = _mm512_set1_ps(c.unit * c.scale[list]), base = _mm512_set1_ps(c.base[list]);               \
       for (int32_t block = c.block[list], number = first; block < c.block[list + 1]; ++block, number += block_lanes) {\
         const __m512i dots = dots_##LEVEL<kBits, kQuads>(codes, query, c.codes + block * bytes);                      \

@@ -42,7 +42,7 @@ struct Search {
   void scan(const Excerpt& excerpt, int32_t* block, int32_t blocks) noexcept;
   void drop_from(int32_t first) noexcept;
   void look_up(const int32_t* listed, int32_t count) noexcept;
-  void bases() noexcept;
+  void bases(const int32_t* lists, int32_t count) noexcept;
   void narrow(int32_t rows) noexcept;
   void score8(int32_t first) noexcept;
   int32_t finish(int32_t k, int32_t* rows, float* scores) noexcept;
@@ -75,6 +75,7 @@ int32_t Search::choose_lists(int64_t vectors, const int32_t* size, int32_t block
     p.blocks.narrow(lists, p.blocks.floor_of(lists, size, some, some / 32));
   }
   std::copy(lists.places, lists.places + lists.count, s.order);
+  bases(s.order, lists.count);
   return lists.count;
 }
 
@@ -151,20 +152,14 @@ void Search::choose_more(Pool& blocks, int32_t floor, int32_t k, int64_t vectors
   if (wanted > 0) p.blocks.narrow(blocks, p.blocks.floor_of(blocks, nullptr, wanted, wanted / 32));
 }
 
-// Scores of the lists of the pool's rows, those of a list side by side, in float, to s.base.
-void Search::bases() noexcept {
+// Scores of some lists, in float, to s.base. Codes of centroids share a scale, which a far one makes coarse: they choose
+// lists, and do not tell rows of one from those of another.
+void Search::bases(const int32_t* lists, int32_t count) noexcept {
   auto* dots = reinterpret_cast<float*>(s.sums);
-  const int32_t most = std::min(s.room, p.lists);
-  for (int32_t i = 0, last = -1; i < pool.count;) {
-    int32_t lists = 0;
-    for (; i < pool.count && lists < most; ++i) {
-      const int32_t list = p.list[static_cast<std::uint32_t>(pool.places[i]) / block_lanes];
-      s.order[lists] = list;
-      lists += list != last;
-      last = list;
-    }
-    p.scorer.rows(query, p.centroids, p.width, s.order, lists, dots);
-    for (int32_t j = 0; j < lists; ++j) s.base[s.order[j]] = twice * dots[j];
+  for (int32_t first = 0; first < count; first += s.room) {
+    const int32_t some = std::min(s.room, count - first);
+    p.scorer.rows(query, p.centroids, p.width, lists + first, some, dots);
+    for (int32_t i = 0; i < some; ++i) s.base[lists[first + i]] = twice * dots[i];
   }
 }
 
@@ -273,6 +268,14 @@ void Search::look_up(const int32_t* listed, int32_t count) noexcept {
     std::copy(listed + i, listed + i + some, pool.places + first);
     pool.count += some;
     drop_from(first);
+    int32_t lists = 0;
+    for (int32_t j = first, last = -1; j < pool.count; ++j) {
+      const int32_t list = p.list[pool.places[j] / block_lanes];
+      s.order[lists] = list;
+      lists += list != last;
+      last = list;
+    }
+    bases(s.order, lists);
     score8(first);
     if (pool.count > pool.capacity - rows_abreast) narrow(keep);
   }
@@ -314,10 +317,12 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
   const Codes codes = quantise(query, p.width, p.quads, p.row_bytes, s.query);
   Search search{p, query, codes, p.l2 ? 2.0f : 1.0f, square, 7.5f * static_cast<float>(codes.sum), places, s,
                 Pool{s.keys, s.places, capacity, 0}, keep};
-  search.score_lists();
   if (listed != nullptr) {
     search.look_up(listed, listed_count);
-  } else if (excerpt != nullptr) {
+    return search.finish(k, rows, scores);
+  }
+  search.score_lists();
+  if (excerpt != nullptr) {
     // Whole lists of fewer come by what chosen blocks of more do.
     const double wide = (adaptive ? 2.0 : 0.5) * (1.0 + p.breadth);
     const auto looked_at = std::min(wide * static_cast<double>(vectors), 16.0 * p.block[p.lists]);
@@ -344,7 +349,6 @@ std::int32_t partition_search(const Partition& p, const float* query, std::int32
     }
     search.scan(blocks.places, blocks.count);
   }
-  search.bases();
   return search.finish(k, rows, scores);
 }
 

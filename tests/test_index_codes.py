@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import reference
-from tests.indexes import METRICS, header_of, made, sections_of
+from tests.indexes import METRICS, header_of, made, recalls, sections_of, truth
 
 DIMS = (1, 7, 8, 9, 31, 32, 33, 64, 65, 130)
 
@@ -108,11 +108,9 @@ def test_three_passes_of_a_partition_keep_what_their_twins_keep(tmp_path, metric
         wide = np.zeros(header.width, np.float32)
         wide[:dim] = query
         base = (twice * reference.folded(wide * parts["centroids"]))[of]
-        listed = reference.block_codes(parts["centroid_codes"], 8)[: len(parts["size"]), :dim] @ codes
-        coded = (listed.astype(np.float32) * (twice * unit * np.float32(header.centroid_scale)))[of]
         step4, step8 = twice * unit * parts["scale4"][of], twice * unit * parts["scale8"][of]
         middle = np.float32(7.5) * np.float32(codes.sum())
-        by4 = ((nibbles[:, :dim] @ codes).astype(np.float32) - middle) * step4 + coded + bias
+        by4 = ((nibbles[:, :dim] @ codes).astype(np.float32) - middle) * step4 + base + bias
         high = parts["rows"][place, 0, :dim].astype(np.int64)
         by8 = (high @ codes).astype(np.float32) * step8 + base + bias
         by16 = reference.nearest_by_planes(query, words, parts["scale8"][of], base, -bias if l2 else None)
@@ -153,8 +151,9 @@ def test_blocks_lie_around_their_centres_and_those_that_promise_most_are_scanned
     twice = np.float32(2 if l2 else 1)
     for query in queries_of(dim, metric):
         codes, unit = reference.query_codes(query)
-        listed = reference.block_codes(parts["centroid_codes"], 8)[: len(parts["size"]), :dim] @ codes
-        base = listed.astype(np.float32) * (twice * unit * np.float32(header.centroid_scale))
+        wide = np.zeros(header.width, np.float32)
+        wide[:dim] = query
+        base = twice * reference.folded(wide * parts["centroids"])
         scale = (twice * unit * parts["centre_scale"])[parts["list"]]
         middle = np.float32(7.5) * np.float32(codes.sum())
         deviations = reach * twice * np.float32(np.linalg.norm(query))
@@ -168,6 +167,29 @@ def test_blocks_lie_around_their_centres_and_those_that_promise_most_are_scanned
             best = np.flatnonzero(rank[parts["place"] // 16] < wanted)
             few = index.search(query, 20, 600, np.isin(np.arange(600), best))[0]
             assert np.isin(few, rows).mean() >= 0.8, "4 bits may leave out one or another of the best in them"
+
+
+@pytest.mark.parametrize("breadth", [1.0, 3.0])
+def test_a_few_far_vectors_do_not_coarsen_the_others(tmp_path, breadth):
+    """Codes of centroids share one scale: rows of several lists are told apart by the centroids themselves."""
+    k, rng = 50, np.random.default_rng(5)
+    centres = rng.standard_normal((150, 32))
+    vectors, queries = (
+        (centres[rng.integers(0, 150, count)] + 0.4 * rng.standard_normal((count, 32))).astype(np.float32)
+        for count in (6_000, 40)
+    )
+    vectors[::600] *= np.float32(300)
+    index = made(tmp_path / "index", vectors, metric="l2", kind="partition", k=k, queries=queries)
+    knobs = {"breadth": breadth, "keep": 2.0}
+    allowed, fewer = rng.random(6_000) < 0.1, rng.random(6_000) < 0.07
+    for strategy, allow, mask in (
+        ("partitions", None, None),
+        ("excerpt", index.filter(allowed), allowed),
+        ("list", fewer, fewer),
+    ):
+        found = [index._search(query, k, 6_000, allow, None, **knobs) for query in queries]
+        assert {how for _, _, how in found} == {strategy}
+        assert recalls([rows for rows, _, _ in found], truth(vectors, queries, k, "l2", mask)).mean() > 0.92, strategy
 
 
 def test_a_block_by_hand():

@@ -20,7 +20,7 @@ Rows = list[NDArray[np.int32]]
 QUERIES_MAX = 200  # recall at k = 500 is then known to about 0.003
 EFFORT_STEP = 1.02  # the bisection stops at 2 %
 GAP_KEPT = 0.7  # of the gap to recall 1 when tuned on made-up queries
-SURVIVOR = 12  # what a row that passes to 8 bits costs, in rows of a scan, where it comes from memory: measured, bench/recall
+SURVIVOR = 12  # what a row that passes to 8 bits costs, from memory, in rows of a scan: measured, bench/recall
 KEEPS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 LIST = 36  # the same of a list whose centres are looked at
 BREADTHS = (1.0, 2.0, 3.0, 5.0, 8.0)
