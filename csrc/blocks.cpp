@@ -216,7 +216,7 @@ PAIREC_TARGET_AVX2 int32_t scan_avx2(const Codes& codes, const ScanOf<kForm>& sc
   return scan_all<kForm, dots_avx2<bits_of(kForm)>, reach_avx2>(codes, scan, pool);
 }
 
-// --- avx512: a block a register. `Vnni` says whether four products are summed by one instruction.
+// --- avx512: a block a register. Of its two levels, `vnni` sums four products by one instruction.
 
 // Calls `with` the number of quads as a constant where the query fits the registers, else with 0.
 template <int kQuads = 16, typename With>

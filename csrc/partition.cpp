@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 
 namespace pairec {
 namespace {
@@ -11,7 +12,7 @@ using std::int32_t;
 using std::int64_t;
 using std::size_t;
 
-// The only list there is, of centroids.
+// To score_lists the centroids are the centres of one list, whose own score is nothing.
 constexpr int32_t only[] = {0};
 constexpr float nothing[] = {0.0f};
 
@@ -22,7 +23,7 @@ struct Search {
   const Codes codes;
   const float twice;   // 2 for squared distances
   const float square;  // of the query's length
-  const float middle;
+  const float middle;  // 7.5 times the sum of the query's codes
   const Places& places;
   Scratch& s;
   Pool pool;
@@ -38,6 +39,9 @@ struct Search {
   int32_t blocks_of(int32_t lists) noexcept;
   int32_t blocks_of(const Excerpt& excerpt, int32_t lists) noexcept;
   Scan scan_of(const std::uint8_t* codes, const float* scale, const std::uint16_t* list, const float* bias) noexcept;
+  template <typename Of>
+  void scan(Of scan, int32_t (*kernel)(const Codes&, const Of&, Pool&) noexcept, int32_t* block,
+            int32_t blocks) noexcept;
   void scan(int32_t* block, int32_t blocks) noexcept;
   void scan(const Excerpt& excerpt, int32_t* block, int32_t blocks) noexcept;
   void drop_from(int32_t first) noexcept;
@@ -207,34 +211,32 @@ Scan Search::scan_of(const std::uint8_t* code, const float* scale, const std::ui
   return scan;
 }
 
-// 4 bits: the rows of so many blocks.   block [blocks + blocks_ahead]
-void Search::scan(int32_t* block, int32_t blocks) noexcept {
+// 4 bits: the rows of so many blocks, of all or of an excerpt.   block [blocks + blocks_ahead]
+template <typename Of>
+void Search::scan(Of scan, int32_t (*kernel)(const Codes&, const Of&, Pool&) noexcept, int32_t* block,
+                  int32_t blocks) noexcept {
   std::fill_n(block + blocks, blocks_ahead, blocks > 0 ? block[blocks - 1] : 0);
-  Scan scan = scan_of(p.codes, p.scale4, p.list, p.bias);
-  scan.places = places;
-  for (int32_t done = 0; done < blocks;) {
-    scan.block = block + done;
-    scan.count = blocks - done;
-    scan.floor = floor;
-    done += p.blocks.scan4(codes, scan, pool);
-    narrow(keep);
-  }
-}
-
-// The same of an excerpt.
-void Search::scan(const Excerpt& excerpt, int32_t* block, int32_t blocks) noexcept {
-  std::fill_n(block + blocks, blocks_ahead, blocks > 0 ? block[blocks - 1] : 0);
-  Mixed scan{scan_of(excerpt.codes, excerpt.scale, excerpt.list, excerpt.bias), excerpt.place};
-  scan.places.live = excerpt.lanes;
   for (int32_t done = 0; done < blocks;) {
     const int32_t first = pool.count;
     scan.block = block + done;
     scan.count = blocks - done;
     scan.floor = floor;
-    done += p.blocks.mixed4(codes, scan, pool);
-    drop_from(first);
+    done += kernel(codes, scan, pool);
+    if constexpr (std::is_same_v<Of, Mixed>) drop_from(first);
     narrow(keep);
   }
+}
+
+void Search::scan(int32_t* block, int32_t blocks) noexcept {
+  Scan of = scan_of(p.codes, p.scale4, p.list, p.bias);
+  of.places = places;
+  scan(of, p.blocks.scan4, block, blocks);
+}
+
+void Search::scan(const Excerpt& excerpt, int32_t* block, int32_t blocks) noexcept {
+  Mixed of{scan_of(excerpt.codes, excerpt.scale, excerpt.list, excerpt.bias), excerpt.place};
+  of.places.live = excerpt.lanes;
+  scan(of, p.blocks.mixed4, block, blocks);
 }
 
 // Of the pool's rows from `first` on, leaves those that count.
